@@ -1,0 +1,411 @@
+//! A command as the rest of the code sees it: typed, checked, with what each action means.
+//!
+//! Parsing happens once, after the signatures hold: `Command::parse` in the agent's door and in
+//! the hub's `submit`. Bytes that say more than this version understands are refused, because a
+//! part of a signed order that is not understood can't be obeyed.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use prost::Message as _;
+use sfdata_proto::v1 as wire;
+
+use crate::{
+    ids::{AgentId, CommandId, OperatorName},
+    limits,
+};
+
+/// What an action may do to an LA; operators' roles and local policies speak of classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Looks, changes nothing, reveals no LA data.
+    Read,
+    /// Scale, restart, launch.
+    Operate,
+    /// Deploy, configure.
+    Change,
+    /// Touches or reveals an LA's files, logs or database content.
+    Data,
+    /// Can't be taken back.
+    Destroy,
+}
+
+impl Class {
+    /// The word used in policies, tables and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Change => "change",
+            Self::Data => "data",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One order to one service of an LA's platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The containers.
+    Ecs(Ecs),
+    /// The database.
+    Aurora(Aurora),
+    /// The buckets.
+    S3(S3),
+    /// The agent itself.
+    Agent(Agent),
+}
+
+/// Actions on the ECS services of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ecs {
+    /// Services, deployments, tasks, last events. Always legal.
+    Status,
+    /// Set the desired count and wait until it runs. Repeating it is harmless.
+    Scale {
+        /// Name of the ECS service.
+        service: String,
+        /// Wanted number of tasks.
+        desired: u32,
+        /// How long to wait for the service to be stable.
+        deadline: Duration,
+    },
+    /// Replace the tasks and wait until the new ones run. The journal remembers which deployment
+    /// was there before, so that a repetition does not restart twice.
+    Restart {
+        /// Name of the ECS service.
+        service: String,
+        /// How long to wait for the service to be stable.
+        deadline: Duration,
+    },
+}
+
+/// Actions on the Aurora cluster of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aurora {
+    /// State, engine, capacity range. Always legal.
+    Status,
+}
+
+/// Actions on the buckets of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum S3 {
+    /// Objects and bytes of each bucket. Always legal; names no object.
+    Usage,
+}
+
+/// Actions on the agent itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// Look at the platform now and report it. Always legal.
+    Refresh,
+    /// Stop working on another command. Legal at any time; says what it found.
+    Cancel(CommandId),
+}
+
+/// What an action holds while it runs: actions on one resource run one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Resource {
+    /// One ECS service.
+    EcsService(String),
+}
+
+/// Why signed bytes are no command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Not the message it should be, or a field out of its range.
+    #[error("the signed bytes are not a valid command: {0}")]
+    Malformed(String),
+    /// More than this version knows, or not in canonical form.
+    #[error("the command has fields that this version does not know; update the agent or use an older hubctl")]
+    UnknownFields,
+}
+
+fn malformed(what: impl fmt::Display) -> ParseError {
+    ParseError::Malformed(what.to_string())
+}
+
+/// An operator's order to one or more agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Unique for ever.
+    pub id: CommandId,
+    /// What to do.
+    pub action: Action,
+    /// Who shall do it: sorted, unique, at least one.
+    pub targets: Vec<AgentId>,
+    /// Not legal before.
+    pub not_before: Timestamp,
+    /// Must have begun by then.
+    pub expires: Timestamp,
+    /// Who orders it.
+    pub operator: OperatorName,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// The trust bundle that the operator held.
+    pub trust_version: u64,
+}
+
+impl Command {
+    /// Media type of a signed command.
+    pub const PAYLOAD_TYPE: &'static str = "application/vnd.sfdata.command.v1+protobuf";
+
+    /// Read a command from bytes whose signature was verified. Only the canonical encoding passes.
+    pub fn parse(payload: &[u8]) -> Result<Self, ParseError> {
+        let message = wire::Command::decode(payload).map_err(malformed)?;
+        if message.encoded_len() != payload.len() || message.encode_to_vec() != payload {
+            return Err(ParseError::UnknownFields);
+        }
+        Self::try_from(message)
+    }
+
+    /// The bytes to be signed.
+    pub fn encode(&self) -> Vec<u8> {
+        wire::Command {
+            id: self.id.to_string(),
+            action: Some(self.action.to_wire()),
+            targets: self.targets.iter().map(ToString::to_string).collect(),
+            not_before_unix_ms: self.not_before.as_millisecond(),
+            expires_unix_ms: self.expires.as_millisecond(),
+            operator: self.operator.to_string(),
+            reason: self.reason.clone(),
+            trust_version: self.trust_version,
+        }
+        .encode_to_vec()
+    }
+}
+
+impl TryFrom<wire::Command> for Command {
+    type Error = ParseError;
+
+    fn try_from(message: wire::Command) -> Result<Self, ParseError> {
+        let targets: Vec<AgentId> =
+            message.targets.iter().map(|id| id.parse()).collect::<Result<_, _>>().map_err(malformed)?;
+        if targets.is_empty() || !targets.is_sorted_by(|a, b| a < b) {
+            return Err(malformed("targets must be sorted, unique and at least one"));
+        }
+        if targets.len() > limits::TARGETS_PER_COMMAND {
+            return Err(malformed(format!("more than {} targets", limits::TARGETS_PER_COMMAND)));
+        }
+        if message.reason.len() > limits::REASON_BYTES {
+            return Err(malformed(format!("the reason is longer than {} bytes", limits::REASON_BYTES)));
+        }
+        let time = |ms| Timestamp::from_millisecond(ms).map_err(malformed);
+        let (not_before, expires) = (time(message.not_before_unix_ms)?, time(message.expires_unix_ms)?);
+        if expires <= not_before {
+            return Err(malformed("it expires before it becomes valid"));
+        }
+        if expires.duration_since(not_before).unsigned_abs() > limits::COMMAND_VALIDITY_MAX {
+            return Err(malformed(format!("valid for longer than {:?}", limits::COMMAND_VALIDITY_MAX)));
+        }
+        Ok(Self {
+            id: message.id.parse().map_err(malformed)?,
+            action: message.action.unwrap_or_default().try_into()?,
+            targets,
+            not_before,
+            expires,
+            operator: message.operator.parse().map_err(malformed)?,
+            reason: message.reason,
+            trust_version: message.trust_version,
+        })
+    }
+}
+
+impl Action {
+    /// `noun.verb`, as in policies, tables and audit entries.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ecs(Ecs::Status) => "ecs.status",
+            Self::Ecs(Ecs::Scale { .. }) => "ecs.scale",
+            Self::Ecs(Ecs::Restart { .. }) => "ecs.restart",
+            Self::Aurora(Aurora::Status) => "aurora.status",
+            Self::S3(S3::Usage) => "s3.usage",
+            Self::Agent(Agent::Refresh) => "agent.refresh",
+            Self::Agent(Agent::Cancel(_)) => "agent.cancel",
+        }
+    }
+
+    /// What the action may do to an LA.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Ecs(Ecs::Status)
+            | Self::Aurora(Aurora::Status)
+            | Self::S3(S3::Usage)
+            | Self::Agent(Agent::Refresh) => Class::Read,
+            Self::Ecs(Ecs::Scale { .. } | Ecs::Restart { .. }) | Self::Agent(Agent::Cancel(_)) => Class::Operate,
+        }
+    }
+
+    /// What it holds while it runs; `None` never waits.
+    pub fn resource(&self) -> Option<Resource> {
+        match self {
+            Self::Ecs(Ecs::Scale { service, .. } | Ecs::Restart { service, .. }) => {
+                Some(Resource::EcsService(service.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The message that carries it.
+    pub fn to_wire(&self) -> wire::Action {
+        use wire::{action, agent_action, aurora_action, ecs_action, s3_action};
+        let kind = match self {
+            Self::Ecs(ecs) => action::Kind::Ecs(wire::EcsAction {
+                kind: Some(match ecs {
+                    Ecs::Status => ecs_action::Kind::Status(wire::EcsStatus {}),
+                    Ecs::Scale { service, desired, deadline } => ecs_action::Kind::Scale(wire::EcsScale {
+                        service: service.clone(),
+                        desired: *desired,
+                        deadline_seconds: seconds(*deadline),
+                    }),
+                    Ecs::Restart { service, deadline } => ecs_action::Kind::Restart(wire::EcsRestart {
+                        service: service.clone(),
+                        deadline_seconds: seconds(*deadline),
+                    }),
+                }),
+            }),
+            Self::Aurora(Aurora::Status) => action::Kind::Aurora(wire::AuroraAction {
+                kind: Some(aurora_action::Kind::Status(wire::AuroraStatus {})),
+            }),
+            Self::S3(S3::Usage) => {
+                action::Kind::S3(wire::S3Action { kind: Some(s3_action::Kind::Usage(wire::S3Usage {})) })
+            }
+            Self::Agent(agent) => action::Kind::Agent(wire::AgentAction {
+                kind: Some(match agent {
+                    Agent::Refresh => agent_action::Kind::Refresh(wire::AgentRefresh {}),
+                    Agent::Cancel(id) => {
+                        agent_action::Kind::Cancel(wire::AgentCancel { command_id: id.to_string() })
+                    }
+                }),
+            }),
+        };
+        wire::Action { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<wire::Action> for Action {
+    type Error = ParseError;
+
+    fn try_from(message: wire::Action) -> Result<Self, ParseError> {
+        use wire::{action, agent_action, aurora_action, ecs_action, s3_action};
+        let unknown = || malformed("it names no action that this version knows");
+        Ok(match message.kind.ok_or_else(unknown)? {
+            action::Kind::Ecs(ecs) => Self::Ecs(match ecs.kind.ok_or_else(unknown)? {
+                ecs_action::Kind::Status(_) => Ecs::Status,
+                ecs_action::Kind::Scale(scale) => {
+                    if scale.desired > limits::TASKS_PER_SERVICE {
+                        return Err(malformed(format!("more than {} tasks", limits::TASKS_PER_SERVICE)));
+                    }
+                    Ecs::Scale {
+                        service: service(scale.service)?,
+                        desired: scale.desired,
+                        deadline: deadline(scale.deadline_seconds)?,
+                    }
+                }
+                ecs_action::Kind::Restart(restart) => Ecs::Restart {
+                    service: service(restart.service)?,
+                    deadline: deadline(restart.deadline_seconds)?,
+                },
+            }),
+            action::Kind::Aurora(aurora) => match aurora.kind.ok_or_else(unknown)? {
+                aurora_action::Kind::Status(_) => Self::Aurora(Aurora::Status),
+            },
+            action::Kind::S3(s3) => match s3.kind.ok_or_else(unknown)? {
+                s3_action::Kind::Usage(_) => Self::S3(S3::Usage),
+            },
+            action::Kind::Agent(agent) => Self::Agent(match agent.kind.ok_or_else(unknown)? {
+                agent_action::Kind::Refresh(_) => Agent::Refresh,
+                agent_action::Kind::Cancel(cancel) => {
+                    Agent::Cancel(cancel.command_id.parse().map_err(malformed)?)
+                }
+            }),
+        })
+    }
+}
+
+/// ECS service names: up to 255 letters, digits, hyphens and underscores (ECS API reference, CreateService).
+fn service(name: String) -> Result<String, ParseError> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(legal) {
+        return Err(malformed(format!("{name:?} is not the name of an ECS service")));
+    }
+    Ok(name)
+}
+
+fn deadline(seconds: u32) -> Result<Duration, ParseError> {
+    let deadline = Duration::from_secs(seconds.into());
+    if deadline.is_zero() || deadline > limits::ACTION_DEADLINE_MAX {
+        return Err(malformed(format!(
+            "a deadline of {seconds} s is out of range: 1 s to {:?}",
+            limits::ACTION_DEADLINE_MAX
+        )));
+    }
+    Ok(deadline)
+}
+
+fn seconds(duration: Duration) -> u32 {
+    duration.as_secs().try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_action() -> impl Strategy<Value = Action> {
+        let service = "[A-Za-z0-9_-]{1,40}";
+        let deadline = (1u64..3600).prop_map(Duration::from_secs);
+        prop_oneof![
+            Just(Action::Ecs(Ecs::Status)),
+            (service, 0..=limits::TASKS_PER_SERVICE, deadline.clone())
+                .prop_map(|(service, desired, deadline)| Action::Ecs(Ecs::Scale { service, desired, deadline })),
+            (service, deadline).prop_map(|(service, deadline)| Action::Ecs(Ecs::Restart { service, deadline })),
+            Just(Action::Aurora(Aurora::Status)),
+            Just(Action::S3(S3::Usage)),
+            Just(Action::Agent(Agent::Refresh)),
+            Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
+        ]
+    }
+
+    fn any_command() -> impl Strategy<Value = Command> {
+        let targets = proptest::collection::btree_set("[a-z]{1,12}", 1..5);
+        (any_action(), targets, 0i64..4_000_000_000_000, 1i64..86_400_000, ".{0,40}", any::<u64>()).prop_map(
+            |(action, targets, from, valid, reason, trust_version)| Command {
+                id: CommandId::generate(),
+                action,
+                targets: targets.iter().map(|id| id.parse().unwrap()).collect(),
+                not_before: Timestamp::from_millisecond(from).unwrap(),
+                expires: Timestamp::from_millisecond(from + valid).unwrap(),
+                operator: "alice".parse().unwrap(),
+                reason,
+                trust_version,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_command_survives_the_wire(command in any_command()) {
+            prop_assert_eq!(Command::parse(&command.encode()).unwrap(), command);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Command::parse(&bytes);
+        }
+
+        #[test]
+        fn a_field_of_a_later_version_is_refused(command in any_command(), number in 100u32..200) {
+            let mut bytes = command.encode();
+            prost::encoding::uint32::encode(number, &7, &mut bytes);
+            prop_assert_eq!(Command::parse(&bytes), Err(ParseError::UnknownFields));
+        }
+    }
+}

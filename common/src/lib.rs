@@ -1,0 +1,27 @@
+//! What hub, agent and hubctl share, in the order in which a command passes through it:
+//! who and what is named, what is ordered, how it is signed, who is trusted, how peers know
+//! each other on the wire; then the bounds and the plumbing that every process needs.
+
+pub mod ids;
+pub mod command;
+pub mod outcome;
+
+pub mod keys;
+pub mod envelope;
+pub mod trust;
+pub mod policy;
+pub mod join;
+
+pub mod peer;
+pub mod tls;
+pub mod channel;
+
+pub mod limits;
+pub mod retry;
+pub mod config;
+pub mod keyfile;
+pub mod telemetry;
+pub mod shutdown;
+pub mod error;
+
+pub use jiff::Timestamp;

@@ -1,0 +1,95 @@
+//! Every bound of the product, each with its reason. A bound that is met is answered with an error
+//! that names it, never with silence.
+
+use std::time::Duration;
+
+/// Largest gRPC message that a peer may send: a receipt with a status of a large cluster is under 200 KiB.
+pub const MESSAGE_BYTES: usize = 1024 * 1024;
+/// Largest message on the enrolment listener, which anybody can reach: a CSR is under 1 KiB.
+pub const ENROL_MESSAGE_BYTES: usize = 16 * 1024;
+/// Largest signed command: 1,000 targets of 48 bytes leave half of it free.
+pub const COMMAND_BYTES: usize = 128 * 1024;
+/// Largest outcome that an agent sends; longer results are cut, and say so.
+pub const OUTCOME_BYTES: usize = 256 * 1024;
+/// Targets of one command: some ten times the number of LAs that exist; the load test uses 1,000.
+pub const TARGETS_PER_COMMAND: usize = 2_000;
+/// Length of a reason: a few sentences, shown in tables and kept for ever in the audit record.
+pub const REASON_BYTES: usize = 500;
+/// Tasks of one service: the estate runs one to three of each; more is a slip of the finger.
+pub const TASKS_PER_SERVICE: u32 = 20;
+/// Longest time that an action may wait for its end; an image pull and a slow start take minutes.
+pub const ACTION_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// Longest time between a command's first and last valid moment: ids are remembered that long.
+pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// Commands that may wait for one agent; a healthy one has none.
+pub const QUEUE_PER_AGENT: usize = 1_000;
+/// Agents in the registry: ten times what all of England could need, and what the load test holds.
+pub const AGENTS: usize = 12_000;
+/// Commands that the hub holds unfinished before it sheds load.
+pub const UNFINISHED_COMMANDS: usize = 100_000;
+/// Finished commands are kept for so long, so that a year's audit can be answered.
+pub const COMMANDS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+/// Operations that wait for one group commit; bounds the memory of a burst.
+pub const COMMIT_BATCH: usize = 1_024;
+/// The hub takes no new command when its disk has less free: room to finish what was begun, and for a backup.
+pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// TLS handshakes at once, on each listener: a storm waits in the kernel's queue instead of in memory.
+pub const HANDSHAKES: usize = 256;
+/// Handshakes at once from one address: silent peers must not hold every slot.
+pub const HANDSHAKES_PER_ADDRESS: usize = 128;
+/// A handshake takes two round trips; a peer that needs longer is not one.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that one connection may have open: hubctl uses two.
+pub const STREAMS_PER_CONNECTION: u32 = 256;
+/// Enrolments that one address may try in a minute.
+pub const ENROLMENTS_PER_MINUTE: u32 = 60;
+/// Idle connections are pinged so often; with the time-out, a dead peer is found in under 30 s.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// A ping unanswered for so long means a dead peer.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The agent's Hello must come within this time after its stream opened.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages that wait for one slow stream before it is closed.
+pub const STREAM_BACKLOG: usize = 256;
+
+/// Agents' certificates live so long, and are renewed at half of it, ±10 %.
+pub const AGENT_CERTIFICATE: Duration = Duration::from_secs(24 * 3600);
+/// Operators' certificates: a holiday of three weeks must not lock anybody out; locks act at once anyway.
+pub const OPERATOR_CERTIFICATE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The hub's own leaf, renewed by itself.
+pub const HUB_CERTIFICATE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The issuing CA: replaced through a trust bundle long before.
+pub const CA_CERTIFICATE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
+/// Leaves are valid from so long before their making, for clocks that run behind.
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(300);
+/// Join tokens live so long.
+pub const JOIN_TOKEN: Duration = Duration::from_secs(3600);
+
+/// Agents report at least this often.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
+/// How often an agent looks at its platform to see whether something changed.
+pub const HEALTH_LOOK: Duration = Duration::from_secs(10);
+/// An agent unheard of for so long is away: one report missed, and the keepalive's verdict.
+pub const AWAY_AFTER: Duration = Duration::from_secs(40);
+/// First wait between tries to reach the hub.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(200);
+/// Longest wait between tries.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// One whole AWS call with the SDK's own retries.
+pub const AWS_CALL: Duration = Duration::from_secs(60);
+/// One try of an AWS call.
+pub const AWS_TRY: Duration = Duration::from_secs(15);
+/// Tries of one AWS call, the first included.
+pub const AWS_TRIES: u32 = 5;
+/// Actions that one agent runs side by side.
+pub const ACTIONS_AT_ONCE: usize = 16;
+/// Outcomes that one agent keeps unacknowledged before it lets no more commands in.
+pub const JOURNAL_UNSENT: usize = 10_000;
+/// Steps of progress kept for a watcher who is slow: older ones are dropped, states never.
+pub const WATCH_BACKLOG: usize = 4_096;
+/// A process gets so long to end its work after SIGTERM; ECS kills after 30 s.
+pub const DRAIN: Duration = Duration::from_secs(20);

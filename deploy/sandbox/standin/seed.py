@@ -1,0 +1,139 @@
+"""A local authority's estate, as one finds it in production, made in one step.
+
+It goes to moto's backends directly: no HTTP, no signatures, nothing in the log of calls, a fraction of a second.
+The services are made an hour ago and replayed to now, so that a new estate is already steady.
+Making an estate twice gives the same one, with new credentials.
+"""
+
+import json
+import time
+
+from moto.ec2.models import ec2_backends
+from moto.ecs.models import ecs_backends
+from moto.iam.models import iam_backends
+from moto.logs.models import logs_backends
+from moto.rds.models import rds_backends
+from moto.s3.models import s3_backends
+from moto.sts.models import sts_backends
+
+AGE_SECONDS = 3600
+TAG = "2024.11.2"
+CODE_SERVER = ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "sfdata_pipelines"]
+# Name: desired count, cpu, memory, port, command, deployment configuration.
+SERVICES = {
+    "webserver": (0, 512, 1024, 3000, ["dagster-webserver", "-h", "0.0.0.0", "-p", "3000", "-w", "workspace.yaml"],
+                  {"minimumHealthyPercent": 100, "maximumPercent": 200}),
+    "daemon": (1, 512, 2048, None, ["dagster-daemon", "run", "-w", "workspace.yaml"],
+               {"minimumHealthyPercent": 0, "maximumPercent": 100}),
+    "code-server": (1, 1024, 2048, 4000, CODE_SERVER, {"minimumHealthyPercent": 100, "maximumPercent": 200}),
+}
+OBJECTS = {
+    "data-store": {"ssda903/2024/header.csv": b"CHILD,SEX,DOB\n1,1,01/02/2014\n",
+                   "ssda903/2024/episodes.csv": b"CHILD,DECOM,RNE\n1,03/04/2024,S\n",
+                   "cin/2024/cin.xml": b"<Message/>\n"},
+    "workspace": {"ssda903/clean/2024.csv": b"CHILD,SEX\n1,1\n", "logs/clean.log": b"ok\n"},
+    "shared": {"ssda903/concatenated.csv": b"LA,CHILD\n301,1\n"},
+}
+
+
+def estate(account, la, region):
+    name = f"sfdata-{la}"
+    ecs = ecs_backends[account][region]
+    with ecs.lock:
+        if name not in ecs.clusters:
+            role = make_role(account, region)
+            subnets, groups = make_network(account, region, name)
+            make_database(account, region, name, subnets, groups["database"])
+            make_buckets(account, region, name)
+            make_services(account, region, name, role, subnets, groups["services"])
+    credentials = assume(account, region)
+    return {
+        **credentials, "account": account, "region": region, "la": la, "cluster": name, "db_cluster": name,
+        "db_instance": f"{name}-1", "services": list(SERVICES), "log_group": f"/{name}",
+        "run_task_family": f"{name}-run", "buckets": {kind: f"{name}-{kind}" for kind in OBJECTS},
+        "role_arn": f"arn:aws:iam::{account}:role/AgentRole",
+        "network": ecs.services[f"{name}:daemon"].settings["networkConfiguration"]["awsvpcConfiguration"],
+    }
+
+
+def make_role(account, region):
+    iam = iam_backends[account]["aws"]
+    trust = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}]}
+    policy = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Resource": "*",
+        "Action": ["ecs:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole"]}]}
+    if not any(role.name == "AgentRole" for role in iam.roles.values()):
+        iam.create_role("AgentRole", json.dumps(trust), "/", None, "The agent's own role", [], "3600")
+        iam.put_role_policy("AgentRole", "manage-the-platform", json.dumps(policy))
+    return f"arn:aws:iam::{account}:role/AgentRole"
+
+
+def make_network(account, region, name):
+    ec2 = ec2_backends[account][region]
+    vpc = ec2.create_vpc("10.20.0.0/16")
+    subnets = [ec2.create_subnet(vpc.id, f"10.20.{number}.0/24", availability_zone=f"{region}{zone}")
+               for number, zone in enumerate("ab")]
+    groups = {purpose: ec2.create_security_group(f"{name}-{purpose}", f"{name} {purpose}", vpc.id).id
+              for purpose in ("services", "database")}
+    return subnets, groups
+
+
+def make_database(account, region, name, subnets, group):
+    rds = rds_backends[account][region]
+    rds.create_subnet_group(name, "Dagster's storage", subnets, [])
+    cluster = rds.create_db_cluster({
+        "db_cluster_identifier": name, "engine": "aurora-postgresql", "engine_version": "16.4",
+        "database_name": "dagster", "master_username": "dagster", "master_user_password": "not-a-secret",
+        "db_subnet_group_name": name, "vpc_security_group_ids": [group], "storage_encrypted": True,
+        "serverless_v2_scaling_configuration": {"MinCapacity": 0.5, "MaxCapacity": 4.0}})
+    rds.create_db_instance({
+        "db_instance_identifier": f"{name}-1", "db_cluster_identifier": name, "engine": "aurora-postgresql",
+        "db_instance_class": "db.serverless"})
+    cluster.status = "available"
+
+
+def make_buckets(account, region, name):
+    s3 = s3_backends[account]["aws"]
+    for kind, objects in OBJECTS.items():
+        s3.create_bucket(f"{name}-{kind}", region)
+        for key, value in objects.items():
+            s3.put_object(f"{name}-{kind}", key, value)
+
+
+def make_services(account, region, name, role, subnets, group):
+    ecs = ecs_backends[account][region]
+    logs_backends[account][region].create_log_group(f"/{name}", {})
+    ecs.advance(time.time() - AGE_SECONDS)
+    ecs.create_cluster(name, capacity_providers=["FARGATE", "FARGATE_SPOT"])
+    define(ecs, name, role, "run", 1024, 4096, None, ["dagster", "api", "execute_run"])
+    for service, (desired, cpu, memory, port, command, configuration) in SERVICES.items():
+        ecs.add_service({
+            "cluster": name, "serviceName": service, "desiredCount": desired, "launchType": "FARGATE",
+            "taskDefinition": define(ecs, name, role, service, cpu, memory, port, command).arn,
+            "deploymentConfiguration": configuration,
+            "networkConfiguration": {"awsvpcConfiguration": {
+                "subnets": [subnet.id for subnet in subnets], "securityGroups": [group],
+                "assignPublicIp": "DISABLED"}}})
+    ecs.advance(time.time())
+
+
+def define(ecs, name, role, service, cpu, memory, port, command):
+    container = {
+        "name": service, "image": f"111111111111.dkr.ecr.{ecs.region_name}.amazonaws.com/dagster:{TAG}",
+        "command": command, "essential": True,
+        "portMappings": [{"containerPort": port, "protocol": "tcp"}] if port else [],
+        "environment": [{"name": "DAGSTER_HOME", "value": "/opt/dagster"},
+                        {"name": "SENSOR_MIN_INTERVAL", "value": "600"}],
+        "logConfiguration": {"logDriver": "awslogs", "options": {
+            "awslogs-group": f"/{name}", "awslogs-region": ecs.region_name, "awslogs-stream-prefix": service}}}
+    return ecs.register_task_definition(
+        f"{name}-{service}", [container], network_mode="awsvpc", requires_compatibilities=["FARGATE"],
+        cpu=str(cpu), memory=str(memory), task_role_arn=role, execution_role_arn=role)
+
+
+def assume(account, region):
+    role = sts_backends[account]["aws"].assume_role(
+        region, "sfdata-agent", f"arn:aws:iam::{account}:role/AgentRole", None, 3600, None)
+    return {"access_key_id": role.access_key_id, "secret_access_key": role.secret_access_key,
+            "session_token": role.session_token}
