@@ -32,7 +32,7 @@ pub enum Class {
 
 impl Class {
     /// The word used in policies, tables and messages.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Operate => "operate",

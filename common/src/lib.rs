@@ -4,6 +4,7 @@
 
 pub mod ids;
 pub mod command;
+pub mod dispatch;
 pub mod outcome;
 
 pub mod keys;

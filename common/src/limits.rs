@@ -71,8 +71,14 @@ pub const JOIN_TOKEN: Duration = Duration::from_secs(3600);
 
 /// Agents report at least this often.
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
-/// How often an agent looks at its platform to see whether something changed.
-pub const HEALTH_LOOK: Duration = Duration::from_secs(10);
+/// How often an agent looks at its platform while nothing moves: with the four AWS calls of a look, four calls a minute.
+pub const HEALTH_LOOK_REST: Duration = Duration::from_secs(60);
+/// How often it looks just after something began to move; a look takes a tenth of the time since then, up to the
+/// pause at rest, so that a service that crashes for hours does not cost 50 calls a minute.
+pub const HEALTH_LOOK_MOVING: Duration = Duration::from_secs(5);
+/// It goes on looking so long after a nudge although nothing moves yet: ECS shows the effect of a call only after
+/// some seconds.
+pub const HEALTH_LOOK_SETTLE: Duration = Duration::from_secs(20);
 /// An agent unheard of for so long is away: one report missed, and the keepalive's verdict.
 pub const AWAY_AFTER: Duration = Duration::from_secs(40);
 /// First wait between tries to reach the hub.

@@ -1,1 +1,27 @@
-//! x
+//! The hub, in the order of a command's path: it is configured and serves, members enrol, operators ask,
+//! an order is authorised, numbered and signed, queued, sent, and completed; the rest keeps it running.
+
+pub mod config;
+pub mod server;
+pub mod enrol;
+
+pub mod api;
+pub mod commands;
+pub mod authorize;
+pub mod dispatch;
+pub mod lifecycle;
+pub mod queue;
+pub mod sessions;
+
+pub mod fleet;
+pub mod trust;
+pub mod audit;
+pub mod store;
+
+pub mod admin;
+pub mod disk;
+pub mod metrics;
+pub mod ops;
+pub mod tasks;
+
+pub mod hub;

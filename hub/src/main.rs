@@ -1,1 +1,129 @@
-fn main(){}
+//! `sfdata-hub`: the hub's own command line, for whoever runs it on its machine.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use sfdata_common::{Timestamp, ids::OperatorName, shutdown, telemetry};
+use sfdata_hub::{admin, config::Config, hub, store::backup};
+
+/// Keep the fleet: accept signed commands, deliver them to agents, record what happened
+#[derive(Parser)]
+#[command(name = "sfdata-hub", version)]
+struct Cli {
+    /// The hub's configuration
+    #[arg(long, global = true, default_value = "/etc/sfdata/hub.toml", env = "SFDATA_HUB_CONFIG")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a hub's keys and store, and a join token for its first operator
+    ///
+    /// Prints the token to stdout. Harmless to repeat: keys and data stay, the token is a new one.
+    Init {
+        /// Operator to invite
+        #[arg(long)]
+        operator: OperatorName,
+    },
+    /// Serve until asked to stop (SIGTERM)
+    Run,
+    /// Say what is wrong with the configuration, and exit with 1 if anything is
+    CheckConfig,
+    /// Write a backup of the store, also while the hub runs
+    ///
+    /// The hub's keys (ca.key, dispatch.key) are not in it; keep them apart.
+    Backup {
+        /// File to write; - for standard output, as in: sfdata-hub backup --out - | aws s3 cp - s3://…
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Make the store anew from a backup; never over an existing one
+    Restore {
+        /// File to read; - for standard input
+        #[arg(long)]
+        from: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "sfdata-hub: {}", sfdata_common::error::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let cli = Cli::parse();
+    let config = Config::open(&cli.config)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?.block_on(async {
+        match cli.command {
+            Command::Init { operator } => init(&config, &operator).await,
+            Command::Run => serve(&config).await,
+            Command::CheckConfig => {
+                writeln!(io::stderr(), "{} is valid", cli.config.display())?;
+                Ok(())
+            }
+            Command::Backup { out } => write_backup(&config, out).await,
+            Command::Restore { from } => restore(&config, &from),
+        }
+    })
+}
+
+async fn init(config: &Config, operator: &OperatorName) -> Result<()> {
+    let (token, identity) = hub::init(config, operator, Timestamp::now()).await?;
+    writeln!(io::stderr(), "The hub's identity, for the trust bundle: {}", identity.display())?;
+    writeln!(io::stderr(), "Join token of operator {operator}, for one use within the hour (hubctl login TOKEN):")?;
+    writeln!(io::stdout(), "{token}")?;
+    Ok(())
+}
+
+async fn serve(config: &Config) -> Result<()> {
+    telemetry::init(&config.log)?;
+    let stop = shutdown::on_signal().context("cannot listen for signals")?;
+    let hub = hub::Hub::start(config, stop).await?;
+    hub.stopped().await?;
+    Ok(())
+}
+
+async fn write_backup(config: &Config, out: PathBuf) -> Result<()> {
+    let to_stdout = out.as_os_str() == "-";
+    if to_stdout && io::stdout().is_terminal() {
+        bail!("a backup is binary; send it to a file or a pipe");
+    }
+    let target: Box<dyn Write + Send> = if to_stdout {
+        Box::new(io::stdout())
+    } else {
+        let file = File::create_new(&out);
+        Box::new(file.with_context(|| format!("cannot make {}; a file that is there is not overwritten", out.display()))?)
+    };
+    let summary = admin::backup(&config.data_dir, target).await?;
+    writeln!(io::stderr(), "{} records written to {}", summary.records, out.display())?;
+    Ok(())
+}
+
+fn restore(config: &Config, from: &PathBuf) -> Result<()> {
+    let source: Box<dyn io::Read> = if from.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(from).with_context(|| format!("cannot read {}", from.display()))?)
+    };
+    let (summary, epoch) = backup::restore(&config.data_dir, source)?;
+    writeln!(io::stderr(), "{} records restored; the hub is now in epoch {epoch}.", summary.records)?;
+    writeln!(
+        io::stderr(),
+        "Start it, then let an admin run: hubctl trust accept-restore --reason …\n\
+         Until then agents take no commands, because the hub may have forgotten some that they ran."
+    )?;
+    Ok(())
+}

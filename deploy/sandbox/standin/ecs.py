@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from moto.core.responses import ActionResult
 from moto.ecs import models, urls
-from moto.ecs.exceptions import EcsClientException, ECSException, InvalidParameterException, ServiceNotFoundException
+from moto.ecs.exceptions import EcsClientException, ECSException, InvalidParameterException
 from moto.ecs.responses import EC2ContainerServiceResponse
 
 # Fields of CreateService and UpdateService that DescribeServices gives back as they came.
@@ -58,7 +58,7 @@ class Task:
                  deployment=None, overrides=None):
         self.id = uuid.uuid4().hex
         self.cluster_arn = cluster.arn
-        self.task_arn = cluster.arn.replace(":cluster/", ":task/") + f"/{self.id}"
+        self.task_arn = task_arn(cluster, self.id)
         self.definition, self.group, self.started_by, self.tags = definition, group, started_by, tags
         self.settings, self.service, self.deployment, self.overrides = settings, service, deployment, overrides or {}
         self.timing, self.behaviour = backend.timing, backend.behaviour(cluster, group, definition)
@@ -220,7 +220,7 @@ class Service(models.Service):
     def start(self, at, deployment):
         tags = {"SERVICE": self.tags, "TASK_DEFINITION": deployment.definition.tags}
         task = Task(self.backend, self.cluster, deployment.definition, at, group=f"service:{self.name}",
-                    started_by=deployment.id, settings=self.settings, service=self, deployment=deployment,
+                    started_by=deployment.id, settings=dict(self.settings), service=self, deployment=deployment,
                     tags=tags.get(self.settings["propagateTags"], []))
         self.tasks.append(task)
         self.backend.add_task(self.cluster, task)
@@ -236,6 +236,8 @@ class Service(models.Service):
             self.tell(at, f"(deployment {primary.id}) deployment completed.")
         if stable and not self.steady:
             self.tell(at, "has reached a steady state.")
+        if stable and self.status == "DRAINING":
+            self.status = "INACTIVE"
         self.steady = stable
 
     def trip_circuit_breaker(self, at):
@@ -328,11 +330,12 @@ class Backend(models.EC2ContainerServiceBackend):
         return definition
 
     def add_service(self, params):
-        cluster, key = self.cluster_of(params), f"{self.cluster_of(params).name}:{params['serviceName']}"
-        if key in self.services and self.services[key].status == "ACTIVE":
+        cluster = self.cluster_of(params)
+        key = f"{cluster.name}:{params['serviceName']}"
+        if key in self.services and self.services[key].status != "INACTIVE":
             raise InvalidParameterException("Creation of service was not idempotent.")
         if params.get("launchType") and params.get("capacityProviderStrategy"):
-            raise InvalidParameterException("Specifying both a launch type and capacity provider strategy is not supported.")
+            raise InvalidParameterException("Specify either a launch type or a capacity provider strategy, not both.")
         service = Service(self, cluster, params, self.active_definition(params["taskDefinition"]), self.now)
         self.services[key] = service
         service.deploy(self.now)
@@ -359,7 +362,7 @@ class Backend(models.EC2ContainerServiceBackend):
         service = self._get_service(cluster_name, service_name)
         if service.desired_count and not force:
             raise InvalidParameterException("The service cannot be stopped while it is scaled above 0.")
-        service.status, service.desired_count = "INACTIVE", 0
+        service.status, service.desired_count = "DRAINING", 0
         service.reconcile(self.now)
         return service
 
@@ -399,7 +402,7 @@ class Backend(models.EC2ContainerServiceBackend):
         return tasks
 
     def find_task(self, cluster, name):
-        return self.tasks.get(cluster.name, {}).get(cluster.arn.replace(":cluster/", ":task/") + "/" + name.split("/")[-1])
+        return self.tasks.get(cluster.name, {}).get(task_arn(cluster, name))
 
     def end_task(self, params):
         task = self.find_task(self.cluster_of(params), params["task"])
@@ -454,7 +457,7 @@ class Responses(EC2ContainerServiceResponse):
 
     def list_services(self):
         cluster = self.ecs_backend.cluster_of(self.params)
-        arns = [service.arn for service in self.ecs_backend.services.values() if service.status == "ACTIVE"
+        arns = [service.arn for service in self.ecs_backend.services.values() if service.status != "INACTIVE"
                 and service.cluster_arn == cluster.arn
                 and self.params.get("launchType") in (None, service.settings.get("launchType"))]
         return self.page("serviceArns", sorted(arns), 10)
@@ -472,8 +475,8 @@ class Responses(EC2ContainerServiceResponse):
         found = {name: self.ecs_backend.find_task(cluster, name) for name in at_most(100, "tasks", self.params)}
         return ActionResult({
             "tasks": [task.describe(tags) for task in found.values() if task],
-            "failures": [{"arn": cluster.arn.replace(":cluster/", ":task/") + "/" + name.split("/")[-1],
-                          "reason": "MISSING"} for name, task in found.items() if not task]})
+            "failures": [{"arn": task_arn(cluster, name), "reason": "MISSING"}
+                         for name, task in found.items() if not task]})
 
     def run_task(self):
         tasks = self.ecs_backend.run(self.params)
@@ -498,6 +501,11 @@ class Responses(EC2ContainerServiceResponse):
 def counts(tasks):
     return {"runningCount": sum(task.status == "RUNNING" for task in tasks),
             "pendingCount": sum(task.status in ("PROVISIONING", "PENDING") for task in tasks)}
+
+
+def task_arn(cluster, name):
+    """The ARN of a task that is named by its id or its ARN."""
+    return cluster.arn.replace(":cluster/", ":task/") + "/" + name.split("/")[-1]
 
 
 def digest(image):

@@ -17,6 +17,7 @@ from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
 AGE_SECONDS = 3600
+ROLE = "AgentRole"
 TAG = "2024.11.2"
 CODE_SERVER = ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "sfdata_pipelines"]
 # Name: desired count, cpu, memory, port, command, deployment configuration.
@@ -41,32 +42,35 @@ def estate(account, la, region):
     ecs = ecs_backends[account][region]
     with ecs.lock:
         if name not in ecs.clusters:
-            role = make_role(account, region)
+            make_role(account)
             subnets, groups = make_network(account, region, name)
             make_database(account, region, name, subnets, groups["database"])
             make_buckets(account, region, name)
-            make_services(account, region, name, role, subnets, groups["services"])
+            make_services(account, region, name, subnets, groups["services"])
     credentials = assume(account, region)
     return {
         **credentials, "account": account, "region": region, "la": la, "cluster": name, "db_cluster": name,
         "db_instance": f"{name}-1", "services": list(SERVICES), "log_group": f"/{name}",
         "run_task_family": f"{name}-run", "buckets": {kind: f"{name}-{kind}" for kind in OBJECTS},
-        "role_arn": f"arn:aws:iam::{account}:role/AgentRole",
+        "role_arn": role_arn(account),
         "network": ecs.services[f"{name}:daemon"].settings["networkConfiguration"]["awsvpcConfiguration"],
     }
 
 
-def make_role(account, region):
+def role_arn(account):
+    return f"arn:aws:iam::{account}:role/{ROLE}"
+
+
+def make_role(account):
     iam = iam_backends[account]["aws"]
     trust = {"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}]}
     policy = {"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Resource": "*",
         "Action": ["ecs:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole"]}]}
-    if not any(role.name == "AgentRole" for role in iam.roles.values()):
-        iam.create_role("AgentRole", json.dumps(trust), "/", None, "The agent's own role", [], "3600")
-        iam.put_role_policy("AgentRole", "manage-the-platform", json.dumps(policy))
-    return f"arn:aws:iam::{account}:role/AgentRole"
+    if not any(role.name == ROLE for role in iam.roles.values()):
+        iam.create_role(ROLE, json.dumps(trust), "/", None, "The agent's own role", [], "3600")
+        iam.put_role_policy(ROLE, "manage-the-platform", json.dumps(policy))
 
 
 def make_network(account, region, name):
@@ -101,16 +105,16 @@ def make_buckets(account, region, name):
             s3.put_object(f"{name}-{kind}", key, value)
 
 
-def make_services(account, region, name, role, subnets, group):
+def make_services(account, region, name, subnets, group):
     ecs = ecs_backends[account][region]
     logs_backends[account][region].create_log_group(f"/{name}", {})
     ecs.advance(time.time() - AGE_SECONDS)
     ecs.create_cluster(name, capacity_providers=["FARGATE", "FARGATE_SPOT"])
-    define(ecs, name, role, "run", 1024, 4096, None, ["dagster", "api", "execute_run"])
+    define(ecs, name, "run", 1024, 4096, None, ["dagster", "api", "execute_run"])
     for service, (desired, cpu, memory, port, command, configuration) in SERVICES.items():
         ecs.add_service({
             "cluster": name, "serviceName": service, "desiredCount": desired, "launchType": "FARGATE",
-            "taskDefinition": define(ecs, name, role, service, cpu, memory, port, command).arn,
+            "taskDefinition": define(ecs, name, service, cpu, memory, port, command).arn,
             "deploymentConfiguration": configuration,
             "networkConfiguration": {"awsvpcConfiguration": {
                 "subnets": [subnet.id for subnet in subnets], "securityGroups": [group],
@@ -118,7 +122,7 @@ def make_services(account, region, name, role, subnets, group):
     ecs.advance(time.time())
 
 
-def define(ecs, name, role, service, cpu, memory, port, command):
+def define(ecs, name, service, cpu, memory, port, command):
     container = {
         "name": service, "image": f"111111111111.dkr.ecr.{ecs.region_name}.amazonaws.com/dagster:{TAG}",
         "command": command, "essential": True,
@@ -129,11 +133,12 @@ def define(ecs, name, role, service, cpu, memory, port, command):
             "awslogs-group": f"/{name}", "awslogs-region": ecs.region_name, "awslogs-stream-prefix": service}}}
     return ecs.register_task_definition(
         f"{name}-{service}", [container], network_mode="awsvpc", requires_compatibilities=["FARGATE"],
-        cpu=str(cpu), memory=str(memory), task_role_arn=role, execution_role_arn=role)
+        cpu=str(cpu), memory=str(memory), task_role_arn=role_arn(ecs.account_id),
+        execution_role_arn=role_arn(ecs.account_id))
 
 
 def assume(account, region):
     role = sts_backends[account]["aws"].assume_role(
-        region, "sfdata-agent", f"arn:aws:iam::{account}:role/AgentRole", None, 3600, None)
+        region, "sfdata-agent", role_arn(account), None, 3600, None)
     return {"access_key_id": role.access_key_id, "secret_access_key": role.secret_access_key,
             "session_token": role.session_token}

@@ -29,7 +29,8 @@ def setUpModule():
     folder = tempfile.TemporaryDirectory()
     ready = Path(folder.name, "ready.json")
     server = subprocess.Popen(
-        [sys.executable, "-m", "standin", "--ready-file", str(ready), "--until-stdin-closes", "--run-task-seconds", "0.3"],
+        [sys.executable, "-m", "standin", "--ready-file", str(ready), "--until-stdin-closes",
+         "--run-task-seconds", "0.3"],
         cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(ready.exists)
     url = json.loads(ready.read_text())["url"]
@@ -51,7 +52,8 @@ def wait_for(condition, seconds=10):
 
 
 def control(method, path, **body):
-    request = urllib.request.Request(f"{url}/standin/{path}", json.dumps(body).encode() if body else None, method=method)
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(f"{url}/standin/{path}", data, method=method)
     with urllib.request.urlopen(request) as reply:
         return json.load(reply)
 
@@ -99,7 +101,8 @@ class Estate:
             memory=old["memory"], requiresCompatibilities=["FARGATE"])["taskDefinition"]["taskDefinitionArn"]
 
     def behave(self, behaviour, service="daemon", **more):
-        control("POST", "tasks", account=self.account, cluster=self.cluster, service=service, behaviour=behaviour, **more)
+        control("POST", "tasks", account=self.account, cluster=self.cluster, service=service,
+                behaviour=behaviour, **more)
 
     def calls(self, **query):
         query = "&".join(f"{name}={value}" for name, value in query.items())
@@ -166,7 +169,8 @@ class LifeCycle(unittest.TestCase):
         self.assertEqual(after[1]["id"], before)
         service = wait_for(lambda: self.estate.completed("code-server"))
         self.assertEqual(service["deployments"][0]["id"], after[0]["id"])
-        self.assertEqual(self.estate.calls(action="UpdateService", count=1), {"count": 1, "actions": {"ecs:UpdateService": 1}})
+        self.assertEqual(self.estate.calls(action="UpdateService", count=1),
+                         {"count": 1, "actions": {"ecs:UpdateService": 1}})
 
     def test_at_most_a_hundred_per_cent_never_overlap(self):
         for tag in ("one", "two"):
@@ -242,8 +246,10 @@ class LifeCycle(unittest.TestCase):
             self.estate.update("nobody", desiredCount=1)
 
     def test_a_deleted_service_stops_its_tasks(self):
-        self.estate.ecs.delete_service(cluster=self.estate.cluster, service="daemon", force=True)
-        wait_for(lambda: not self.estate.tasks(serviceName="daemon"))
+        deleted = self.estate.ecs.delete_service(cluster=self.estate.cluster, service="daemon", force=True)["service"]
+        self.assertEqual(deleted["status"], "DRAINING")
+        wait_for(lambda: self.estate.service()["status"] == "INACTIVE")
+        self.assertEqual([task["lastStatus"] for task in self.estate.all_tasks("daemon")], ["STOPPED"])
         with self.assertRaises(self.estate.ecs.exceptions.ServiceNotActiveException):
             self.estate.update(desiredCount=1)
 
@@ -335,8 +341,10 @@ class Control(unittest.TestCase):
         update, describe, put = self.estate.calls()["calls"]
         self.assertEqual((update["service"], update["action"], update["status"]), ("ecs", "UpdateService", 200))
         self.assertEqual(update["params"], {"cluster": self.estate.cluster, "service": "daemon", "desiredCount": 0})
-        self.assertEqual((describe["service"], describe["params"]), ("rds", {"DBClusterIdentifier": self.estate.cluster}))
-        self.assertEqual((put["action"], put["params"]["Bucket"], put["params"]["Key"]), ("PutObject", bucket, "a/b c.txt"))
+        self.assertEqual((describe["service"], describe["params"]),
+                         ("rds", {"DBClusterIdentifier": self.estate.cluster}))
+        self.assertEqual((put["action"], put["params"]["Bucket"], put["params"]["Key"]),
+                         ("PutObject", bucket, "a/b c.txt"))
         self.assertEqual(self.estate.calls(after=update["sequence"])["count"], 2)
         control("DELETE", "calls")
         self.assertEqual(self.estate.calls()["count"], 0)
@@ -350,7 +358,8 @@ class Control(unittest.TestCase):
         wanted = {
             "throttle": {"ecs": ("ThrottlingException", 400), "rds": ("Throttling", 400), "s3": ("SlowDown", 503),
                          "ec2": ("RequestLimitExceeded", 503)},
-            "error500": {"ecs": ("ServerException", 500), "rds": ("InternalFailure", 500), "s3": ("InternalError", 500)},
+            "error500": {"ecs": ("ServerException", 500), "rds": ("InternalFailure", 500),
+                         "s3": ("InternalError", 500)},
             "access_denied": {"ecs": ("AccessDeniedException", 400), "rds": ("AccessDenied", 403),
                               "s3": ("AccessDenied", 403)}}
         for kind, services in wanted.items():

@@ -1,1 +1,38 @@
-fn main(){}
+//! hubctl, the operators' command line: stop 1 on a command's path, where it is signed, and the last, where its
+//! outcome is shown. Data goes to stdout, talk to stderr.
+
+mod cli;
+mod commands;
+
+mod targets;
+mod wait;
+mod order;
+mod follow;
+mod progress;
+mod results;
+mod health;
+
+mod client;
+mod status;
+mod pinned;
+mod profile;
+
+mod output;
+mod table;
+mod words;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sfdata_common::error::chain;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let exit = Box::pin(cli.run()).await.unwrap_or_else(|error| {
+        output::error(chain(error.as_ref()));
+        exit::code_of(&error)
+    });
+    exit.into()
+}

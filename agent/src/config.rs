@@ -1,0 +1,375 @@
+//! The agent's one file of settings: where its state lies, which AWS account and region it stands in, and which
+//! services, database and buckets are this LA's platform.
+//!
+//! Read once, before anything else. It holds no secret: credentials come from the task's role, and the hub is
+//! known by the join token. What is not named here, the agent does not touch.
+
+use std::{fmt, net::Ipv6Addr, path::PathBuf};
+
+use serde::Deserialize;
+use sfdata_common::telemetry::{self, Log};
+
+/// The whole file; `deploy/config/agent.toml` is a commented example.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// State that outlives the process: identity, keys, journal. On a durable volume.
+    pub data_dir: PathBuf,
+    /// The LA's own veto, in Cedar; without it the hub's and the operators' rules stand alone.
+    pub policy: Option<PathBuf>,
+    /// Where the hub is, if not where the join token said.
+    #[serde(default)]
+    pub hub: Hub,
+    /// The AWS account that the agent stands in.
+    pub aws: Aws,
+    /// What belongs to this LA's platform.
+    pub platform: Platform,
+    /// Lines on stderr.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// The `[hub]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hub {
+    /// `host:port` to dial instead of the one in the join token: for a hub that has moved, without a new enrolment.
+    pub address: Option<String>,
+}
+
+/// The `[aws]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aws {
+    /// Such as `eu-west-2`.
+    pub region: String,
+    /// Speak to this URL instead of AWS; for a stand-in.
+    pub endpoint_url: Option<String>,
+    /// A credentials file of the AWS tools, `[default]` profile, instead of the task's role; outside AWS only.
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// The `[platform]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Platform {
+    /// Name of the ECS cluster.
+    pub cluster: String,
+    /// ECS service of Dagster's page.
+    pub webserver: String,
+    /// ECS service of Dagster's daemon, of which at most one task may ever run.
+    pub daemon: String,
+    /// ECS services of the code locations.
+    #[serde(default)]
+    pub code_servers: Vec<String>,
+    /// Further ECS services that belong to the platform, such as an upload page.
+    #[serde(default)]
+    pub other_services: Vec<String>,
+    /// Identifier of the Aurora cluster, where there is one.
+    pub aurora_cluster: Option<String>,
+    /// Names of the S3 buckets.
+    #[serde(default)]
+    pub buckets: Buckets,
+}
+
+/// The `[platform.buckets]` section: a bucket that is not named is not looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Buckets {
+    /// Where the LA uploads.
+    pub data_store: Option<String>,
+    /// Between the steps of a pipeline.
+    pub workspace: Option<String>,
+    /// What the core account may read.
+    pub shared: Option<String>,
+}
+
+/// What an ECS service is to the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Dagster's page.
+    Webserver,
+    /// Dagster's daemon: never two.
+    Daemon,
+    /// One code location.
+    CodeServer,
+    /// Anything else that belongs to the platform.
+    Other,
+}
+
+impl Role {
+    /// `webserver`, `daemon`, `code-server` or `other`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webserver => "webserver",
+            Self::Daemon => "daemon",
+            Self::CodeServer => "code-server",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Platform {
+    /// Every ECS service of the platform.
+    pub fn services(&self) -> impl Iterator<Item = (&str, Role)> {
+        [(self.webserver.as_str(), Role::Webserver), (self.daemon.as_str(), Role::Daemon)]
+            .into_iter()
+            .chain(self.code_servers.iter().map(|name| (name.as_str(), Role::CodeServer)))
+            .chain(self.other_services.iter().map(|name| (name.as_str(), Role::Other)))
+    }
+
+    /// The service that an operator means: by its name in ECS or, so that one command serves LAs that name
+    /// their services differently, by its role where just one service has it.
+    pub fn service(&self, asked: &str) -> Option<(&str, Role)> {
+        let mut of_role = self.services().filter(|(_, role)| *role != Role::Other && role.as_str() == asked);
+        let only = of_role.next().filter(|_| of_role.next().is_none());
+        self.services().find(|(name, _)| *name == asked).or(only)
+    }
+}
+
+impl Buckets {
+    /// What each named bucket is for, and its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [("data-store", &self.data_store), ("workspace", &self.workspace), ("shared", &self.shared)]
+            .into_iter()
+            .filter_map(|(role, name)| Some((role, name.as_deref()?)))
+    }
+}
+
+/// The file can be read and does not make sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Invalid {
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// One setting that can't be right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, as in `platform.daemon`.
+    pub key: &'static str,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration cannot be used:")?;
+        self.problems.iter().try_for_each(|Problem { key, text }| write!(f, "\n  {key}: {text}"))
+    }
+}
+
+impl Config {
+    /// Look for everything that parses and can't be meant, so that one start shows all of it.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let mut problems = Vec::new();
+        let mut need = |holds: bool, key, text: String| {
+            if !holds {
+                problems.push(Problem { key, text });
+            }
+        };
+
+        need(self.data_dir.is_absolute(), "data_dir", absolute(&self.data_dir));
+        if let Some(policy) = &self.policy {
+            need(policy.is_absolute(), "policy", absolute(policy));
+        }
+        if let Some(address) = &self.hub.address {
+            let text = format!("{address:?} is no address; write host:port, as in hub.example.org:7443");
+            need(is_host_and_port(address), "hub.address", text);
+        }
+
+        let region = &self.aws.region;
+        need(is_region(region), "aws.region", format!("{region:?} is no AWS region; write one such as eu-west-2"));
+        if let Some(url) = &self.aws.endpoint_url {
+            let text = format!("{url:?} is no URL; write http://host:port, or leave it out to speak to AWS");
+            need(is_url(url), "aws.endpoint_url", text);
+        }
+        if let Some(file) = &self.aws.credentials_file {
+            need(file.is_absolute(), "aws.credentials_file", absolute(file));
+        }
+
+        let ecs_name = |name: &str| {
+            format!("{name:?} is no ECS name; write its name, not its ARN: letters, digits, hyphens, underscores")
+        };
+        let platform = &self.platform;
+        need(is_ecs_name(&platform.cluster), "platform.cluster", ecs_name(&platform.cluster));
+        let services: Vec<_> = platform.services().collect();
+        for (at, (name, role)) in services.iter().enumerate() {
+            let key = match role {
+                Role::Webserver => "platform.webserver",
+                Role::Daemon => "platform.daemon",
+                Role::CodeServer => "platform.code_servers",
+                Role::Other => "platform.other_services",
+            };
+            need(is_ecs_name(name), key, ecs_name(name));
+            let twice = services.iter().take(at).any(|(earlier, _)| earlier == name);
+            need(!twice, key, format!("{name:?} is named twice; a service has one role"));
+        }
+        if let Some(cluster) = &platform.aurora_cluster {
+            let text = format!(
+                "{cluster:?} is no cluster identifier; write it as RDS shows it: letters, digits, hyphens, at most 63"
+            );
+            need(is_aurora_name(cluster), "platform.aurora_cluster", text);
+        }
+        let buckets: Vec<_> = platform.buckets.named().collect();
+        for (at, (_, name)) in buckets.iter().enumerate() {
+            let text = format!("{name:?} is no bucket name; write the name alone, without s3:// and without a path");
+            need(is_bucket_name(name), "platform.buckets", text);
+            let twice = buckets.iter().take(at).any(|(_, earlier)| earlier == name);
+            need(!twice, "platform.buckets", format!("{name:?} is named twice; each purpose has a bucket of its own"));
+        }
+
+        if let Err(error) = telemetry::check(&self.log) {
+            need(false, "log.level", error.to_string());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Invalid { problems }) }
+    }
+}
+
+fn absolute(path: &std::path::Path) -> String {
+    format!("{path:?} depends on where the agent was started; write the whole path, from /")
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host_is_legal = match bracketed {
+        Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+        None => only(host, b"-.", 253),
+    };
+    host_is_legal && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+fn is_url(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    only(host, b"-.:[]", 300)
+}
+
+fn is_region(region: &str) -> bool {
+    only(region, b"-", 32) && region.split('-').count() >= 3 && region.ends_with(|c: char| c.is_ascii_digit())
+}
+
+/// ECS API reference, CreateCluster and CreateService: up to 255 letters, digits, underscores, hyphens.
+fn is_ecs_name(name: &str) -> bool {
+    only(name, b"-_", 255)
+}
+
+/// RDS API reference, CreateDBCluster: 1 to 63 letters, digits or hyphens, a letter first.
+fn is_aurora_name(name: &str) -> bool {
+    only(name, b"-", 63) && name.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// S3 user guide, "General purpose bucket naming rules".
+fn is_bucket_name(name: &str) -> bool {
+    name.len() >= 3 && only(name, b"-.", 63) && !name.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// Not empty, not longer than `most`, of letters, digits and `others` alone.
+fn only(text: &str, others: &[u8], most: usize) -> bool {
+    !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/config/agent.toml");
+
+    fn load(text: &str) -> Result<Config, sfdata_common::config::Error> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        sfdata_common::config::load(file.path())
+    }
+
+    fn keys(text: &str) -> Vec<&'static str> {
+        let config = load(text).unwrap();
+        config.check().err().map(|e| e.problems.iter().map(|p| p.key).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_example_is_whole_and_right() {
+        let config = load(EXAMPLE).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.platform.services().count(), 4);
+        assert_eq!(config.platform.buckets.named().count(), 3);
+        // Lines that the example holds ready are right as well.
+        let all: String =
+            EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n").collect();
+        let config = load(&all).unwrap();
+        config.check().unwrap();
+        assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_an_error() {
+        for (right, wrong) in [("region", "regoin"), ("daemon =", "deamon ="), ("shared =", "share =")] {
+            assert!(load(&EXAMPLE.replacen(right, wrong, 1)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let text = r#"
+            data_dir = "state"
+            policy = "policy.cedar"
+            hub.address = "https://hub"
+            aws = { region = "London", endpoint_url = "localhost:5000", credentials_file = "keys" }
+            log.level = "=loud="
+            [platform]
+            cluster = "arn:aws:ecs:eu-west-2:1:cluster/a"
+            webserver = "daemon"
+            daemon = "daemon"
+            aurora_cluster = "1st"
+            buckets = { data_store = "s3://bucket", shared = "s3://bucket" }
+        "#;
+        assert_eq!(
+            keys(text),
+            [
+                "data_dir",
+                "policy",
+                "hub.address",
+                "aws.region",
+                "aws.endpoint_url",
+                "aws.credentials_file",
+                "platform.cluster",
+                "platform.daemon",
+                "platform.aurora_cluster",
+                "platform.buckets",
+                "platform.buckets",
+                "platform.buckets",
+                "log.level",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_service_is_found_by_its_name_or_by_a_role_that_only_it_has() {
+        let mut platform = Platform {
+            cluster: "c".into(),
+            webserver: "la-dagit".into(),
+            daemon: "la-daemon".into(),
+            code_servers: vec!["la-code".into()],
+            other_services: vec!["frontend".into()],
+            aurora_cluster: None,
+            buckets: Buckets::default(),
+        };
+        assert_eq!(platform.service("la-daemon"), Some(("la-daemon", Role::Daemon)));
+        assert_eq!(platform.service("daemon"), Some(("la-daemon", Role::Daemon)));
+        assert_eq!(platform.service("code-server"), Some(("la-code", Role::CodeServer)));
+        assert_eq!(platform.service("frontend"), Some(("frontend", Role::Other)));
+        assert_eq!(platform.service("other"), None);
+        platform.code_servers.push("la-code-2".into());
+        assert_eq!(platform.service("code-server"), None, "which of the two is meant?");
+    }
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for right in ["hub:7443", "hub.example.org:1", "10.0.0.1:7443", "[::1]:7443"] {
+            assert!(is_host_and_port(right), "{right}");
+        }
+        for wrong in ["hub", "hub:", ":7443", "hub:0", "hub:70000", "::1:7443", "http://hub:7443", "[x]:1"] {
+            assert!(!is_host_and_port(wrong), "{wrong}");
+        }
+    }
+}

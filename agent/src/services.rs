@@ -1,0 +1,122 @@
+//! What the agent can do to its LA's platform: one file a service of AWS, and `aws` for what they share.
+//!
+//! Stop 10 on a command's path: `execute` hands over a typed action and its `Job`, and gets a result or one
+//! [`Error`]. Nothing outside this folder names an AWS crate. Every action is written as "make it so": it reads
+//! the world first, so that a repetition after a crash does no more than is still to be done.
+
+pub mod aurora;
+pub mod aws;
+pub mod ecs;
+pub mod s3;
+
+use sfdata_common::{
+    command::Action,
+    outcome::{FailureCode, Outcome, failure_name},
+};
+use sfdata_proto::v1::{self as wire, action_result::Kind};
+
+use crate::{
+    config::{self, Platform},
+    execute::Job,
+};
+
+/// Why an action did not reach its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It could not be done.
+    #[error("{message}")]
+    Failed {
+        /// The kind of failure.
+        code: FailureCode,
+        /// What was tried, on what, and what to do about it. Fit for the operator's eyes: no credentials.
+        message: String,
+    },
+    /// An operator took it back.
+    #[error("cancelled: {detail}")]
+    Cancelled {
+        /// How far it had come, and what stays in force.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// A failure of this kind.
+    pub fn failed(code: FailureCode, message: impl Into<String>) -> Self {
+        Self::Failed { code, message: message.into() }
+    }
+
+    /// Taken back by an operator after so much had been done.
+    pub fn cancelled(detail: impl Into<String>) -> Self {
+        Self::Cancelled { detail: detail.into() }
+    }
+
+    /// The same failure, with what had already been done told first.
+    fn after(self, done: &str) -> Self {
+        match self {
+            Self::Failed { code, message } => Self::Failed { code, message: format!("{done}; then: {message}") },
+            Self::Cancelled { detail } => Self::Cancelled { detail: format!("{done}; then: {detail}") },
+        }
+    }
+
+    /// As it stands in a health report: `access-denied: cannot ...`. The part before the first colon is stable.
+    fn health(&self) -> String {
+        match self {
+            Self::Failed { code, message } => format!("{}: {message}", failure_name(*code)),
+            Self::Cancelled { detail } => format!("cancelled: {detail}"),
+        }
+    }
+}
+
+impl From<Error> for Outcome {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Failed { code, message } => Self::Failed { code, message },
+            Error::Cancelled { detail } => Self::Cancelled { detail },
+        }
+    }
+}
+
+/// The platform's services. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The containers.
+    pub ecs: ecs::Ecs,
+    /// The database.
+    pub aurora: aurora::Aurora,
+    /// The buckets.
+    pub s3: s3::S3,
+    aws: aws::Aws,
+}
+
+impl Services {
+    /// Clients for the platform; nothing is called yet, so this neither fails nor needs a network.
+    pub async fn new(settings: &config::Aws, platform: &Platform) -> Self {
+        let aws = aws::Aws::new(settings).await;
+        Self {
+            ecs: ecs::Ecs::new(&aws, platform),
+            aurora: aurora::Aurora::new(&aws, platform),
+            s3: s3::S3::new(&aws, platform),
+            aws,
+        }
+    }
+
+    /// The 12-digit AWS account that the agent's credentials belong to, as STS tells it.
+    pub async fn account(&self) -> Result<String, Error> {
+        self.aws.account().await
+    }
+
+    /// Do what was ordered. `None` for an action on the agent itself, which no service knows.
+    pub async fn execute(&self, action: &Action, job: &Job) -> Option<Result<Kind, Error>> {
+        Some(match action {
+            Action::Ecs(action) => self.ecs.execute(action, job).await,
+            Action::Aurora(action) => self.aurora.execute(action, job).await,
+            Action::S3(action) => self.s3.execute(action, job).await,
+            Action::Agent(_) => return None,
+        })
+    }
+
+    /// Look at what runs, side by side. What can't be read is told in place of what it would have said.
+    pub async fn health(&self) -> (wire::EcsHealth, wire::AuroraHealth) {
+        tokio::join!(self.ecs.health(), self.aurora.health())
+    }
+}

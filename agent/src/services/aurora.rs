@@ -1,0 +1,100 @@
+//! The Aurora cluster of the platform: Dagster's run, event and schedule storage.
+//!
+//! Reads RDS alone; nothing here connects to the database or sees its content.
+
+use aws_sdk_rds::{Client, types::DbCluster};
+use sfdata_common::{command, outcome::FailureCode};
+use sfdata_proto::v1::{self as wire, action_result::Kind};
+
+use super::{
+    Error,
+    aws::{Aws, failure},
+};
+use crate::{config::Platform, execute::Job};
+
+/// The platform's database.
+#[derive(Debug, Clone)]
+pub struct Aurora {
+    client: Client,
+    cluster: Option<String>,
+}
+
+impl Aurora {
+    pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
+        Self { client: Client::new(aws.config()), cluster: platform.aurora_cluster.clone() }
+    }
+
+    /// Do what was ordered.
+    pub async fn execute(&self, action: &command::Aurora, job: &Job) -> Result<Kind, Error> {
+        match action {
+            command::Aurora::Status => {
+                let aurora = tokio::select! {
+                    biased;
+                    () = job.cancelled().cancelled() => return Err(Error::cancelled("nothing was read yet")),
+                    state = self.state() => state?,
+                };
+                Ok(Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(aurora) }))
+            }
+        }
+    }
+
+    /// State, engine and capacity range; empty when the platform has no Aurora cluster.
+    pub async fn health(&self) -> wire::AuroraHealth {
+        if self.cluster.is_none() {
+            return wire::AuroraHealth::default();
+        }
+        match self.state().await {
+            Ok(state) => wire::AuroraHealth { state: Some(state), error: String::new() },
+            Err(error) => wire::AuroraHealth { state: None, error: error.health() },
+        }
+    }
+
+    async fn state(&self) -> Result<wire::AuroraState, Error> {
+        let Some(cluster) = &self.cluster else {
+            let text = "this agent has no Aurora cluster; name it as platform.aurora_cluster in its configuration";
+            return Err(Error::failed(FailureCode::NotFound, text));
+        };
+        let answer = self.client.describe_db_clusters().db_cluster_identifier(cluster).send().await.map_err(|e| {
+            failure(format_args!("read the state of Aurora cluster {cluster}"), "rds:DescribeDBClusters", e)
+        })?;
+        answer.db_clusters().first().map(state).ok_or_else(|| {
+            let text = format!("RDS shows no Aurora cluster {cluster}; correct platform.aurora_cluster");
+            Error::failed(FailureCode::NotFound, text)
+        })
+    }
+}
+
+fn state(cluster: &DbCluster) -> wire::AuroraState {
+    let range = cluster.serverless_v2_scaling_configuration();
+    let whole = |number: i32| u32::try_from(number).unwrap_or_default();
+    wire::AuroraState {
+        cluster: cluster.db_cluster_identifier().unwrap_or_default().into(),
+        status: cluster.status().unwrap_or_default().into(),
+        engine: cluster.engine().unwrap_or_default().into(),
+        engine_version: cluster.engine_version().unwrap_or_default().into(),
+        min_acu: range.and_then(|range| range.min_capacity()).unwrap_or_default(),
+        max_acu: range.and_then(|range| range.max_capacity()).unwrap_or_default(),
+        auto_pause_seconds: range.and_then(|range| range.seconds_until_auto_pause()).map_or(0, whole),
+        instances: u32::try_from(cluster.db_cluster_members().len()).unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_rds::types::{DbClusterMember, ServerlessV2ScalingConfigurationInfo};
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_never_pauses_shows_zero() {
+        let range = ServerlessV2ScalingConfigurationInfo::builder().min_capacity(0.5).max_capacity(4.0);
+        let cluster = DbCluster::builder()
+            .db_cluster_identifier("la")
+            .status("available")
+            .db_cluster_members(DbClusterMember::builder().build());
+        let seen = state(&cluster.clone().serverless_v2_scaling_configuration(range.clone().build()).build());
+        assert_eq!((seen.min_acu, seen.max_acu, seen.auto_pause_seconds, seen.instances), (0.5, 4.0, 0, 1));
+        let range = range.min_capacity(0.0).seconds_until_auto_pause(300).build();
+        assert_eq!(state(&cluster.serverless_v2_scaling_configuration(range).build()).auto_pause_seconds, 300);
+    }
+}

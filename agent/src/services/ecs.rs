@@ -1,0 +1,190 @@
+//! The ECS services of the platform: status, scale, restart, and their part of the health report.
+//!
+//! Only services that the configuration names are seen or touched; a run's task belongs to no service and is
+//! never touched. Scale and restart read first, change at most once and then wait until ECS is there; a wait
+//! that ends early (cancelled, deadline) leaves in force what was ordered, and says so.
+
+mod restart;
+mod state;
+mod tasks;
+mod wait;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aws_sdk_ecs::{Client, types::Service};
+use sfdata_common::{command, limits, outcome::FailureCode};
+use sfdata_proto::v1::{self as wire, action_result::Kind};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+pub use self::state::in_motion;
+use super::{
+    Error,
+    aws::{Aws, failure},
+};
+use crate::{
+    config::{Platform, Role},
+    execute::Job,
+};
+
+/// DescribeServices takes so many (ECS API reference).
+const SERVICES_PER_CALL: usize = 10;
+
+/// The platform's containers.
+#[derive(Debug, Clone)]
+pub struct Ecs {
+    client: Client,
+    platform: Arc<Platform>,
+    /// Image by task definition: a revision never changes, so each is asked for once.
+    definitions: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl Ecs {
+    pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
+        Self { client: Client::new(aws.config()), platform: Arc::new(platform.clone()), definitions: Arc::default() }
+    }
+
+    /// Do what was ordered.
+    pub async fn execute(&self, action: &command::Ecs, job: &Job) -> Result<Kind, Error> {
+        match action {
+            command::Ecs::Status => tokio::select! {
+                biased;
+                () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
+                services = self.all() => Ok(Kind::EcsStatus(wire::EcsStatusResult {
+                    cluster: self.platform.cluster.clone(),
+                    services: services?,
+                })),
+            },
+            command::Ecs::Scale { service, desired, deadline } => self.scale(service, *desired, *deadline, job).await,
+            command::Ecs::Restart { service, deadline } => self.restart(service, *deadline, job).await,
+        }
+    }
+
+    /// The services as they are now, or why they can't be read.
+    pub async fn health(&self) -> wire::EcsHealth {
+        let cluster = self.platform.cluster.clone();
+        let late = || {
+            let text = format!("AWS did not tell the state of cluster {cluster} within {:?}", limits::AWS_CALL);
+            Error::failed(FailureCode::Unavailable, text)
+        };
+        match timeout(limits::AWS_CALL, self.all()).await.unwrap_or_else(|_| Err(late())) {
+            Ok(services) => wire::EcsHealth { cluster, services, error: String::new() },
+            Err(error) => wire::EcsHealth { error: error.health(), cluster, services: Vec::new() },
+        }
+    }
+
+    async fn scale(&self, asked: &str, desired: u32, deadline: Duration, job: &Job) -> Result<Kind, Error> {
+        let ends = Instant::now() + deadline;
+        let (name, role) = self.named(asked)?;
+        if role == Role::Daemon && desired > 1 {
+            return Err(Error::failed(
+                FailureCode::Rejected,
+                format!(
+                    "{name} is Dagster's daemon and must never run more than once: two would launch every schedule \
+                     twice; order 0 or 1, not {desired}"
+                ),
+            ));
+        }
+        let wanted = i32::try_from(desired).unwrap_or(i32::MAX);
+        let done = if self.look(name).await?.desired_count() == wanted {
+            format!("the desired count of {name} was already {desired} and stays so")
+        } else {
+            self.set_desired(name, wanted, job).await?;
+            format!("the desired count of {name} was set to {desired} and stays so")
+        };
+        let state = self.wait(name, role, ends, job, &done, state::Scaling::to(desired)).await?;
+        Ok(self.reached(state).await)
+    }
+
+    async fn set_desired(&self, name: &str, desired: i32, job: &Job) -> Result<(), Error> {
+        let cluster = &self.platform.cluster;
+        if job.cancelled().is_cancelled() {
+            return Err(Error::cancelled("nothing was changed"));
+        }
+        job.progress(format!("setting the desired count of {name} to {desired}"), None);
+        let call = self.client.update_service().cluster(cluster).service(name).desired_count(desired);
+        call.send().await.map_err(|e| {
+            failure(
+                format_args!("set the desired count of service {name} in cluster {cluster} to {desired}"),
+                "ecs:UpdateService",
+                e,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The result of an action that has been waited for. It was reached, whether or not its image can be told.
+    async fn reached(&self, mut state: wire::EcsServiceState) -> Kind {
+        if let Err(error) = self.add_images(std::slice::from_mut(&mut state)).await {
+            warn!(service = state.name, %error, "the image of a service is not known");
+        }
+        Kind::EcsService(wire::EcsServiceResult { service: Some(state) })
+    }
+
+    /// A service of the platform by name or role.
+    fn named(&self, asked: &str) -> Result<(&str, Role), Error> {
+        self.platform.service(asked).ok_or_else(|| {
+            let known: Vec<_> =
+                self.platform.services().map(|(name, role)| format!("{name} ({})", role.as_str())).collect();
+            Error::failed(
+                FailureCode::NotFound,
+                format!("{asked} is no service of this platform, which has {}; order one of these", known.join(", ")),
+            )
+        })
+    }
+
+    /// All services of the platform, with their images.
+    async fn all(&self) -> Result<Vec<wire::EcsServiceState>, Error> {
+        let names: Vec<_> = self.platform.services().map(|(name, _)| name).collect();
+        let found = self.describe(&names).await?;
+        let state_of = |(name, role)| match found.iter().find(|service| service.service_name() == Some(name)) {
+            Some(service) => state::state(service, role),
+            None => state::missing(name, role),
+        };
+        let mut states: Vec<_> = self.platform.services().map(state_of).collect();
+        self.add_images(&mut states).await?;
+        Ok(states)
+    }
+
+    /// One service, which has to exist.
+    async fn look(&self, name: &str) -> Result<Service, Error> {
+        if let Some(service) = self.describe(&[name]).await?.pop() {
+            return Ok(service);
+        }
+        let names: Vec<_> = self.platform.services().map(|(name, _)| name).collect();
+        let there = self.describe(&names).await?;
+        let there: Vec<_> = there.iter().filter_map(Service::service_name).collect();
+        let there = if there.is_empty() { "none of the platform's services".into() } else { there.join(", ") };
+        Err(Error::failed(
+            FailureCode::NotFound,
+            format!(
+                "cluster {} has no service {name}; there is {there}; order one of these, or correct [platform]",
+                self.platform.cluster
+            ),
+        ))
+    }
+
+    /// Those of these services that exist. A deleted one is shown by ECS for some time, as INACTIVE.
+    async fn describe(&self, names: &[&str]) -> Result<Vec<Service>, Error> {
+        let cluster = &self.platform.cluster;
+        let mut found = Vec::with_capacity(names.len());
+        for some in names.chunks(SERVICES_PER_CALL) {
+            let services = some.iter().map(ToString::to_string).collect();
+            let call = self.client.describe_services().cluster(cluster).set_services(Some(services));
+            let answer = call.send().await.map_err(|e| {
+                failure(
+                    format_args!("read service {} of cluster {cluster}", some.join(", ")),
+                    "ecs:DescribeServices",
+                    e,
+                )
+            })?;
+            found.extend(answer.services.unwrap_or_default());
+        }
+        found.retain(|service| service.status() != Some("INACTIVE"));
+        Ok(found)
+    }
+}

@@ -1,0 +1,212 @@
+//! Restarting a service exactly once, although UpdateService takes no token that would make it so.
+//!
+//! Before the call the journal keeps which deployment is PRIMARY. From then on a different one means that the
+//! call had its effect, whether or not its answer was ever read: then it is waited for and never called again.
+//! For the same reason the SDK must not repeat this call by itself: each try here looks first.
+
+use std::time::Duration;
+
+use aws_sdk_ecs::{Config, config::retry::RetryConfig, types::Service};
+use bytes::Bytes;
+use sfdata_common::{limits, outcome::FailureCode, retry::jittered};
+use sfdata_proto::v1::action_result::Kind;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Ecs,
+    state::{self, primary},
+};
+use crate::{
+    config::Role,
+    execute::Job,
+    services::{Error, aws::failure},
+};
+
+/// Pause before the second try; doubled for each later one. Also what a resumed restart waits before it looks:
+/// a call that was under way when the agent died shows by then.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Ecs {
+    pub(super) async fn restart(&self, asked: &str, deadline: Duration, job: &Job) -> Result<Kind, Error> {
+        let ends = Instant::now() + deadline;
+        let (name, role) = self.named(asked)?;
+        let (note, resumed) = match job.checkpoint() {
+            Some(kept) => (Note::decode(name, &kept)?, true),
+            None => {
+                let before = may_restart(&self.look(name).await?, name, role)?;
+                let note = Note { before, ours: None };
+                job.keep(note.encode()).await?; // durable before the call
+                (note, false)
+            }
+        };
+        let Note { before, ours } = note;
+        let ours = match ours {
+            Some(ours) => ours,
+            None => {
+                let ours = self.deploy_once(name, role, &before, resumed, ends, job).await?;
+                job.keep(Note { before: before.clone(), ours: Some(ours.clone()) }.encode()).await?;
+                ours
+            }
+        };
+        let done = format!("{name} was told to restart (deployment {ours})");
+        let state = self.wait(name, role, ends, job, &done, state::Restart { before: &before, ours: &ours }).await?;
+        Ok(self.reached(state).await)
+    }
+
+    /// Make a deployment that is younger than `before`, or find the one that an earlier try made.
+    async fn deploy_once(
+        &self,
+        name: &str,
+        role: Role,
+        before: &str,
+        resumed: bool,
+        ends: Instant,
+        job: &Job,
+    ) -> Result<String, Error> {
+        let (mut pause, mut failed) = (PAUSE, None);
+        for attempt in 0..=limits::AWS_TRIES {
+            if resumed || attempt > 0 {
+                tokio::select! {
+                    biased;
+                    () = job.cancelled().cancelled() => {
+                        return Err(Error::cancelled(format!("ECS shows no restart of {name} so far")));
+                    }
+                    () = sleep(jittered(pause, 0.2)) => pause *= 2,
+                }
+                let unsure = |error: Error| error.after("a restart may have been ordered already");
+                let service = self.look(name).await.map_err(unsure)?;
+                if let Some(ours) = newer(&service, role, before) {
+                    return Ok(ours);
+                }
+                may_restart(&service, name, role)?;
+            }
+            if job.cancelled().is_cancelled() {
+                return Err(Error::cancelled(format!("{name} was not restarted")));
+            }
+            if attempt == limits::AWS_TRIES || (attempt > 0 && Instant::now() >= ends) {
+                break;
+            }
+            job.progress(format!("telling ECS to restart {name}"), None);
+            match self.force_deployment(name).await {
+                Ok(service) => {
+                    return newer(&service, role, before).ok_or_else(|| {
+                        let text = format!("ECS accepted a restart of {name} and shows none; look at its status");
+                        Error::failed(FailureCode::Unavailable, text)
+                    });
+                }
+                Err(Error::Failed { code: code @ (FailureCode::Throttled | FailureCode::Unavailable), message }) => {
+                    failed = Some(Error::Failed { code, message });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failed
+            .unwrap_or_else(|| Error::failed(FailureCode::Deadline, format!("no time was left to restart {name}"))))
+    }
+
+    /// One request, never repeated by the SDK.
+    async fn force_deployment(&self, name: &str) -> Result<Service, Error> {
+        let cluster = &self.platform.cluster;
+        let once = Config::builder().retry_config(RetryConfig::disabled());
+        let call = self.client.update_service().cluster(cluster).service(name).force_new_deployment(true);
+        let answer = call.customize().config_override(once).send().await.map_err(|e| {
+            failure(format_args!("restart service {name} of cluster {cluster}"), "ecs:UpdateService", e)
+        })?;
+        Ok(answer.service.unwrap_or_else(|| Service::builder().build()))
+    }
+}
+
+/// Id of the deployment to be replaced, or why there must be no restart.
+fn may_restart(service: &Service, name: &str, role: Role) -> Result<String, Error> {
+    let rejected = |text: String| Error::failed(FailureCode::Rejected, text);
+    if service.desired_count() == 0 {
+        return Err(rejected(format!("{name} is scaled to zero; scale it first")));
+    }
+    let most = service.deployment_configuration().and_then(|configuration| configuration.maximum_percent());
+    if let Some(most) = most.filter(|most| role == Role::Daemon && *most > 100) {
+        return Err(rejected(format!(
+            "{name} is Dagster's daemon and must never run twice, but its deployment configuration lets ECS start the \
+             new task beside the old one (maximumPercent {most}); set maximumPercent 100 and minimumHealthyPercent 0, \
+             or scale it to 0 and back to 1"
+        )));
+    }
+    let current = primary(&state::state(service, role)).map(|deployment| deployment.id.clone());
+    current.ok_or_else(|| rejected(format!("{name} has no primary deployment: ECS does not deploy it by itself")))
+}
+
+/// The PRIMARY deployment, if it is not `before`.
+fn newer(service: &Service, role: Role, before: &str) -> Option<String> {
+    primary(&state::state(service, role)).map(|deployment| deployment.id.clone()).filter(|id| id != before)
+}
+
+/// What a restart keeps in the journal: two lines, of which the second comes after the call.
+#[derive(Debug, PartialEq, Eq)]
+struct Note {
+    /// PRIMARY before the call.
+    before: String,
+    /// What the call made PRIMARY.
+    ours: Option<String>,
+}
+
+impl Note {
+    fn encode(&self) -> Bytes {
+        format!("{}\n{}", self.before, self.ours.as_deref().unwrap_or_default()).into()
+    }
+
+    fn decode(name: &str, kept: &[u8]) -> Result<Self, Error> {
+        let text = std::str::from_utf8(kept).ok().and_then(|text| text.split_once('\n'));
+        match text {
+            Some((before, ours)) if !before.is_empty() => {
+                Ok(Self { before: before.into(), ours: (!ours.is_empty()).then(|| ours.into()) })
+            }
+            _ => Err(Error::failed(
+                FailureCode::Internal,
+                format!("what the journal kept of this restart cannot be read; look at {name}, then order it again"),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecs::types::{Deployment, DeploymentConfiguration};
+
+    use super::*;
+
+    fn service(desired: i32, primary: &str, most: i32) -> Service {
+        Service::builder()
+            .desired_count(desired)
+            .deployments(Deployment::builder().id("draining").status("ACTIVE").build())
+            .deployments(Deployment::builder().id(primary).status("PRIMARY").build())
+            .deployment_configuration(DeploymentConfiguration::builder().maximum_percent(most).build())
+            .build()
+    }
+
+    #[test]
+    fn a_note_survives_the_journal_and_a_damaged_one_is_told() {
+        for ours in [None, Some("ecs-svc/2".to_owned())] {
+            let note = Note { before: "ecs-svc/1".into(), ours };
+            assert_eq!(Note::decode("daemon", &note.encode()), Ok(note));
+        }
+        for damaged in [&b""[..], b"ecs-svc/1", b"\nx", b"\xff\n"] {
+            assert!(matches!(Note::decode("daemon", damaged), Err(Error::Failed { code: FailureCode::Internal, .. })));
+        }
+    }
+
+    #[test]
+    fn only_another_primary_deployment_is_the_effect_of_the_call() {
+        assert_eq!(newer(&service(1, "a", 200), Role::Other, "a"), None);
+        assert_eq!(newer(&service(1, "b", 200), Role::Other, "a"), Some("b".into()));
+        assert_eq!(newer(&Service::builder().build(), Role::Other, "a"), None);
+    }
+
+    #[test]
+    fn nothing_that_sleeps_and_no_second_daemon_is_started() {
+        assert_eq!(may_restart(&service(1, "a", 200), "code", Role::CodeServer), Ok("a".into()));
+        assert_eq!(may_restart(&service(1, "a", 100), "daemon", Role::Daemon), Ok("a".into()));
+        for (service, role) in [(service(0, "a", 100), Role::CodeServer), (service(1, "a", 200), Role::Daemon)] {
+            let refused = may_restart(&service, "x", role);
+            assert!(matches!(refused, Err(Error::Failed { code: FailureCode::Rejected, .. })), "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Media types of what hub and agent sign for each other, beside the operator's command.
+
+/// A signed dispatch: hub to one agent.
+pub const PAYLOAD_TYPE: &str = "application/vnd.sfdata.dispatch.v1+protobuf";
+/// A signed receipt: agent to hub, and to anybody who audits.
+pub const RECEIPT_PAYLOAD_TYPE: &str = "application/vnd.sfdata.receipt.v1+protobuf";

@@ -1,0 +1,145 @@
+//! The shape of the command line: what every command takes, and the nouns.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{commands, exit::{Exit, Usage}, output::{Format, Output}};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done; a command: every target succeeded
+  1  nothing was done: an error before or at submission
+  2  the arguments make no sense
+  3  ended, and at least one target did not succeed
+  4  still under way when the time ran out
+  5  denied by the hub
+
+Examples:
+  hubctl login sfjoin_...                        Join a hub with an operator's token
+  hubctl agents list                             See every LA at once
+  hubctl ecs status --group pilot                See the Dagster services of a group
+  hubctl ecs restart daemon --agent northshire   Restart a service and wait for it";
+
+/// Operate the data platforms of local authorities through their hub
+#[derive(Debug, Parser)]
+#[command(name = "hubctl", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    noun: commands::Noun,
+}
+
+impl Cli {
+    /// Do what was asked.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let context = self.global.context()?;
+        self.noun.run(&context).await
+    }
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Profile to use: one for each hub
+    #[arg(
+        long,
+        global = true,
+        env = "SFDATA_PROFILE",
+        hide_env_values = true,
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    profile: String,
+    /// Folder of the profiles [default: ~/.config/sfdata]
+    #[arg(long, global = true, env = "SFDATA_HOME", hide_env_values = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Address of the hub, instead of the profile's
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    hub: Option<String>,
+    /// How to print data
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+    /// Set to anything, it switches colours off (no-color.org).
+    #[arg(long, global = true, env = "NO_COLOR", hide = true)]
+    no_color: Option<String>,
+}
+
+/// What every command works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The profile's folder, which need not exist.
+    pub(crate) folder: PathBuf,
+    /// Address that replaces the profile's.
+    pub(crate) hub: Option<String>,
+    /// Where data goes.
+    pub(crate) output: Output,
+}
+
+impl Global {
+    fn context(self) -> Result<Context, Usage> {
+        let home = match self.home {
+            Some(home) => home,
+            None => std::env::home_dir()
+                .map(|home| home.join(".config/sfdata"))
+                .ok_or_else(|| Usage("this user has no home folder; name one for the profiles with --home".into()))?,
+        };
+        let no_colour = self.no_color.is_some_and(|value| !value.is_empty());
+        Ok(Context {
+            folder: profile_folder(&home, &self.profile)?,
+            hub: self.hub,
+            output: Output::new(self.output, no_colour),
+        })
+    }
+}
+
+/// A profile's name is one folder's name, never a path.
+fn profile_folder(home: &Path, name: &str) -> Result<PathBuf, Usage> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.is_empty() || !name.chars().all(legal) {
+        return Err(Usage(format!("{name:?} is not the name of a profile: use letters, digits, hyphens, underscores")));
+    }
+    Ok(home.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_profile_is_a_name_not_a_path() {
+        let home = Path::new("/home/a");
+        assert_eq!(profile_folder(home, "north_1").unwrap(), home.join("north_1"));
+        for bad in ["", "..", "a/b", "/etc"] {
+            assert!(profile_folder(home, bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Help of the whole tree, so that every change of a name or a default is seen.
+    fn help(command: &clap::Command, path: &str, out: &mut String) {
+        let path = format!("{path} {}", command.get_name()).trim().to_owned();
+        let mut shown = command.clone().term_width(110).bin_name(&path);
+        out.push_str(&format!("$ {path} --help\n{}\n", shown.render_long_help()));
+        command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(|sub| help(sub, &path, out));
+    }
+
+    #[test]
+    fn help_reads_well() {
+        let mut command = Cli::command();
+        command.build();
+        let mut text = String::new();
+        help(&command, "", &mut text);
+        // The global options are the same everywhere: once is enough.
+        let text: Vec<&str> = text.lines().map(str::trim_end).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+}

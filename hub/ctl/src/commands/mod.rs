@@ -1,0 +1,66 @@
+//! The nouns, one file each: `hubctl NOUN VERB`. One verb is one struct with `run`.
+
+mod login;
+mod key;
+mod trust;
+mod operators;
+
+mod agents;
+mod ecs;
+mod aurora;
+mod s3;
+#[expect(clippy::module_inception, reason = "the noun is called so")]
+mod commands;
+mod audit;
+
+mod about;
+
+use clap::Subcommand;
+
+use crate::{cli::Context, exit::Exit};
+
+/// What can be asked for, in the order in which a newcomer needs it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    Login(login::Login),
+    #[command(subcommand)]
+    Key(key::Key),
+    #[command(subcommand)]
+    Trust(trust::Trust),
+    #[command(subcommand)]
+    Operators(operators::Operators),
+    #[command(subcommand)]
+    Agents(agents::Agents),
+    #[command(subcommand)]
+    Ecs(ecs::Ecs),
+    #[command(subcommand)]
+    Aurora(aurora::Aurora),
+    #[command(subcommand)]
+    S3(s3::S3),
+    #[command(subcommand)]
+    Commands(commands::Commands),
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    Version(about::Version),
+    Completions(about::Completions),
+}
+
+impl Noun {
+    /// Do it.
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        match self {
+            Self::Login(login) => login.run(context).await,
+            Self::Key(key) => key.run(context),
+            Self::Trust(trust) => trust.run(context).await,
+            Self::Operators(operators) => operators.run(context).await,
+            Self::Agents(agents) => agents.run(context).await,
+            Self::Ecs(ecs) => ecs.run(context).await,
+            Self::Aurora(aurora) => aurora.run(context).await,
+            Self::S3(s3) => s3.run(context).await,
+            Self::Commands(commands) => commands.run(context).await,
+            Self::Audit(audit) => audit.run(context).await,
+            Self::Version(version) => version.run(context),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}

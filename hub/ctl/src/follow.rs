@@ -1,0 +1,223 @@
+//! A command on its way: where each target stands, until it has ended everywhere or the time has run out.
+//!
+//! A broken stream is opened again with `WatchCommand`, which tells first where every target stands: nothing that
+//! happened meanwhile is missed.
+
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
+
+use futures::{StreamExt as _, future::pending, stream::BoxStream};
+use sfdata_common::{Timestamp, error::chain, retry::Reconnect};
+use sfdata_proto::v1::{
+    CommandEvent, CommandProgress, CommandState, GetCommandResponse, Outcome, WatchCommandRequest,
+};
+use tonic::Status;
+
+use crate::{cli::Context, client::Hub, exit::Exit, output, progress::Progress, results, status, words};
+
+/// Changes of one command.
+pub(crate) type Events = BoxStream<'static, Result<CommandEvent, Status>>;
+
+/// Where one target stands.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Target {
+    pub(crate) state: CommandState,
+    pub(crate) changed_unix_ms: i64,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) progress: Option<CommandProgress>,
+}
+
+impl Target {
+    /// Whether nothing more will happen there.
+    pub(crate) fn is_ended(&self) -> bool {
+        use CommandState::{Cancelled, Expired, Failed, Refused, Succeeded};
+        matches!(self.state, Succeeded | Failed | Refused | Expired | Cancelled)
+    }
+}
+
+/// Where all targets of one command stand.
+#[derive(Debug, Clone)]
+pub(crate) struct Board {
+    pub(crate) command_id: String,
+    /// `noun.verb`.
+    pub(crate) action: String,
+    pub(crate) targets: BTreeMap<String, Target>,
+}
+
+impl Board {
+    /// Just submitted: everybody waits.
+    pub(crate) fn new(command_id: impl Display, action: &str, targets: &[impl ToString]) -> Self {
+        let waiting = Target { state: CommandState::Waiting, ..Default::default() };
+        let targets = targets.iter().map(|target| (target.to_string(), waiting.clone())).collect();
+        Self { command_id: command_id.to_string(), action: action.to_owned(), targets }
+    }
+
+    /// As the hub tells it.
+    pub(crate) fn of(answer: &GetCommandResponse) -> Self {
+        let summary = answer.summary.clone().unwrap_or_default();
+        let target = |status: &sfdata_proto::v1::TargetStatus| Target {
+            state: status.state(),
+            changed_unix_ms: status.changed_unix_ms,
+            outcome: status.outcome.clone(),
+            progress: None,
+        };
+        let targets = answer.targets.iter().map(|status| (status.agent_id.clone(), target(status))).collect();
+        Self { command_id: summary.id, action: summary.action, targets }
+    }
+
+    /// Take in a change; the target if there was one. What has ended stays as it is.
+    fn apply(&mut self, event: &CommandEvent) -> Option<&Target> {
+        let target = self.targets.get_mut(&event.agent_id)?;
+        if target.is_ended() || (target.state == event.state() && target.progress == event.progress) {
+            return None;
+        }
+        *target = Target {
+            state: event.state(),
+            changed_unix_ms: event.at_unix_ms,
+            outcome: event.outcome.clone(),
+            progress: event.progress.clone(),
+        };
+        Some(target)
+    }
+
+    /// Whether it has ended everywhere.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.targets.values().all(Target::is_ended)
+    }
+
+    /// What hubctl's exit code says of it.
+    pub(crate) fn exit(&self) -> Exit {
+        if !self.is_ended() {
+            Exit::UnderWay
+        } else if self.targets.values().all(|target| target.state == CommandState::Succeeded) {
+            Exit::Done
+        } else {
+            Exit::NotSucceeded
+        }
+    }
+
+    /// `ely (waiting), york (running)`.
+    fn under_way(&self) -> String {
+        let open = self.targets.iter().filter(|(_, target)| !target.is_ended());
+        open.map(|(agent, target)| format!("{agent} ({})", words::command_state(target.state)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Follow a command, show what came of it, and say so in the exit code. It goes on at the hub whatever happens here.
+pub(crate) async fn to_the_end(
+    context: &Context,
+    hub: &Hub,
+    board: &mut Board,
+    events: Option<Events>,
+    patience: Option<Duration>,
+) -> anyhow::Result<Exit> {
+    let progress = Progress::new(board);
+    let time_is_up = async {
+        match patience {
+            Some(patience) => tokio::time::sleep(patience).await,
+            None => pending().await,
+        }
+    };
+    let stopped = tokio::select! {
+        biased;
+        followed = follow(hub, board, events, &progress) => followed.err().map(|error| {
+            if error.is_denial() { Err(error) } else { Ok(chain(&error).to_string()) }
+        }),
+        () = time_is_up => Some(Ok("the time has run out".to_owned())),
+        _ = tokio::signal::ctrl_c() => Some(Ok("interrupted".to_owned())),
+    };
+    drop(progress);
+    let (json, tables) = results::report(board, Timestamp::now());
+    context.output.data(&json, &tables)?;
+    match stopped {
+        Some(Ok(why)) => {
+            output::warn(format_args!("{why}; still under way: {}", board.under_way()));
+            output::note(format_args!("it goes on; see it again with: hubctl commands watch {}", board.command_id));
+        }
+        Some(Err(denied)) => return Err(denied.into()),
+        None => {}
+    }
+    Ok(board.exit())
+}
+
+async fn follow(
+    hub: &Hub,
+    board: &mut Board,
+    mut events: Option<Events>,
+    progress: &Progress,
+) -> Result<(), status::Error> {
+    let tried = format!("follow command {}", board.command_id);
+    let mut reconnect = Reconnect::default();
+    while !board.is_ended() {
+        let next = match &mut events {
+            Some(stream) => stream.next().await,
+            None => match watch(hub, &board.command_id).await {
+                Ok(stream) => {
+                    events = Some(stream);
+                    continue;
+                }
+                Err(status) => Some(Err(status)),
+            },
+        };
+        match next {
+            Some(Ok(event)) => {
+                if let Some(target) = board.apply(&event) {
+                    progress.show(&event.agent_id, target);
+                    reconnect = Reconnect::default();
+                }
+            }
+            Some(Err(status)) if !status::is_passing(&status) => return Err(hub.words(tried, &status)),
+            Some(Err(_)) | None => {
+                progress.say(format_args!("the connection to the hub at {} broke; trying again", hub.address()));
+                events = None;
+                tokio::time::sleep(reconnect.next_delay()).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn watch(hub: &Hub, command_id: &str) -> Result<Events, Status> {
+    let request = WatchCommandRequest { command_id: command_id.to_owned() };
+    let stream = hub.operator().watch_command(request).await?.into_inner();
+    Ok(stream.filter_map(async |answer| answer.map(|answer| answer.event).transpose()).boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(agent: &str, state: CommandState) -> CommandEvent {
+        CommandEvent { agent_id: agent.into(), state: state.into(), ..Default::default() }
+    }
+
+    fn board(states: &[CommandState]) -> Board {
+        let agents: Vec<String> = (0..states.len()).map(|n| format!("la-{n}")).collect();
+        let mut board = Board::new("id", "ecs.status", &agents);
+        for (agent, state) in agents.iter().zip(states) {
+            board.apply(&event(agent, *state));
+        }
+        board
+    }
+
+    #[test]
+    fn the_exit_code_says_how_it_went() {
+        use CommandState::{Expired, Running, Succeeded, Waiting};
+        assert_eq!(board(&[Succeeded, Succeeded]).exit(), Exit::Done);
+        assert_eq!(board(&[Succeeded, Expired]).exit(), Exit::NotSucceeded);
+        assert_eq!(board(&[Expired, Running]).exit(), Exit::UnderWay);
+        assert_eq!(board(&[Waiting]).exit(), Exit::UnderWay);
+        assert_eq!(board(&[Succeeded, Waiting, Running]).under_way(), "la-1 (waiting), la-2 (running)");
+    }
+
+    #[test]
+    fn what_has_ended_stays_ended_and_a_repetition_is_no_change() {
+        let mut board = board(&[CommandState::Succeeded, CommandState::Sent]);
+        assert!(board.apply(&event("la-0", CommandState::Running)).is_none());
+        assert!(board.apply(&event("la-1", CommandState::Sent)).is_none());
+        assert!(board.apply(&event("stranger", CommandState::Sent)).is_none());
+        assert!(board.apply(&event("la-1", CommandState::Received)).is_some());
+        assert_eq!(board.targets["la-0"].state, CommandState::Succeeded);
+    }
+}

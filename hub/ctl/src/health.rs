@@ -1,0 +1,176 @@
+//! A platform's parts as people and programs read them: services, database, buckets, an agent's health.
+
+use sfdata_proto::v1::{AuroraHealth, AuroraState, BucketUsage, EcsDeployment, EcsHealth, EcsServiceState, Health};
+use serde_json::{Value, json};
+
+use crate::{
+    table::{Cell, Tone},
+    words,
+};
+
+/// Shown where the agent could not look.
+const UNREADABLE: &str = "unreadable";
+
+/// One ECS service, whole.
+pub(crate) fn service(service: &EcsServiceState) -> Value {
+    json!({
+        "name": service.name,
+        "role": service.role,
+        "status": service.status,
+        "desired": service.desired,
+        "running": service.running,
+        "pending": service.pending,
+        "image": service.image,
+        "image_digest": service.image_digest,
+        "task_definition": service.task_definition,
+        "deployments": service.deployments.iter().map(deployment).collect::<Vec<_>>(),
+        "events": service.events,
+    })
+}
+
+fn deployment(deployment: &EcsDeployment) -> Value {
+    json!({
+        "id": deployment.id,
+        "status": deployment.status,
+        "rollout_state": deployment.rollout_state,
+        "rollout_reason": deployment.rollout_reason,
+        "desired": deployment.desired,
+        "running": deployment.running,
+        "pending": deployment.pending,
+        "failed_tasks": deployment.failed_tasks,
+    })
+}
+
+/// Columns of [`service_row`].
+pub(crate) const SERVICE_COLUMNS: [&str; 7] = ["SERVICE", "ROLE", "RUNNING", "PENDING", "ROLLOUT", "FAILED", "IMAGE"];
+
+/// One ECS service on one line.
+pub(crate) fn service_row(service: &EcsServiceState) -> Vec<Cell> {
+    let newest = service.deployments.first();
+    let tone = if service.running == service.desired { Tone::Good } else { Tone::Pending };
+    vec![
+        Cell::from(&service.name),
+        Cell::from(&service.role),
+        Cell::new(format!("{}/{}", service.running, service.desired), tone),
+        Cell::from(service.pending),
+        Cell::from(newest.map_or_else(String::new, |newest| newest.rollout_state.to_ascii_lowercase().replace('_', "-"))),
+        Cell::from(newest.map_or(0, |newest| newest.failed_tasks)),
+        // The repository is the same everywhere; the tag is what differs.
+        Cell::from(service.image.rsplit('/').next().unwrap_or_default()),
+    ]
+}
+
+/// `webserver 0/0  daemon 1/1  code-server 1/1`.
+pub(crate) fn services_line(ecs: Option<&EcsHealth>) -> Cell {
+    let Some(ecs) = ecs else { return Cell::from("") };
+    if !ecs.error.is_empty() {
+        return Cell::new(UNREADABLE, Tone::Bad);
+    }
+    let name = |service: &EcsServiceState| match service.role.as_str() {
+        "" | "other" => service.name.clone(),
+        role => role.to_owned(),
+    };
+    let one = |service: &EcsServiceState| format!("{} {}/{}", name(service), service.running, service.desired);
+    let settled = ecs.services.iter().all(|service| service.running == service.desired);
+    let tone = if settled { Tone::Plain } else { Tone::Pending };
+    Cell::new(ecs.services.iter().map(one).collect::<Vec<_>>().join("  "), tone)
+}
+
+/// The database, whole.
+pub(crate) fn aurora(aurora: &AuroraState) -> Value {
+    json!({
+        "cluster": aurora.cluster,
+        "status": aurora.status,
+        "engine": aurora.engine,
+        "engine_version": aurora.engine_version,
+        "min_acu": aurora.min_acu,
+        "max_acu": aurora.max_acu,
+        "auto_pause_seconds": Some(aurora.auto_pause_seconds).filter(|seconds| *seconds > 0),
+        "instances": aurora.instances,
+    })
+}
+
+/// Columns of [`aurora_row`].
+pub(crate) const AURORA_COLUMNS: [&str; 6] = ["CLUSTER", "STATUS", "ENGINE", "CAPACITY", "PAUSES", "INSTANCES"];
+
+/// The database on one line.
+pub(crate) fn aurora_row(aurora: &AuroraState) -> Vec<Cell> {
+    let tone = if aurora.status == "available" { Tone::Good } else { Tone::Pending };
+    let pauses = match aurora.auto_pause_seconds {
+        0 => "never".to_owned(),
+        seconds => format!("after {}", words::span(std::time::Duration::from_secs(seconds.into()))),
+    };
+    vec![
+        Cell::from(&aurora.cluster),
+        Cell::new(&aurora.status, tone),
+        Cell::from(format!("{} {}", aurora.engine, aurora.engine_version)),
+        Cell::from(format!("{} to {} ACU", aurora.min_acu, aurora.max_acu)),
+        Cell::from(pauses),
+        Cell::from(aurora.instances),
+    ]
+}
+
+/// The database's state alone.
+pub(crate) fn database_word(aurora: Option<&AuroraHealth>) -> Cell {
+    match aurora {
+        Some(health) if !health.error.is_empty() => Cell::new(UNREADABLE, Tone::Bad),
+        Some(AuroraHealth { state: Some(state), .. }) => Cell::from(&state.status),
+        _ => Cell::from(""),
+    }
+}
+
+/// One bucket.
+pub(crate) fn bucket(bucket: &BucketUsage) -> Value {
+    json!({
+        "role": bucket.role,
+        "bucket": bucket.bucket,
+        "objects": bucket.objects,
+        "size_bytes": bucket.size_bytes,
+    })
+}
+
+/// Columns of [`bucket_row`].
+pub(crate) const BUCKET_COLUMNS: [&str; 4] = ["ROLE", "BUCKET", "OBJECTS", "SIZE"];
+
+/// One bucket on one line.
+pub(crate) fn bucket_row(bucket: &BucketUsage) -> Vec<Cell> {
+    vec![
+        Cell::from(&bucket.role),
+        Cell::from(&bucket.bucket),
+        Cell::from(bucket.objects),
+        Cell::from(words::bytes(bucket.size_bytes)),
+    ]
+}
+
+/// What an agent reported, whole.
+pub(crate) fn health(health: &Health) -> Value {
+    json!({
+        "taken": words::time(health.taken_unix_ms),
+        "agent_version": health.agent_version,
+        "uptime_seconds": health.uptime_seconds,
+        "clock_skew_ms": health.clock_skew_ms,
+        "ecs": health.ecs.as_ref().map(|ecs| json!({
+            "cluster": ecs.cluster,
+            "error": none_if_empty(&ecs.error),
+            "services": ecs.services.iter().map(service).collect::<Vec<_>>(),
+        })),
+        "aurora": health.aurora.as_ref().map(|database| json!({
+            "error": none_if_empty(&database.error),
+            "state": database.state.as_ref().map(aurora),
+        })),
+        "journal": health.journal.as_ref().map(|journal| json!({
+            "running": journal.running,
+            "queued": journal.queued,
+            "unacknowledged": journal.unacknowledged,
+        })),
+        "hold": health.hold.as_ref().map(|hold| json!({
+            "reason": hold.reason,
+            "since": words::time(hold.since_unix_ms),
+        })),
+    })
+}
+
+/// Absent in JSON where the wire has an empty text.
+pub(crate) fn none_if_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,182 @@
+//! An order: a command that is signed here and submitted, then followed to its end. Stop 1 on a command's path.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use futures::StreamExt as _;
+use sfdata_common::{
+    Timestamp,
+    command::{Action, Command, ParseError},
+    envelope,
+    ids::{AgentId, CommandId},
+    limits,
+};
+use sfdata_proto::v1::{
+    Envelope, GetCommandRequest, SubmitRequest, submit_response::Message,
+};
+use serde_json::json;
+use tonic::{Response, Status};
+
+use crate::{
+    cli::Context,
+    client::Hub,
+    exit::{Exit, Usage},
+    follow::{self, Board, Events},
+    output, pinned, status,
+    targets::Targets,
+    wait::Wait,
+};
+
+/// Clocks differ: a command is valid from a little before it was signed.
+const BACKDATE: Duration = Duration::from_secs(5);
+
+/// What every command to agents takes.
+#[derive(Debug, Args)]
+pub(crate) struct Order {
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    about: About,
+}
+
+/// Why, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct About {
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+    /// Why, for the audit record and the LA
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Options")]
+    pub(crate) reason: String,
+}
+
+impl Order {
+    /// How long the action may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.about.wait.deadline()
+    }
+
+    /// Sign it, submit it, wait for it, show what came of it.
+    pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        let hub = Hub::connect(context).await?;
+        let targets = self.targets.resolve(&hub).await?;
+        submit(context, &hub, action, targets, self.about).await
+    }
+}
+
+/// Sign an action for these targets, submit it, wait for it, show what came of it.
+pub(crate) async fn submit(
+    context: &Context,
+    hub: &Hub,
+    action: Action,
+    targets: Vec<AgentId>,
+    about: About,
+) -> anyhow::Result<Exit> {
+    let trust = pinned::refresh(hub).await?.held.context(
+        "the hub has no trust bundle yet, so that no agent would obey; an admin makes one: hubctl trust init, \
+         add-operator, sign, publish",
+    )?;
+    let key = hub.profile.signing_key()?;
+    let now = Timestamp::now();
+    let not_before = now - BACKDATE;
+    let command = Command {
+        id: CommandId::generate(),
+        action,
+        targets,
+        not_before,
+        expires: (now + about.wait.validity()).min(not_before + limits::COMMAND_VALIDITY_MAX),
+        operator: hub.profile.settings.operator.clone(),
+        reason: about.reason,
+        trust_version: trust.bundle.version,
+    };
+    let payload = checked(&command)?;
+    let events = open(hub, &command, envelope::seal(Command::PAYLOAD_TYPE, payload, &key)).await?;
+    if !about.wait.waits() {
+        context.output.text(&json!({ "command_id": command.id.to_string() }), command.id)?;
+        return Ok(Exit::Done);
+    }
+    output::note(format_args!("command {}", command.id));
+    let mut board = Board::new(command.id, command.action.name(), &command.targets);
+    follow::to_the_end(context, hub, &mut board, events, Some(about.wait.patience())).await
+}
+
+/// The bytes to sign, if an agent would take them.
+fn checked(command: &Command) -> Result<Vec<u8>, Usage> {
+    let payload = command.encode();
+    match Command::parse(&payload) {
+        Ok(_) => Ok(payload),
+        Err(ParseError::Malformed(what)) => Err(Usage(what)),
+        Err(error) => Err(Usage(error.to_string())),
+    }
+}
+
+/// Hand the command in. When this returns it is durable at the hub; the events that follow are returned, or none
+/// where the connection broke and the hub has it all the same.
+async fn open(hub: &Hub, command: &Command, signed: Envelope) -> anyhow::Result<Option<Events>> {
+    let tried = format!("submit {}", command.action.name());
+    let request = SubmitRequest { command: Some(signed) };
+    let mut operator = hub.operator();
+    let call = async {
+        let mut stream = operator.submit(request).await?.into_inner();
+        match stream.message().await?.and_then(|first| first.message) {
+            Some(Message::Accepted(_)) => Ok(Response::new(stream)),
+            _ => Err(Status::internal("it did not say whether it took the command")),
+        }
+    };
+    match hub.ask(&tried, call).await {
+        Ok(stream) => Ok(Some(
+            stream
+                .filter_map(async |answer| match answer.map(|answer| answer.message) {
+                    Ok(Some(Message::Event(event))) => Some(Ok(event)),
+                    Ok(_) => None,
+                    Err(status) => Some(Err(status)),
+                })
+                .boxed(),
+        )),
+        Err(error @ (status::Error::Unreachable { .. } | status::Error::Late { .. })) => {
+            was_taken(hub, command.id, error).await.map(|()| None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The connection broke while the command was handed in: look whether it was taken before that.
+async fn was_taken(hub: &Hub, id: CommandId, broken: status::Error) -> anyhow::Result<()> {
+    let request = GetCommandRequest { command_id: id.to_string() };
+    match hub.ask("look for the command", hub.operator().get_command(request)).await {
+        Ok(_) => Ok(()),
+        Err(status::Error::Refused { .. }) => Err(broken.into()),
+        Err(_) => Err(broken).with_context(|| {
+            format!("it is not known whether the hub took command {id}; before trying again, see: hubctl commands show {id}")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfdata_common::command::Ecs;
+
+    use super::*;
+
+    fn command(service: &str, reason: &str) -> Command {
+        let now = Timestamp::UNIX_EPOCH;
+        Command {
+            id: CommandId::generate(),
+            action: Action::Ecs(Ecs::Restart { service: service.into(), deadline: Duration::from_secs(60) }),
+            targets: vec!["ely".parse().unwrap()],
+            not_before: now,
+            expires: now + Duration::from_secs(60),
+            operator: "alice".parse().unwrap(),
+            reason: reason.into(),
+            trust_version: 1,
+        }
+    }
+
+    #[test]
+    fn what_an_agent_would_not_take_is_not_sent() {
+        assert!(checked(&command("daemon", "stuck")).is_ok());
+        let error = checked(&command("the daemon", "")).unwrap_err().to_string();
+        assert!(error.contains("not the name of an ECS service"), "{error}");
+        assert!(checked(&command("daemon", &"x".repeat(501))).unwrap_err().to_string().contains("500 bytes"));
+    }
+}

@@ -1,0 +1,229 @@
+//! What came of a command: one table of what succeeded, one of what did not; or all of it as JSON.
+
+use sfdata_common::{
+    Timestamp,
+    outcome::{self, Outcome},
+};
+use sfdata_proto::v1::{ActionResult, CommandState, action_result::Kind};
+use serde_json::{Value, json};
+
+use crate::{
+    follow::{Board, Target},
+    health,
+    table::{Cell, Table, Tone, row},
+    words,
+};
+
+/// The whole command as JSON, and as tables.
+pub(crate) fn report(board: &Board, now: Timestamp) -> (Value, Vec<Table>) {
+    let json = json!({
+        "command_id": board.command_id,
+        "action": board.action,
+        "targets": board.targets.iter().map(|(agent, target)| self::target(agent, target)).collect::<Vec<_>>(),
+    });
+    let tables = [succeeded(board), others(board, now)].into_iter().flatten().collect();
+    (json, tables)
+}
+
+/// One target as JSON.
+pub(crate) fn target(agent: &str, target: &Target) -> Value {
+    json!({
+        "agent_id": agent,
+        "state": words::command_state(target.state),
+        "changed": words::time(target.changed_unix_ms),
+        "outcome": outcome_of(target).as_ref().map(outcome_json),
+    })
+}
+
+fn outcome_of(target: &Target) -> Option<Outcome> {
+    target.outcome.clone().and_then(|outcome| Outcome::try_from(outcome).ok())
+}
+
+fn outcome_json(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Succeeded(result) => json!({ "kind": outcome.name(), "result": result_json(result) }),
+        Outcome::Failed { code, message } => {
+            json!({ "kind": outcome.name(), "code": outcome::failure_name(*code), "message": message })
+        }
+        Outcome::Refused { reason, detail } => {
+            json!({ "kind": outcome.name(), "reason": outcome::refusal_name(*reason), "detail": detail })
+        }
+        Outcome::Expired => json!({ "kind": outcome.name() }),
+        Outcome::Cancelled { detail } => json!({ "kind": outcome.name(), "detail": detail }),
+    }
+}
+
+fn result_json(result: &ActionResult) -> Option<Value> {
+    Some(match result.kind.as_ref()? {
+        Kind::EcsStatus(status) => json!({
+            "cluster": status.cluster,
+            "services": status.services.iter().map(health::service).collect::<Vec<_>>(),
+        }),
+        Kind::EcsService(service) => json!({ "service": service.service.as_ref().map(health::service) }),
+        Kind::AuroraStatus(status) => json!({ "aurora": status.aurora.as_ref().map(health::aurora) }),
+        Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
+        Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
+        Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
+    })
+}
+
+/// One table of what the targets that succeeded found or reached.
+fn succeeded(board: &Board) -> Option<Table> {
+    let mut table = None;
+    for (agent, target) in &board.targets {
+        let Some(Outcome::Succeeded(result)) = outcome_of(target) else { continue };
+        let Some(kind) = &result.kind else { continue };
+        // One command has one action, so that every result has the same columns.
+        let table = table.get_or_insert_with(|| {
+            let names: Vec<&'static str> = ["AGENT"].into_iter().chain(columns(kind).iter().copied()).collect();
+            Table::new(&names)
+        });
+        for cells in rows(kind) {
+            table.push([Cell::from(agent)].into_iter().chain(cells).collect());
+        }
+    }
+    table
+}
+
+fn columns(kind: &Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
+        Kind::AuroraStatus(_) => &health::AURORA_COLUMNS,
+        Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
+        Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
+        Kind::AgentCancel(_) => &["CANCEL"],
+    }
+}
+
+fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
+    match kind {
+        Kind::EcsStatus(status) => status.services.iter().map(health::service_row).collect(),
+        Kind::EcsService(service) => service.service.iter().map(health::service_row).collect(),
+        Kind::AuroraStatus(status) => status.aurora.iter().map(health::aurora_row).collect(),
+        Kind::S3Usage(usage) => usage.buckets.iter().map(health::bucket_row).collect(),
+        Kind::AgentRefresh(refresh) => {
+            let health = refresh.health.clone().unwrap_or_default();
+            vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
+        }
+        Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
+    }
+}
+
+/// One table of the targets that did not succeed, or not yet.
+fn others(board: &Board, now: Timestamp) -> Option<Table> {
+    let mut table = Table::new(&["AGENT", "STATE", "CODE", "DETAIL"]);
+    let mut any = false;
+    for (agent, target) in board.targets.iter().filter(|(_, target)| target.state != CommandState::Succeeded) {
+        let (code, detail) = reason(target, now);
+        table.push(vec![Cell::from(agent), state(target), Cell::from(code), Cell::from(detail)]);
+        any = true;
+    }
+    any.then_some(table)
+}
+
+/// Stable name of what went wrong, and its facts.
+fn reason(target: &Target, now: Timestamp) -> (String, String) {
+    match outcome_of(target) {
+        Some(Outcome::Failed { code, message }) => (outcome::failure_name(code), message),
+        Some(Outcome::Refused { reason, detail }) => (outcome::refusal_name(reason), detail),
+        Some(Outcome::Cancelled { detail }) => (String::new(), detail),
+        Some(Outcome::Expired) => (String::new(), "no agent began it in time".to_owned()),
+        Some(Outcome::Succeeded(_)) => (String::new(), String::new()),
+        None if target.changed_unix_ms == 0 => (String::new(), String::new()),
+        None => (String::new(), format!("since {}", words::age(target.changed_unix_ms, now))),
+    }
+}
+
+/// A state in its colour.
+pub(crate) fn state(target: &Target) -> Cell {
+    use CommandState::{Failed, Refused, Succeeded};
+    let tone = match target.state {
+        Succeeded => Tone::Good,
+        Failed | Refused => Tone::Bad,
+        _ => Tone::Pending,
+    };
+    Cell::new(words::command_state(target.state), tone)
+}
+
+/// One target in a few words: `running: waiting for tasks 40 %`, `failed: throttled: ...`.
+pub(crate) fn describe(target: &Target) -> String {
+    let state = words::command_state(target.state);
+    match (outcome_of(target), &target.progress) {
+        (Some(Outcome::Failed { code, message }), _) => format!("{state}: {}: {message}", outcome::failure_name(code)),
+        (Some(Outcome::Refused { reason, detail }), _) => format!("{state}: {}: {detail}", outcome::refusal_name(reason)),
+        (None, Some(progress)) => match progress.percent {
+            Some(percent) => format!("{state}: {} {percent} %", progress.step),
+            None => format!("{state}: {}", progress.step),
+        },
+        _ => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfdata_common::outcome::{FailureCode, RefusalReason};
+    use sfdata_proto::v1::{self as wire, CommandProgress};
+
+    use super::*;
+
+    fn ended(state: CommandState, outcome: Outcome) -> Target {
+        Target { state, changed_unix_ms: 1_000, outcome: Some(outcome.to_wire()), progress: None }
+    }
+
+    fn mixed() -> Board {
+        let service = |name: &str, running| wire::EcsServiceState {
+            name: format!("dagster-{name}"),
+            role: name.into(),
+            status: "ACTIVE".into(),
+            desired: 1,
+            running,
+            image: "123456789012.dkr.ecr.eu-west-2.amazonaws.com/dagster:v7".into(),
+            deployments: vec![wire::EcsDeployment { rollout_state: "IN_PROGRESS".into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let status = wire::EcsStatusResult { cluster: "c".into(), services: vec![service("daemon", 1), service("webserver", 0)] };
+        let mut board = Board::new("0198", "ecs.status", &["ely", "northshire", "bath", "york"]);
+        let mut set = |agent: &str, target| board.targets.insert(agent.into(), target);
+        set("northshire", ended(CommandState::Succeeded, Outcome::success(Kind::EcsStatus(status))));
+        set("ely", ended(CommandState::Failed, Outcome::Failed { code: FailureCode::AccessDenied, message: "the role may not list services".into() }));
+        set("bath", ended(CommandState::Refused, Outcome::Refused { reason: RefusalReason::LocalPolicy, detail: "forbidden by no-mondays".into() }));
+        board
+    }
+
+    #[test]
+    fn successes_and_the_rest_each_have_their_table() {
+        let (_, tables) = report(&mixed(), Timestamp::from_second(61).unwrap());
+        let text: Vec<String> = tables.iter().map(|table| table.render(false)).collect();
+        insta::assert_snapshot!(text.join("\n"), @"");
+    }
+
+    #[test]
+    fn json_is_one_document_with_stable_words() {
+        let mut board = mixed();
+        board.targets.remove("northshire");
+        let (json, _) = report(&board, Timestamp::UNIX_EPOCH);
+        insta::assert_snapshot!(format!("{json:#}"), @"");
+    }
+
+    #[test]
+    fn every_result_has_rows_as_wide_as_its_columns() {
+        for kind in [
+            Kind::EcsStatus(wire::EcsStatusResult { services: vec![Default::default()], ..Default::default() }),
+            Kind::EcsService(wire::EcsServiceResult { service: Some(Default::default()) }),
+            Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(Default::default()) }),
+            Kind::S3Usage(wire::S3UsageResult { buckets: vec![Default::default()] }),
+            Kind::AgentRefresh(Default::default()),
+            Kind::AgentCancel(Default::default()),
+        ] {
+            assert_eq!(rows(&kind).len(), 1, "{kind:?}");
+            assert_eq!(rows(&kind)[0].len(), columns(&kind).len(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn progress_is_told_in_a_few_words() {
+        let progress = CommandProgress { step: "waiting for tasks".into(), percent: Some(40) };
+        let running = Target { state: CommandState::Running, progress: Some(progress), ..Default::default() };
+        assert_eq!(describe(&running), "running: waiting for tasks 40 %");
+    }
+}

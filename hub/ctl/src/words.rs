@@ -1,0 +1,98 @@
+//! Words for what the wire has numbers for: states, ages, sizes, times. Words are stable: scripts match on them.
+
+use std::time::Duration;
+
+use sfdata_common::Timestamp;
+use sfdata_proto::v1::{AgentState, CancelDisposition, CommandState, OperatorState};
+
+/// `waiting`, `succeeded`, ...
+pub(crate) fn command_state(state: CommandState) -> String {
+    kebab(state.as_str_name(), "COMMAND_STATE_")
+}
+
+/// `invited`, `connected`, `away`, `locked`.
+pub(crate) fn agent_state(state: AgentState) -> String {
+    kebab(state.as_str_name(), "AGENT_STATE_")
+}
+
+/// `invited`, `active`, `locked`.
+pub(crate) fn operator_state(state: OperatorState) -> String {
+    kebab(state.as_str_name(), "OPERATOR_STATE_")
+}
+
+/// `asked`, `already-ended`, `not-begun`.
+pub(crate) fn disposition(disposition: CancelDisposition) -> String {
+    kebab(disposition.as_str_name(), "CANCEL_DISPOSITION_")
+}
+
+fn kebab(name: &str, prefix: &str) -> String {
+    match name.trim_start_matches(prefix) {
+        "UNSPECIFIED" => "unknown".to_owned(), // absent, or newer than this hubctl
+        rest => rest.to_ascii_lowercase().replace('_', "-"),
+    }
+}
+
+/// A moment of the wire; zero is none.
+pub(crate) fn time(unix_ms: i64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(unix_ms).ok().filter(|_| unix_ms != 0)
+}
+
+/// To the second, for tables.
+pub(crate) fn second(unix_ms: i64) -> String {
+    time(unix_ms).map_or_else(|| "-".to_owned(), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// How long ago, in its largest unit; a moment that is not past yet is `0s`.
+pub(crate) fn age(unix_ms: i64, now: Timestamp) -> String {
+    match time(unix_ms) {
+        None => "never".to_owned(),
+        Some(at) => span(Duration::try_from(now.duration_since(at)).unwrap_or_default()),
+    }
+}
+
+/// A duration in its largest unit.
+pub(crate) fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3_600 => format!("{}m", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// `532 B`, `1.5 GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_the_words_of_the_documentation() {
+        assert_eq!(command_state(CommandState::Succeeded), "succeeded");
+        assert_eq!(agent_state(AgentState::Away), "away");
+        assert_eq!(operator_state(OperatorState::Unspecified), "unknown");
+        assert_eq!(disposition(CancelDisposition::AlreadyEnded), "already-ended");
+    }
+
+    #[test]
+    fn ages_and_sizes_are_short() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let ago = |seconds: i64| age((1_000_000 - seconds) * 1000, now);
+        assert_eq!([ago(-5), ago(59), ago(61), ago(7_199), ago(90_000), ago(200_000)], ["0s", "59s", "1m", "1h", "25h", "2d"]);
+        assert_eq!(age(0, now), "never");
+        assert_eq!([bytes(0), bytes(1023), bytes(1024), bytes(1_048_575), bytes(5 << 30)], ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5.0 GiB"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! The one service that anybody can reach: a join token for a certificate. Bounded in size, in time and per address.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use sfdata_common::{error::chain, limits, peer::Subject};
+use sfdata_proto::v1::{self as wire, enrol_service_server::EnrolService};
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use super::fail;
+use crate::{
+    config::Certificates,
+    enrol::{authority::Authority, tokens::Tokens},
+    metrics::Metrics,
+    server::ConnectedPeer,
+    trust::Trust,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Serves [`EnrolService`].
+pub struct Enrolment {
+    /// Redeems.
+    pub tokens: Arc<Tokens>,
+    /// Issues.
+    pub authority: Arc<Authority>,
+    /// Handed to whoever joins.
+    pub trust: Arc<Trust>,
+    /// Lifetimes.
+    pub certificates: Certificates,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Tries of each address in its current minute.
+    pub tries: Tries,
+}
+
+/// Counts tries per address and minute.
+#[derive(Default)]
+pub struct Tries(Mutex<HashMap<IpAddr, (Instant, u32)>>);
+
+impl Tries {
+    fn allow(&self, address: IpAddr, now: Instant) -> bool {
+        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.len() >= 10_000 {
+            tries.retain(|_, (began, _)| now.duration_since(*began) < MINUTE);
+        }
+        let (began, count) = tries.entry(address).or_insert((now, 0));
+        if now.duration_since(*began) >= MINUTE {
+            (*began, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= limits::ENROLMENTS_PER_MINUTE
+    }
+}
+
+#[tonic::async_trait]
+impl EnrolService for Enrolment {
+    async fn enrol(&self, request: Request<wire::EnrolRequest>) -> Result<Response<wire::EnrolResponse>, Status> {
+        let remote = ConnectedPeer::of(&request).map(|peer| peer.remote);
+        if let Some(remote) = remote
+            && !self.tries.allow(remote.ip(), Instant::now())
+        {
+            self.metrics.load_shed.inc("enrolments");
+            return Err(Status::resource_exhausted("too many tries from this address; wait a minute"));
+        }
+        let request = request.into_inner();
+        let now = Timestamp::now();
+        let issue = |subject: &Subject| {
+            let lifetime = match subject {
+                Subject::Operator(_) => self.certificates.operator_lifetime,
+                Subject::Agent(_) | Subject::Hub(_) => self.certificates.agent_lifetime,
+            };
+            self.authority.issue(&request.csr_der, subject, lifetime, now)
+        };
+        let (subject, certificates) = self.tokens.redeem(&request, now, issue).await.map_err(|error| {
+            self.metrics.enrolments.inc("refused");
+            info!(?remote, error = %chain(&error), "an enrolment was refused");
+            fail(error)
+        })?;
+        self.metrics.enrolments.inc("joined");
+        info!(%subject, ?remote, "joined");
+        Ok(Response::new(wire::EnrolResponse {
+            certificates: certificates.into_iter().map(Into::into).collect(),
+            trust_bundle: self.trust.envelope(),
+            epoch: self.trust.epoch(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_tries_and_gets_them_back_after_a_minute() {
+        let tries = Tries::default();
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let now = Instant::now();
+        assert!((0..limits::ENROLMENTS_PER_MINUTE).all(|_| tries.allow(one, now)));
+        assert!(!tries.allow(one, now));
+        assert!(tries.allow(other, now));
+        assert!(tries.allow(one, now + MINUTE));
+    }
+}

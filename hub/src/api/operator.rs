@@ -1,0 +1,349 @@
+//! Stops 2 and 13 on a command's path: what operators ask. Each call: who is it, may they, do it, answer.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream};
+use jiff::Timestamp;
+use sfdata_common::{
+    error::chain,
+    ids::{AgentId, CommandId, GroupName, OperatorName},
+    limits,
+    peer::Subject,
+};
+use sfdata_proto::v1::{self as wire, operator_service_server::OperatorService};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{calling_operator, fail, parse};
+use crate::{
+    audit,
+    authorize::{ADMINISTER, Authorizer},
+    commands::{Commands, Following},
+    enrol::tokens::Tokens,
+    fleet::Fleet,
+    queue::Queue,
+    server::Connections,
+    sessions::Sessions,
+    store::Store,
+    trust::Trust,
+};
+
+/// Watchers of the agents' list are told at most this often.
+const LIST_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest label key or value.
+const LABEL: usize = 64;
+/// Most labels, and most groups, of one agent.
+const LABELS: usize = 32;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Serves [`OperatorService`].
+#[derive(Clone)]
+pub struct Operators {
+    /// Use cases.
+    pub commands: Arc<Commands>,
+    /// Who may.
+    pub authorizer: Arc<Authorizer>,
+    /// Registry.
+    pub fleet: Arc<Fleet>,
+    /// What has not ended.
+    pub queue: Arc<Queue>,
+    /// Live links.
+    pub sessions: Arc<Sessions>,
+    /// Live connections.
+    pub connections: Connections,
+    /// Invitations.
+    pub tokens: Arc<Tokens>,
+    /// Bundles and epoch.
+    pub trust: Arc<Trust>,
+    /// For the audit record.
+    pub store: Store,
+    /// The hub stops.
+    pub stop: CancellationToken,
+}
+
+impl Operators {
+    /// Who calls, if they may do `action` of that class; a denial is put on record.
+    async fn may<T>(&self, request: &Request<T>, action: &str, class: &'static str) -> Result<OperatorName, Status> {
+        let by = calling_operator(request, &self.fleet)?;
+        let now = Timestamp::now();
+        self.fleet.operator_seen(&by, now);
+        if let Err(denied) = self.authorizer.allow(&by, action, class, now) {
+            self.commands.record_denial(&by, action, &denied, now).await.map_err(fail)?;
+            return Err(fail(denied));
+        }
+        Ok(by)
+    }
+
+    fn events(&self, following: Following) -> impl Stream<Item = wire::CommandEvent> + Send + 'static {
+        let later = following.later.map_or_else(|| stream::empty().boxed(), |watcher| ReceiverStream::new(watcher).boxed());
+        let stop = self.stop.clone().cancelled_owned();
+        stream::iter(following.now).chain(later).take_until(stop)
+    }
+
+    fn list(fleet: &Fleet, queue: &Queue) -> Vec<wire::AgentSummary> {
+        fleet.agents(|agent| queue.depth(agent), Timestamp::now())
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorService for Operators {
+    type SubmitStream = Answers<wire::SubmitResponse>;
+    type WatchCommandStream = Answers<wire::WatchCommandResponse>;
+    type WatchAgentsStream = Answers<wire::WatchAgentsResponse>;
+    type ListAuditStream = Answers<wire::ListAuditResponse>;
+
+    async fn submit(&self, request: Request<wire::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
+        let by = calling_operator(&request, &self.fleet)?;
+        let now = Timestamp::now();
+        self.fleet.operator_seen(&by, now);
+        let envelope = request.into_inner().command.ok_or_else(|| Status::invalid_argument("no command"))?;
+        let following = self.commands.submit(&by, envelope, now).await.map_err(fail)?;
+        use wire::submit_response::Message;
+        let accepted = Message::Accepted(wire::Accepted { command_id: following.id.to_string() });
+        let messages = stream::once(async { accepted }).chain(self.events(following).map(Message::Event));
+        Ok(Response::new(Box::pin(messages.map(|message| Ok(wire::SubmitResponse { message: Some(message) })))))
+    }
+
+    async fn watch_command(
+        &self,
+        request: Request<wire::WatchCommandRequest>,
+    ) -> Result<Response<Self::WatchCommandStream>, Status> {
+        self.may(&request, "commands.watch", Authorizer::READ).await?;
+        let id: CommandId = parse(&request.into_inner().command_id)?;
+        let following = self.commands.follow(id).map_err(fail)?.ok_or_else(|| no_command(id))?;
+        let events = self.events(following).map(|event| Ok(wire::WatchCommandResponse { event: Some(event) }));
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn list_commands(
+        &self,
+        request: Request<wire::ListCommandsRequest>,
+    ) -> Result<Response<wire::ListCommandsResponse>, Status> {
+        self.may(&request, "commands.list", Authorizer::READ).await?;
+        let commands = self.commands.list(request.get_ref()).map_err(fail)?;
+        Ok(Response::new(wire::ListCommandsResponse { commands }))
+    }
+
+    async fn get_command(
+        &self,
+        request: Request<wire::GetCommandRequest>,
+    ) -> Result<Response<wire::GetCommandResponse>, Status> {
+        self.may(&request, "commands.show", Authorizer::READ).await?;
+        let id: CommandId = parse(&request.into_inner().command_id)?;
+        self.commands.show(id).map_err(fail)?.map(Response::new).ok_or_else(|| no_command(id))
+    }
+
+    async fn invite_agent(
+        &self,
+        request: Request<wire::InviteAgentRequest>,
+    ) -> Result<Response<wire::InviteAgentResponse>, Status> {
+        let by = self.may(&request, "agents.invite", ADMINISTER).await?;
+        let request = request.into_inner();
+        let (agent, account) = (parse(&request.agent_id)?, parse(&request.account)?);
+        check_labels(&request.labels, &request.groups)?;
+        if self.trust.version() == 0 {
+            return Err(fail(crate::enrol::tokens::Error::NoBundle));
+        }
+        let now = Timestamp::now();
+        let labels = request.labels.into_iter().collect();
+        self.fleet.expect_agent(&by, &agent, &account, labels, request.groups, now).await.map_err(fail)?;
+        let (token, expires) = self.tokens.for_agent(&agent, &account, now).await.map_err(fail)?;
+        Ok(Response::new(wire::InviteAgentResponse { token, expires_unix_ms: expires.as_millisecond() }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<wire::ListAgentsRequest>,
+    ) -> Result<Response<wire::ListAgentsResponse>, Status> {
+        self.may(&request, "agents.list", Authorizer::READ).await?;
+        Ok(Response::new(wire::ListAgentsResponse { agents: Self::list(&self.fleet, &self.queue) }))
+    }
+
+    async fn watch_agents(
+        &self,
+        request: Request<wire::WatchAgentsRequest>,
+    ) -> Result<Response<Self::WatchAgentsStream>, Status> {
+        self.may(&request, "agents.list", Authorizer::READ).await?;
+        let (fleet, queue, mut changes) = (Arc::clone(&self.fleet), Arc::clone(&self.queue), self.fleet.changes());
+        changes.mark_changed();
+        let answers = stream::unfold(changes, move |mut changes| {
+            let (fleet, queue) = (Arc::clone(&fleet), Arc::clone(&queue));
+            async move {
+                changes.changed().await.ok()?;
+                tokio::time::sleep(LIST_INTERVAL).await; // many changes, one answer
+                changes.mark_unchanged();
+                Some((Ok(wire::WatchAgentsResponse { agents: Self::list(&fleet, &queue) }), changes))
+            }
+        });
+        Ok(Response::new(Box::pin(answers.take_until(self.stop.clone().cancelled_owned()))))
+    }
+
+    async fn edit_agent(&self, request: Request<wire::EditAgentRequest>) -> Result<Response<wire::EditAgentResponse>, Status> {
+        let by = self.may(&request, "agents.edit", ADMINISTER).await?;
+        let request = request.into_inner();
+        let id: AgentId = parse(&request.agent_id)?;
+        check_labels(&request.set_labels, &request.add_groups)?;
+        let now = Timestamp::now();
+        self.fleet.edit_agent(&by, request, &id, now).await.map_err(fail)?;
+        let agent = self.fleet.agent(&id, self.queue.depth(&id), now).map_err(fail)?;
+        Ok(Response::new(wire::EditAgentResponse { agent: Some(agent) }))
+    }
+
+    async fn lock_agent(&self, request: Request<wire::LockAgentRequest>) -> Result<Response<wire::LockAgentResponse>, Status> {
+        let by = self.may(&request, "agents.lock", ADMINISTER).await?;
+        let request = request.into_inner();
+        let id: AgentId = parse(&request.agent_id)?;
+        let why = reason(request.reason)?;
+        let locked = self.fleet.lock_agent(audit::operator(&by), &id, Some(why.clone()), &why, Timestamp::now());
+        locked.await.map_err(fail)?;
+        self.sessions.end(&id);
+        self.connections.close(&Subject::Agent(id));
+        Ok(Response::new(wire::LockAgentResponse {}))
+    }
+
+    async fn unlock_agent(
+        &self,
+        request: Request<wire::UnlockAgentRequest>,
+    ) -> Result<Response<wire::UnlockAgentResponse>, Status> {
+        let by = self.may(&request, "agents.unlock", ADMINISTER).await?;
+        let request = request.into_inner();
+        let id: AgentId = parse(&request.agent_id)?;
+        let why = reason(request.reason)?;
+        self.fleet.lock_agent(audit::operator(&by), &id, None, &why, Timestamp::now()).await.map_err(fail)?;
+        Ok(Response::new(wire::UnlockAgentResponse {}))
+    }
+
+    async fn remove_agent(
+        &self,
+        request: Request<wire::RemoveAgentRequest>,
+    ) -> Result<Response<wire::RemoveAgentResponse>, Status> {
+        let by = self.may(&request, "agents.remove", ADMINISTER).await?;
+        let request = request.into_inner();
+        let id: AgentId = parse(&request.agent_id)?;
+        let now = Timestamp::now();
+        self.fleet.remove_agent(&by, &id, &reason(request.reason)?, now).await.map_err(fail)?;
+        self.sessions.end(&id);
+        self.connections.close(&Subject::Agent(id.clone()));
+        self.queue.forget(&id, now).await.map_err(fail)?;
+        Ok(Response::new(wire::RemoveAgentResponse {}))
+    }
+
+    async fn invite_operator(
+        &self,
+        request: Request<wire::InviteOperatorRequest>,
+    ) -> Result<Response<wire::InviteOperatorResponse>, Status> {
+        let by = self.may(&request, "operators.invite", ADMINISTER).await?;
+        let name: OperatorName = parse(&request.into_inner().name)?;
+        let now = Timestamp::now();
+        self.fleet.expect_operator(audit::operator(&by), &name, now).await.map_err(fail)?;
+        let (token, expires) = self.tokens.for_operator(&name, now).await.map_err(fail)?;
+        Ok(Response::new(wire::InviteOperatorResponse { token, expires_unix_ms: expires.as_millisecond() }))
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<wire::ListOperatorsRequest>,
+    ) -> Result<Response<wire::ListOperatorsResponse>, Status> {
+        self.may(&request, "operators.list", Authorizer::READ).await?;
+        let mut operators = self.fleet.operators();
+        for operator in &mut operators {
+            let key = self.trust.with(|bundle| bundle.operators.iter().find(|key| key.name.as_str() == operator.name).cloned());
+            if let Some(key) = key.flatten() {
+                operator.roles = key.roles.iter().map(ToString::to_string).collect();
+                operator.key_expires_unix_ms = key.expires.as_millisecond();
+            }
+        }
+        Ok(Response::new(wire::ListOperatorsResponse { operators }))
+    }
+
+    async fn lock_operator(
+        &self,
+        request: Request<wire::LockOperatorRequest>,
+    ) -> Result<Response<wire::LockOperatorResponse>, Status> {
+        let by = self.may(&request, "operators.lock", ADMINISTER).await?;
+        let request = request.into_inner();
+        let name: OperatorName = parse(&request.name)?;
+        if name == by {
+            return Err(Status::failed_precondition("you would lock yourself out; another admin has to do it"));
+        }
+        let why = reason(request.reason)?;
+        self.fleet.lock_operator(&by, &name, Some(why.clone()), &why, Timestamp::now()).await.map_err(fail)?;
+        self.connections.close(&Subject::Operator(name));
+        Ok(Response::new(wire::LockOperatorResponse {}))
+    }
+
+    async fn unlock_operator(
+        &self,
+        request: Request<wire::UnlockOperatorRequest>,
+    ) -> Result<Response<wire::UnlockOperatorResponse>, Status> {
+        let by = self.may(&request, "operators.unlock", ADMINISTER).await?;
+        let request = request.into_inner();
+        let name: OperatorName = parse(&request.name)?;
+        let why = reason(request.reason)?;
+        self.fleet.lock_operator(&by, &name, None, &why, Timestamp::now()).await.map_err(fail)?;
+        Ok(Response::new(wire::UnlockOperatorResponse {}))
+    }
+
+    async fn get_trust(&self, request: Request<wire::GetTrustRequest>) -> Result<Response<wire::GetTrustResponse>, Status> {
+        self.may(&request, "trust.show", Authorizer::READ).await?;
+        Ok(Response::new(wire::GetTrustResponse {
+            trust_bundle: self.trust.envelope(),
+            epoch: self.trust.epoch(),
+            epoch_needs_statement: self.trust.needs_statement(),
+        }))
+    }
+
+    async fn publish_trust(
+        &self,
+        request: Request<wire::PublishTrustRequest>,
+    ) -> Result<Response<wire::PublishTrustResponse>, Status> {
+        let by = self.may(&request, "trust.publish", ADMINISTER).await?;
+        let envelope = request.into_inner().trust_bundle.ok_or_else(|| Status::invalid_argument("no trust bundle"))?;
+        let version = self.trust.publish(&by, envelope, Timestamp::now()).await.map_err(fail)?;
+        self.sessions.nudge_all();
+        Ok(Response::new(wire::PublishTrustResponse { version }))
+    }
+
+    async fn publish_epoch(
+        &self,
+        request: Request<wire::PublishEpochRequest>,
+    ) -> Result<Response<wire::PublishEpochResponse>, Status> {
+        let by = self.may(&request, "trust.accept-restore", ADMINISTER).await?;
+        let statement = request.into_inner().statement.ok_or_else(|| Status::invalid_argument("no statement"))?;
+        self.trust.accept_epoch(&by, statement, Timestamp::now()).await.map_err(fail)?;
+        self.sessions.end_all(); // each agent says hello again and is told
+        Ok(Response::new(wire::PublishEpochResponse {}))
+    }
+
+    async fn list_audit(&self, request: Request<wire::ListAuditRequest>) -> Result<Response<Self::ListAuditStream>, Status> {
+        self.may(&request, "audit.list", Authorizer::READ).await?;
+        let wire::ListAuditRequest { from, limit } = request.into_inner();
+        let limit = if limit == 0 { usize::MAX } else { limit.try_into().unwrap_or(usize::MAX) };
+        let entries = self.store.audit(from).take(limit).map(|entry| {
+            let entry = entry.map_err(|error| Status::internal(chain(&error).to_string()))?;
+            Ok(wire::ListAuditResponse { entry: Some(entry) })
+        });
+        Ok(Response::new(Box::pin(stream::iter(entries))))
+    }
+}
+
+fn no_command(id: CommandId) -> Status {
+    Status::not_found(format!("there is no command {id}; see hubctl commands list"))
+}
+
+fn reason(text: String) -> Result<String, Status> {
+    if text.len() > limits::REASON_BYTES {
+        return Err(Status::invalid_argument(format!("a reason has at most {} bytes", limits::REASON_BYTES)));
+    }
+    Ok(if text.is_empty() { "no reason given".into() } else { text })
+}
+
+fn check_labels(labels: &std::collections::HashMap<String, String>, groups: &[String]) -> Result<(), Status> {
+    let too_long = |text: &String| text.is_empty() || text.len() > LABEL;
+    if labels.len() > LABELS || groups.len() > LABELS || labels.iter().any(|(key, value)| too_long(key) || value.len() > LABEL) {
+        return Err(Status::invalid_argument(format!("at most {LABELS} labels and groups, each of 1 to {LABEL} bytes")));
+    }
+    groups.iter().try_for_each(|group| parse::<GroupName>(group).map(|_| ()))
+}

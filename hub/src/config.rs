@@ -1,0 +1,396 @@
+//! The hub's one TOML file. deploy/config/hub.toml shows every key.
+//!
+//! Parsing refuses keys that are not known; [`Config::check`] finds what can't work, all of it at once, so that
+//! an operator corrects the file once.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use sfdata_common::{
+    config,
+    error::chain,
+    limits,
+    policy::{self, Policy},
+    telemetry::{self, Log},
+};
+
+/// The policy that applies when the configuration names none.
+pub const DEFAULT_POLICY: &str = include_str!("../../deploy/config/hub.cedar");
+
+/// Why the hub can't start with its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] config::Error),
+    /// What it says.
+    #[error("the configuration {path} has to be corrected:{}", List(problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        problems: Vec<Problem>,
+    },
+}
+
+/// One thing that can't work, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A path that is empty.
+    #[error("{key} is empty; name a folder that only the hub's user may read, as in /var/lib/sfdata-hub")]
+    NoFolder {
+        /// Where.
+        key: &'static str,
+    },
+    /// The trust domain.
+    #[error(
+        "trust_domain {value:?} is no SPIFFE trust domain; use 1 to 255 lower-case letters, digits, dots, hyphens and \
+         underscores, as in sfdata.example"
+    )]
+    TrustDomain {
+        /// What was given.
+        value: String,
+    },
+    /// The hub's name.
+    #[error("hub_id {value:?} is no name; use 1 to 48 lower-case letters, digits and inner hyphens")]
+    HubId {
+        /// What was given.
+        value: String,
+    },
+    /// Operations without TLS, open to the network.
+    #[error("listen.ops {address} is not loopback; what it serves is unprotected, so use 127.0.0.1 or [::1]")]
+    OpsNotLoopback {
+        /// What was given.
+        address: SocketAddr,
+    },
+    /// One port for two.
+    #[error("listen.{first} and listen.{second} are both {address}; give each a port of its own")]
+    SameAddress {
+        /// One key.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What both say.
+        address: SocketAddr,
+    },
+    /// Nothing that can be dialled.
+    #[error("{key} {value:?} is not what others can dial; use host:port without a scheme, as in hub.example.org:7443")]
+    NotDialable {
+        /// Where.
+        key: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// A certificate's lifetime.
+    #[error(
+        "certificates.{key} is {}; use 1s to {}: longer-lived certificates would outlive a lost key for too long",
+        humantime_serde::re::humantime::format_duration(*value),
+        humantime_serde::re::humantime::format_duration(*most)
+    )]
+    Lifetime {
+        /// Where.
+        key: &'static str,
+        /// What was given.
+        value: Duration,
+        /// The bound.
+        most: Duration,
+    },
+    /// The log filter.
+    #[error(transparent)]
+    Log(telemetry::InvalidLevel),
+    /// The policy file.
+    #[error("cannot read policy {path}; correct the path, or leave the key out for the built-in policy")]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The policy text.
+    #[error("policy {path} has to be corrected")]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What Cedar says, with the place.
+        #[source]
+        source: policy::Invalid,
+    },
+}
+
+struct List<'a>(&'a [Problem]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {}", chain(problem)))
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder of store and keys.
+    pub data_dir: PathBuf,
+    /// First part of every identity.
+    pub trust_domain: String,
+    /// This hub's own name.
+    pub hub_id: String,
+    /// A Cedar policy in place of [`DEFAULT_POLICY`].
+    pub policy: Option<PathBuf>,
+    /// Where to listen.
+    pub listen: Listen,
+    /// What others dial.
+    pub public: Public,
+    /// Logs.
+    #[serde(default)]
+    pub log: Log,
+    /// Lifetimes.
+    #[serde(default)]
+    pub certificates: Certificates,
+}
+
+/// The `[listen]` section. Port 0 takes any free one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Agents and operators, with client certificates.
+    pub address: SocketAddr,
+    /// Enrolment, without.
+    pub enrol: SocketAddr,
+    /// Health and metrics, on loopback.
+    #[serde(default = "default_ops")]
+    pub ops: SocketAddr,
+}
+
+fn default_ops() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 9464).into()
+}
+
+/// The `[public]` section: `host:port`, as put into join tokens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Public {
+    /// Of the authenticated listener.
+    pub address: String,
+    /// Of the enrolment listener.
+    pub enrol_address: String,
+}
+
+/// The `[certificates]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certificates {
+    /// Of agents.
+    #[serde(with = "humantime_serde")]
+    pub agent_lifetime: Duration,
+    /// Of operators.
+    #[serde(with = "humantime_serde")]
+    pub operator_lifetime: Duration,
+    /// Of the hub itself.
+    #[serde(with = "humantime_serde")]
+    pub hub_lifetime: Duration,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self {
+            agent_lifetime: limits::AGENT_CERTIFICATE,
+            operator_lifetime: limits::OPERATOR_CERTIFICATE,
+            hub_lifetime: limits::HUB_CERTIFICATE,
+        }
+    }
+}
+
+impl Config {
+    /// Read, parse and check a file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let config: Self = config::load(path)?;
+        let problems = config.check();
+        if problems.is_empty() { Ok(config) } else { Err(Error::Invalid { path: path.into(), problems }) }
+    }
+
+    /// Everything that can't work; nothing when all is well.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.data_dir.as_os_str().is_empty() {
+            problems.push(Problem::NoFolder { key: "data_dir" });
+        }
+        if !is_trust_domain(&self.trust_domain) {
+            problems.push(Problem::TrustDomain { value: self.trust_domain.clone() });
+        }
+        // The alphabet of agent ids: a hub's name stands beside theirs in certificates.
+        if self.hub_id.parse::<sfdata_common::ids::AgentId>().is_err() {
+            problems.push(Problem::HubId { value: self.hub_id.clone() });
+        }
+        self.check_addresses(&mut problems);
+        let Certificates { agent_lifetime, operator_lifetime, hub_lifetime } = self.certificates;
+        for (key, value, most) in [
+            ("agent_lifetime", agent_lifetime, limits::AGENT_CERTIFICATE),
+            ("operator_lifetime", operator_lifetime, limits::OPERATOR_CERTIFICATE),
+            ("hub_lifetime", hub_lifetime, limits::HUB_CERTIFICATE),
+        ] {
+            if value < Duration::from_secs(1) || value > most {
+                problems.push(Problem::Lifetime { key, value, most });
+            }
+        }
+        problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
+        problems.extend(self.policy().err());
+        problems
+    }
+
+    fn check_addresses(&self, problems: &mut Vec<Problem>) {
+        let Listen { address, enrol, ops } = self.listen;
+        if !ops.ip().is_loopback() {
+            problems.push(Problem::OpsNotLoopback { address: ops });
+        }
+        for (first, second, one, other) in
+            [("address", "enrol", address, enrol), ("address", "ops", address, ops), ("enrol", "ops", enrol, ops)]
+        {
+            if one == other && one.port() != 0 {
+                problems.push(Problem::SameAddress { first, second, address: one });
+            }
+        }
+        let Public { address, enrol_address } = &self.public;
+        for (key, value) in [("public.address", address), ("public.enrol_address", enrol_address)] {
+            if !is_dialable(value) {
+                problems.push(Problem::NotDialable { key, value: value.clone() });
+            }
+        }
+    }
+
+    /// The policy that the file names, or the built-in one.
+    pub fn policy(&self) -> Result<Policy, Problem> {
+        let invalid = |path: &Path, source| Problem::Policy { path: path.into(), source };
+        match &self.policy {
+            None => Policy::parse(DEFAULT_POLICY).map_err(|source| invalid(Path::new("(built in)"), source)),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| Problem::PolicyFile { path: path.clone(), source })?;
+                Policy::parse(&text).map_err(|source| invalid(path, source))
+            }
+        }
+    }
+}
+
+/// SPIFFE-ID, section 2.1.
+fn is_trust_domain(text: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    (1..=255).contains(&text.len()) && text.bytes().all(legal)
+}
+
+fn is_dialable(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host_is_legal = match bracketed {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+    };
+    host_is_legal && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use sfdata_common::{
+        Timestamp,
+        command::Class,
+        policy::{AgentFacts, Question, Resource, Verdict},
+        trust::Role,
+    };
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/config/hub.toml");
+
+    fn try_parse(text: &str) -> Result<Config, config::Error> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        config::load(file.path())
+    }
+
+    fn parse(text: &str) -> Config {
+        try_parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_example_parses_and_its_comments_show_the_defaults() {
+        let config = parse(EXAMPLE);
+        assert!(config.check().is_empty(), "{:?}", config.check());
+        let is_key = |text: &&str| text.contains(" = ") && !text.starts_with("policy");
+        let with_comments: Vec<&str> =
+            EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(is_key).unwrap_or(line)).collect();
+        assert_eq!(format!("{:?}", parse(&with_comments.join("\n"))), format!("{config:?}"));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let mut config = parse(EXAMPLE);
+        config.data_dir = PathBuf::new();
+        config.trust_domain = "SFDATA".into();
+        config.hub_id = "-".into();
+        config.listen.ops = "0.0.0.0:7443".parse().unwrap();
+        config.public.address = "https://hub:7443".into();
+        config.public.enrol_address = "hub:0".into();
+        config.certificates.agent_lifetime = Duration::from_secs(25 * 3600);
+        config.log.level = "sfdata=loud".into();
+        config.policy = Some("/nonexistent/hub.cedar".into());
+        let problems = config.check();
+        let text: Vec<String> = problems.iter().map(|problem| chain(problem).to_string()).collect();
+        for fact in [
+            "data_dir is empty",
+            "\"SFDATA\"",
+            "hub_id \"-\"",
+            "0.0.0.0:7443 is not loopback",
+            "address and listen.ops are both",
+            "https://hub:7443",
+            "hub:0",
+            "agent_lifetime is 1day 1h",
+            "sfdata=loud",
+            "/nonexistent/hub.cedar",
+        ] {
+            assert!(text.iter().any(|problem| problem.contains(fact)), "{fact} is missing in {text:#?}");
+        }
+        assert_eq!(problems.len(), 10, "{text:#?}");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        assert!(try_parse(&EXAMPLE.replace("hub_id", "hubid")).is_err());
+        assert!(try_parse(&EXAMPLE.replace("# level", "levle")).is_err());
+    }
+
+    #[test]
+    fn the_built_in_policy_gives_each_role_its_classes_and_no_more() {
+        let policy = parse(EXAMPLE).policy().unwrap();
+        let facts = AgentFacts { groups: vec![], labels: BTreeMap::new() };
+        let agent = "camden".parse().unwrap();
+        let ask = |roles: &[Role], class: &str, resource| {
+            policy.ask(&Question {
+                operator: &"alice".parse().unwrap(),
+                roles,
+                action: "some.action",
+                class,
+                resource,
+                reason: "because",
+                now: Timestamp::UNIX_EPOCH,
+            })
+        };
+        for role in Role::ALL {
+            for class in [Class::Read, Class::Operate, Class::Change, Class::Data, Class::Destroy] {
+                let allowed = ask(&[role], class.as_str(), Resource::Agent(&agent, &facts)) == Verdict::Allowed;
+                assert_eq!(allowed, role.grants(class), "{role} {class}");
+            }
+            let administers = ask(&[role], "administer", Resource::Fleet) == Verdict::Allowed;
+            assert_eq!(administers, role == Role::Admin, "{role} administer");
+            assert_eq!(ask(&[role], "read", Resource::Fleet), Verdict::Allowed, "{role} reads the fleet");
+        }
+        assert!(matches!(ask(&[], "read", Resource::Fleet), Verdict::Denied(_)), "no role, no rights");
+    }
+}

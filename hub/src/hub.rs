@@ -1,0 +1,463 @@
+//! Putting the hub together, and taking it apart again: open, serve, drain, close.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sfdata_common::{error::chain, ids::OperatorName, limits, peer::Peer};
+use sfdata_proto::v1::{
+    self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
+    operator_service_server::OperatorServiceServer, renewal_service_server::RenewalServiceServer,
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+use tracing::{error, info};
+
+use crate::{
+    admin,
+    api::{
+        agent::{Links, Renewals},
+        enrol::{Enrolment, Tries},
+        operator::Operators,
+    },
+    audit,
+    authorize::Authorizer,
+    commands::Commands,
+    config::{self, Config},
+    disk,
+    dispatch::Dispatcher,
+    enrol::{
+        identity::{self, HubKeys, IDENTITY_FILE},
+        serving::{self, Serving},
+        tokens::{self, Tokens},
+    },
+    fleet::{self, Fleet},
+    metrics::Metrics,
+    ops,
+    queue::{self, Queue},
+    server::{self, Clients, Connections, Limits, Server},
+    sessions::{Link, Sessions},
+    store::{self, Batch, Store, keys, records},
+    tasks,
+    trust::{self, Own, Trust},
+};
+
+/// Why the hub does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Keys and certificates in `data_dir`.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// There is no hub in `data_dir`.
+    #[error("there is no hub in {0} yet; run `sfdata-hub init` first")]
+    NoHub(PathBuf),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Bundles and epoch.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// The registry.
+    #[error(transparent)]
+    Fleet(#[from] fleet::Error),
+    /// What has not ended.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    /// Invitations.
+    #[error(transparent)]
+    Tokens(#[from] tokens::Error),
+    /// TLS.
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] config::Problem),
+    /// A listener.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    /// The socket for backups.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    /// The operations listener or another part of the system.
+    #[error("the hub's operations listener failed")]
+    Ops(#[source] io::Error),
+    /// The clock is far off.
+    #[error(
+        "this machine's clock says {now}, which is before the hub's own keys were made ({made}); \
+         set the clock (timedatectl), then start again"
+    )]
+    Clock {
+        /// What it says.
+        now: Timestamp,
+        /// Latest time on record.
+        made: Timestamp,
+    },
+}
+
+/// What everything else is built on: store, bundles, registry, invitations.
+struct Ground {
+    keys: HubKeys,
+    store: Store,
+    trust: Arc<Trust>,
+    fleet: Arc<Fleet>,
+    tokens: Arc<Tokens>,
+}
+
+impl Ground {
+    fn open(config: &Config, keys: HubKeys, store: Store) -> Result<Self, Error> {
+        let own = Own {
+            trust_domain: config.trust_domain.clone(),
+            dispatch_key: keys.dispatch.public(),
+            ca_certificate: keys.authority.certificate().to_vec(),
+        };
+        let trust = Trust::load(store.clone(), own)?;
+        let fleet = Arc::new(Fleet::load(store.clone())?);
+        let tokens = Tokens::new(
+            store.clone(),
+            Arc::clone(&fleet),
+            Arc::clone(&trust),
+            keys.authority.certificate(),
+            config.public.clone(),
+        );
+        Ok(Self { keys, store, trust, fleet, tokens: Arc::new(tokens) })
+    }
+}
+
+/// Make a hub in `data_dir`, or find it there, and invite an operator. Gives the join token and the identity file.
+/// Harmless to repeat: keys and data stay, the token is a new one.
+pub async fn init(config: &Config, operator: &OperatorName, now: Timestamp) -> Result<(String, PathBuf), Error> {
+    let keys = HubKeys::open_or_create(&config.data_dir, &config.trust_domain, &config.hub_id, now)?;
+    let metrics = Metrics::default();
+    let store = if Store::exists(&config.data_dir) {
+        Store::open(&config.data_dir, metrics)?
+    } else {
+        let store = Store::create(&config.data_dir, metrics)?;
+        let mut batch = Batch::default();
+        batch.put(keys::EPOCH.to_vec(), &records::Epoch { number: 1, statement: None });
+        batch.audit(audit::draft(now, "hub.created", audit::HUB, config.hub_id.clone(), ""));
+        store.commit(batch).await?;
+        store
+    };
+    let ground = Ground::open(config, keys, store)?;
+    ground.fleet.expect_operator(audit::HUB.into(), operator, now).await?;
+    let (token, _) = ground.tokens.for_operator(operator, now).await?;
+    ground.store.close().await;
+    Ok((token, config.data_dir.join(IDENTITY_FILE)))
+}
+
+/// Where a running hub listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Agents and operators.
+    pub authenticated: SocketAddr,
+    /// Enrolment.
+    pub enrolment: SocketAddr,
+    /// Health and metrics.
+    pub ops: SocketAddr,
+}
+
+/// A hub that runs.
+pub struct Hub {
+    /// Where it listens.
+    pub addresses: Addresses,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    store: Store,
+    failed: watch::Receiver<bool>,
+    readiness: watch::Sender<ops::Readiness>,
+    /// The operations listener tells of the drain, so it ends after it.
+    ops: TaskTracker,
+    ops_stop: CancellationToken,
+}
+
+impl Hub {
+    /// Open everything and begin to serve; it stops when `stop` is cancelled or the store fails.
+    pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
+        let data_dir: &Path = &config.data_dir;
+        if !Store::exists(data_dir) || !data_dir.join(IDENTITY_FILE).exists() {
+            return Err(Error::NoHub(data_dir.into()));
+        }
+        let authenticated = server::bind("listen.address", config.listen.address)?;
+        let enrolment = server::bind("listen.enrol", config.listen.enrol)?;
+        let ops = server::bind("listen.ops", config.listen.ops)?;
+        let addresses = Addresses {
+            authenticated: authenticated.local_addr().map_err(Error::Ops)?,
+            enrolment: enrolment.local_addr().map_err(Error::Ops)?,
+            ops: ops.local_addr().map_err(Error::Ops)?,
+        };
+        let metrics = Metrics::default();
+        let tasks = TaskTracker::new();
+        let (readiness, ready) = watch::channel(ops::Readiness::default());
+        let ops_stop = CancellationToken::new();
+        let ops_tasks = TaskTracker::new();
+        spawn(&ops_tasks, "operations", &stop, ops::serve(ops, ready, metrics.clone(), ops_stop.clone()));
+
+        let now = Timestamp::now();
+        let keys = HubKeys::open_or_create(data_dir, &config.trust_domain, &config.hub_id, now)?;
+        let ground = Ground::open(config, keys, Store::open(data_dir, metrics.clone())?)?;
+        check_clock(&ground.store, now)?;
+        let failed = ground.store.failed();
+        let store = ground.store.clone();
+        let parts = Parts::new(config, ground, metrics, tasks.clone(), stop.clone())?;
+        parts.serve(authenticated, enrolment)?;
+        admin::listen(data_dir, store.clone(), &tasks, stop.clone())?;
+        parts.keep(readiness.clone());
+        readiness.send_modify(|readiness| readiness.started = true);
+        info!(address = %addresses.authenticated, enrol = %addresses.enrolment, ops = %addresses.ops, "the hub is ready");
+        Ok(Self { addresses, tasks, stop, store, failed, readiness, ops: ops_tasks, ops_stop })
+    }
+
+    /// Wait until the hub was asked to stop and has drained. An error means that the store failed.
+    pub async fn stopped(mut self) -> Result<(), store::Error> {
+        let failure = tokio::select! {
+            () = self.stop.cancelled() => false,
+            failed = self.failed.wait_for(|failed| *failed) => failed.is_ok(),
+        };
+        self.readiness.send_modify(|readiness| readiness.draining = true);
+        self.stop.cancel();
+        self.tasks.close();
+        let drained = tokio::time::timeout(limits::DRAIN + Duration::from_secs(5), self.tasks.wait()).await;
+        if drained.is_err() {
+            error!("some tasks did not end in time");
+        }
+        self.store.close().await;
+        self.ops_stop.cancel();
+        self.ops.close();
+        self.ops.wait().await;
+        info!("the hub has stopped");
+        if failure { Err(store::Error::Stopped) } else { Ok(()) }
+    }
+}
+
+/// A clock that is behind what was recorded would make fresh certificates and commands invalid.
+fn check_clock(store: &Store, now: Timestamp) -> Result<(), Error> {
+    let first = store.audit(0).next().transpose()?;
+    let made = first.and_then(|entry| Timestamp::from_millisecond(entry.at_unix_ms).ok()).unwrap_or_default();
+    if now + limits::CLOCK_SKEW < made { Err(Error::Clock { now, made }) } else { Ok(()) }
+}
+
+fn spawn<E: std::error::Error>(
+    tasks: &TaskTracker,
+    name: &'static str,
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<(), E>> + Send + 'static,
+) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        if let Err(error) = work.await {
+            error!(task = name, error = %chain(&error), "a part of the hub failed; the hub stops");
+            stop.cancel();
+        }
+    });
+}
+
+/// The parts of a running hub.
+struct Parts {
+    config: Config,
+    ground: Ground,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    queue: Arc<Queue>,
+    sessions: Arc<Sessions>,
+    commands: Arc<Commands>,
+    authorizer: Arc<Authorizer>,
+    connections: Connections,
+    serving: Arc<Serving>,
+    disk: disk::Gauge,
+}
+
+impl Parts {
+    fn new(
+        config: &Config,
+        ground: Ground,
+        metrics: Metrics,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        let queue = Arc::new(Queue::load(ground.store.clone(), metrics.clone(), ground.trust.epoch())?);
+        let sessions = Arc::<Sessions>::default();
+        let authorizer =
+            Arc::new(Authorizer::new(config.policy()?, Arc::clone(&ground.trust), Arc::clone(&ground.fleet)));
+        let disk = disk::Gauge::new(&config.data_dir);
+        let commands = Arc::new(Commands {
+            store: ground.store.clone(),
+            authorizer: Arc::clone(&authorizer),
+            queue: Arc::clone(&queue),
+            sessions: Arc::clone(&sessions),
+            fleet: Arc::clone(&ground.fleet),
+            metrics: metrics.clone(),
+            disk: disk.clone(),
+        });
+        let serving = Serving::start(
+            Arc::clone(&ground.keys.authority),
+            &config.hub_id,
+            config.certificates.hub_lifetime,
+            &ground.trust.ca_certificates(),
+            metrics.clone(),
+            Timestamp::now(),
+        )?;
+        Ok(Self {
+            config: config.clone(),
+            ground,
+            metrics,
+            tasks,
+            stop,
+            queue,
+            sessions,
+            commands,
+            authorizer,
+            connections: Connections::default(),
+            serving: Arc::new(serving),
+            disk,
+        })
+    }
+
+    fn serve(&self, authenticated: TcpListener, enrolment: TcpListener) -> Result<(), Error> {
+        let fleet = Arc::clone(&self.ground.fleet);
+        let (health_reporter, health) = tonic_health::server::health_reporter();
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+            .build_v1();
+        let routes = Routes::new(self.link_service())
+            .add_service(self.operator_service())
+            .add_service(
+                RenewalServiceServer::new(Renewals {
+                    fleet: Arc::clone(&fleet),
+                    authority: Arc::clone(&self.ground.keys.authority),
+                    certificates: self.config.certificates.clone(),
+                    metrics: self.metrics.clone(),
+                })
+                .max_decoding_message_size(limits::ENROL_MESSAGE_BYTES),
+            )
+            .add_service(health);
+        let routes = match reflection {
+            Ok(reflection) => routes.add_service(reflection),
+            Err(error) => {
+                error!(%error, "reflection is not served");
+                routes
+            }
+        };
+        self.tasks.spawn(async move {
+            health_reporter.set_serving::<OperatorServiceServer<Operators>>().await;
+            health_reporter.set_serving::<LinkServiceServer<Links>>().await;
+        });
+        let server = Server {
+            name: "authenticated",
+            tls: self.serving.authenticated(),
+            clients: Clients::Certified {
+                trust_domain: self.config.trust_domain.clone(),
+                admit: Arc::new(move |peer: &Peer| fleet.admits(&peer.subject)),
+            },
+            connections: self.connections.clone(),
+            limits: Limits::authenticated(),
+            metrics: self.metrics.clone(),
+        };
+        spawn(&self.tasks, "authenticated listener", &self.stop, server.serve(authenticated, routes, self.stop.clone()));
+
+        let server = Server {
+            name: "enrolment",
+            tls: self.serving.enrolment(),
+            clients: Clients::Anybody,
+            connections: self.connections.clone(),
+            limits: Limits::enrolment(),
+            metrics: self.metrics.clone(),
+        };
+        let routes = Routes::new(
+            EnrolServiceServer::new(Enrolment {
+                tokens: Arc::clone(&self.ground.tokens),
+                authority: Arc::clone(&self.ground.keys.authority),
+                trust: Arc::clone(&self.ground.trust),
+                certificates: self.config.certificates.clone(),
+                metrics: self.metrics.clone(),
+                tries: Tries::default(),
+            })
+            .max_decoding_message_size(limits::ENROL_MESSAGE_BYTES),
+        );
+        spawn(&self.tasks, "enrolment listener", &self.stop, server.serve(enrolment, routes, self.stop.clone()));
+        Ok(())
+    }
+
+    fn link_service(&self) -> LinkServiceServer<Links> {
+        let link = Link {
+            fleet: Arc::clone(&self.ground.fleet),
+            queue: Arc::clone(&self.queue),
+            sessions: Arc::clone(&self.sessions),
+            trust: Arc::clone(&self.ground.trust),
+            dispatcher: Arc::new(Dispatcher::new(Arc::clone(&self.ground.keys.dispatch))),
+            commands: Arc::clone(&self.commands),
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+        };
+        LinkServiceServer::new(Links { link, tasks: self.tasks.clone() }).max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    fn operator_service(&self) -> OperatorServiceServer<Operators> {
+        OperatorServiceServer::new(Operators {
+            commands: Arc::clone(&self.commands),
+            authorizer: Arc::clone(&self.authorizer),
+            fleet: Arc::clone(&self.ground.fleet),
+            queue: Arc::clone(&self.queue),
+            sessions: Arc::clone(&self.sessions),
+            connections: self.connections.clone(),
+            tokens: Arc::clone(&self.ground.tokens),
+            trust: Arc::clone(&self.ground.trust),
+            store: self.ground.store.clone(),
+            stop: self.stop.clone(),
+        })
+        .max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    /// Start the background work.
+    fn keep(&self, readiness: watch::Sender<ops::Readiness>) {
+        let stop = || self.stop.clone();
+        let second = Duration::from_secs(1);
+        let queue = Arc::clone(&self.queue);
+        self.tasks.spawn(tasks::every("expire", second, stop(), move || {
+            let queue = Arc::clone(&queue);
+            async move { queue.expire(Timestamp::now()).await }
+        }));
+        let disk = self.disk.clone();
+        self.tasks.spawn(tasks::every("disk", 5 * second, stop(), move || {
+            disk.pass();
+            let low = disk.check().err().map(|low| low.free_bytes);
+            readiness.send_modify(|readiness| readiness.disk_low = low);
+            std::future::ready(Ok::<_, store::Error>(()))
+        }));
+        let fleet = Arc::clone(&self.ground.fleet);
+        self.tasks.spawn(tasks::every("fleet", 30 * second, stop(), move || {
+            fleet.pass();
+            std::future::ready(Ok::<_, store::Error>(()))
+        }));
+        let (commands, tokens) = (Arc::clone(&self.commands), Arc::clone(&self.ground.tokens));
+        self.tasks.spawn(tasks::every("prune", 3600 * second, stop(), move || {
+            let (commands, tokens) = (Arc::clone(&commands), Arc::clone(&tokens));
+            async move {
+                let now = Timestamp::now();
+                tokens.prune(now).await?;
+                commands.prune(now).await
+            }
+        }));
+        let (serving, stop_serving) = (Arc::clone(&self.serving), stop());
+        self.tasks.spawn(async move { serving.run(stop_serving).await });
+        let (serving, trust, stop) = (Arc::clone(&self.serving), Arc::clone(&self.ground.trust), stop());
+        self.tasks.spawn(async move {
+            let mut changes = trust.changes();
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+                if let Err(error) = serving.trust(&trust.ca_certificates()) {
+                    error!(error = %chain(&error), "the CAs of the new trust bundle can't be used; the old ones stay");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,280 @@
+//! One accepted connection: who is at its other end, and the switch that ends it.
+//!
+//! TLS looks at a certificate once, at the handshake. So the connection itself ends when its peer is locked
+//! ([`Connections::close`]) and when its certificate does: reads and writes fail from then on, which ends every
+//! stream that it carries.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use prometheus_client::metrics::gauge::Gauge;
+use sfdata_common::peer::{Peer, Subject};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+/// Connections that one subject may have open; the oldest gives way. An agent has one, two while it renews; an
+/// operator one for each hubctl that runs. A stolen certificate must not use up the hub's memory.
+const PER_SUBJECT: usize = 256;
+
+/// Who is at the other end, as found in every request's extensions.
+#[derive(Debug, Clone)]
+pub struct ConnectedPeer {
+    /// The identity in the client's certificate; none on the enrolment listener.
+    pub peer: Option<Arc<Peer>>,
+    /// Where the connection comes from.
+    pub remote: SocketAddr,
+}
+
+impl ConnectedPeer {
+    /// The other end of the connection that brought a request.
+    pub fn of<T>(request: &tonic::Request<T>) -> Option<&Self> {
+        request.extensions().get()
+    }
+}
+
+/// The live connections of each subject.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Mutex<Live>>);
+
+#[derive(Debug, Default)]
+struct Live {
+    next: u64,
+    by_subject: HashMap<Subject, Vec<(u64, CancellationToken)>>,
+}
+
+impl Connections {
+    /// End every connection of `subject` at once; tells how many there were.
+    ///
+    /// Lock the subject in the registry first: a handshake that is under way enters here before it asks the registry,
+    /// so that it is either refused there or ended here.
+    pub fn close(&self, subject: &Subject) -> usize {
+        let closed = self.live().by_subject.remove(subject).unwrap_or_default();
+        closed.iter().for_each(|(_, kill)| kill.cancel());
+        closed.len()
+    }
+
+    /// How many connections `subject` has.
+    pub fn count(&self, subject: &Subject) -> usize {
+        self.live().by_subject.get(subject).map_or(0, Vec::len)
+    }
+
+    pub(super) fn enter(&self, subject: &Subject, kill: CancellationToken) -> Seat {
+        let mut live = self.live();
+        live.next += 1;
+        let number = live.next;
+        let mine = live.by_subject.entry(subject.clone()).or_default();
+        if mine.len() >= PER_SUBJECT {
+            mine.remove(0).1.cancel();
+        }
+        mine.push((number, kill));
+        Seat { connections: self.clone(), subject: subject.clone(), number }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place among those of its subject; left when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    connections: Connections,
+    subject: Subject,
+    number: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut live = self.connections.live();
+        if let Some(mine) = live.by_subject.get_mut(&self.subject) {
+            mine.retain(|(number, _)| *number != self.number);
+            if mine.is_empty() {
+                live.by_subject.remove(&self.subject);
+            }
+        }
+    }
+}
+
+/// Counts itself in a gauge while it lives.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A byte stream that fails once it is killed or its time is over.
+pub(crate) struct Connection<S> {
+    io: S,
+    info: ConnectedPeer,
+    end: Pin<Box<dyn Future<Output = &'static str> + Send>>,
+    ended: Option<&'static str>,
+    /// Places that are given back when the connection is dropped.
+    _held: Box<dyn Any + Send>,
+}
+
+impl<S> Connection<S> {
+    /// `lifetime`: what is left of it, if it has an end. `held`: dropped with the connection.
+    pub(crate) fn new(
+        io: S,
+        info: ConnectedPeer,
+        kill: CancellationToken,
+        lifetime: Option<Duration>,
+        held: impl Send + 'static,
+    ) -> Self {
+        let end = Box::pin(async move {
+            let over = async {
+                match lifetime {
+                    Some(lifetime) => tokio::time::sleep(lifetime).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = kill.cancelled() => "the hub closed this connection",
+                () = over => "the time of this connection is over",
+            }
+        });
+        Self { io, info, end, ended: None, _held: Box::new(held) }
+    }
+
+    fn poll_alive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.ended.is_none()
+            && let Poll::Ready(why) = self.end.as_mut().poll(context)
+        {
+            self.ended = Some(why);
+        }
+        match self.ended {
+            None => Ok(()),
+            Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)),
+        }
+    }
+}
+
+impl<S> Connected for Connection<S> {
+    type ConnectInfo = ConnectedPeer;
+
+    fn connect_info(&self) -> ConnectedPeer {
+        self.info.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_alive(context)?;
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_alive(context)?;
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_alive(context)?;
+        Pin::new(&mut self.io).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_alive(context)?;
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_alive(context)?;
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    fn connection(kill: &CancellationToken, lifetime: Option<Duration>) -> (Connection<DuplexStream>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(8);
+        let info = ConnectedPeer { peer: None, remote: ([127, 0, 0, 1], 1).into() };
+        (Connection::new(near, info, kill.clone(), lifetime, ()), far)
+    }
+
+    #[tokio::test]
+    async fn a_read_that_waits_fails_when_the_time_is_over() {
+        let lifetime = Duration::from_millis(50);
+        let (mut near, _far) = connection(&CancellationToken::new(), Some(lifetime));
+        let started = Instant::now();
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(started.elapsed() >= lifetime);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_waits_fails_when_the_connection_is_closed() {
+        let kill = CancellationToken::new();
+        let (mut near, _far) = connection(&kill, None);
+        near.write_all(&[0; 8]).await.unwrap();
+        let write = tokio::spawn(async move { near.write_all(&[0]).await });
+        tokio::task::yield_now().await;
+        kill.cancel();
+        assert_eq!(write.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn closing_reaches_every_connection_of_that_subject_only() {
+        let connections = Connections::default();
+        let (camden, barnet) = (Subject::Agent("camden".parse().unwrap()), Subject::Agent("barnet".parse().unwrap()));
+        let kills: [CancellationToken; 3] = std::array::from_fn(|_| CancellationToken::new());
+        let seats = [(&camden, 0), (&camden, 1), (&barnet, 2)].map(|(who, n)| connections.enter(who, kills[n].clone()));
+        assert_eq!(connections.close(&camden), 2);
+        assert_eq!(kills.each_ref().map(CancellationToken::is_cancelled), [true, true, false]);
+        assert_eq!((connections.count(&camden), connections.count(&barnet)), (0, 1));
+        drop(seats);
+        assert!(connections.live().by_subject.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_connection_gives_way_when_a_subject_has_too_many() {
+        let connections = Connections::default();
+        let subject = Subject::Operator("alice".parse().unwrap());
+        let oldest = CancellationToken::new();
+        let _first = connections.enter(&subject, oldest.clone());
+        let _rest: Vec<_> = (1..PER_SUBJECT).map(|_| connections.enter(&subject, CancellationToken::new())).collect();
+        assert!(!oldest.is_cancelled());
+        let _one_more = connections.enter(&subject, CancellationToken::new());
+        assert!(oldest.is_cancelled());
+        assert_eq!(connections.count(&subject), PER_SUBJECT);
+    }
+}

@@ -1,0 +1,427 @@
+//! Stop 7 on a command's path: the live link of each agent. One session an agent; a newer one ends the older.
+//!
+//! A session sends what the queue has for its agent, in order, and takes in what the agent says. It ends on a lock,
+//! on being superseded, when the agent does not read, and when the hub stops. An instance that comes
+//! back after another one has superseded it proves that two are alive: the agent is locked.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use jiff::Timestamp;
+use sfdata_common::{
+    ids::{AgentId, CommandId, Position},
+    limits,
+};
+use sfdata_proto::v1::{self as wire, connect_request::Message as FromAgent, connect_response::Message as ToAgent};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use crate::{
+    audit,
+    commands::{Commands, ReceiptError},
+    dispatch::Dispatcher,
+    fleet::Fleet,
+    lifecycle::Event,
+    metrics::Metrics,
+    queue::Queue,
+    trust::Trust,
+};
+
+/// Superseded instances remembered for an agent.
+const INSTANCES: usize = 8;
+/// Dispatches signed and handed to one stream in one go.
+const BURST: usize = 64;
+
+/// Why a session ends from the hub's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Superseded,
+    Closed,
+}
+
+struct Entry {
+    generation: u64,
+    boot_id: String,
+    ended: CancellationToken,
+    why: Arc<Mutex<End>>,
+    nudge: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Table {
+    live: HashMap<AgentId, Entry>,
+    superseded: HashMap<AgentId, VecDeque<String>>,
+    generation: u64,
+}
+
+/// Which agents are connected now.
+#[derive(Default)]
+pub struct Sessions {
+    table: Mutex<Table>,
+}
+
+struct Opened {
+    generation: u64,
+    ended: CancellationToken,
+    why: Arc<Mutex<End>>,
+    nudge: Arc<Notify>,
+    superseded: bool,
+    cloned: bool,
+}
+
+impl Sessions {
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, agent: &AgentId, boot_id: &str) -> Opened {
+        let mut table = self.table();
+        table.generation += 1;
+        let opened = Opened {
+            generation: table.generation,
+            ended: CancellationToken::new(),
+            why: Arc::new(Mutex::new(End::Closed)),
+            nudge: Arc::default(),
+            superseded: false,
+            cloned: table.superseded.get(agent).is_some_and(|boots| boots.iter().any(|boot| boot == boot_id)),
+        };
+        let entry = Entry {
+            generation: opened.generation,
+            boot_id: boot_id.to_owned(),
+            ended: opened.ended.clone(),
+            why: Arc::clone(&opened.why),
+            nudge: Arc::clone(&opened.nudge),
+        };
+        let Some(older) = table.live.insert(agent.clone(), entry) else { return opened };
+        *older.why.lock().unwrap_or_else(PoisonError::into_inner) = End::Superseded;
+        older.ended.cancel();
+        if older.boot_id != boot_id {
+            let boots = table.superseded.entry(agent.clone()).or_default();
+            boots.push_back(older.boot_id);
+            if boots.len() > INSTANCES {
+                boots.pop_front();
+            }
+        }
+        Opened { superseded: true, ..opened }
+    }
+
+    /// Forget a session that ended; `false` when a newer one has taken its place.
+    fn close(&self, agent: &AgentId, generation: u64) -> bool {
+        let mut table = self.table();
+        let current = table.live.get(agent).is_some_and(|entry| entry.generation == generation);
+        if current {
+            table.live.remove(agent);
+        }
+        current
+    }
+
+    /// There is something to send to these agents.
+    pub fn nudge<'a>(&self, agents: impl IntoIterator<Item = &'a AgentId>) {
+        let table = self.table();
+        for agent in agents {
+            if let Some(entry) = table.live.get(agent) {
+                entry.nudge.notify_one();
+            }
+        }
+    }
+
+    /// There may be something for everybody: a trust bundle, an epoch's statement.
+    pub fn nudge_all(&self) {
+        self.table().live.values().for_each(|entry| entry.nudge.notify_one());
+    }
+
+    /// End an agent's session now, and let its instances begin anew.
+    pub fn end(&self, agent: &AgentId) {
+        let mut table = self.table();
+        table.superseded.remove(agent);
+        if let Some(entry) = table.live.get(agent) {
+            entry.ended.cancel();
+        }
+    }
+
+    /// End every session, so that each agent says hello again.
+    pub fn end_all(&self) {
+        self.table().live.values().for_each(|entry| entry.ended.cancel());
+    }
+
+    /// Sessions that live now.
+    pub fn count(&self) -> usize {
+        self.table().live.len()
+    }
+}
+
+/// What a session works with.
+#[derive(Clone)]
+pub struct Link {
+    /// Registry.
+    pub fleet: Arc<Fleet>,
+    /// What is to be sent.
+    pub queue: Arc<Queue>,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
+    /// Bundles and epoch.
+    pub trust: Arc<Trust>,
+    /// Signs what leaves.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Completes commands.
+    pub commands: Arc<Commands>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The hub stops.
+    pub stop: CancellationToken,
+}
+
+type Sender = mpsc::Sender<Result<wire::ConnectResponse, Status>>;
+
+impl Link {
+    /// Hold one agent's stream until it ends.
+    pub async fn run(self, agent: AgentId, mut incoming: Streaming<wire::ConnectRequest>, out: Sender) {
+        let hello = match tokio::time::timeout(limits::HELLO_TIMEOUT, incoming.message()).await {
+            Ok(Ok(Some(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) }))) => hello,
+            _ => {
+                let _ = out.try_send(Err(Status::invalid_argument("the first message on a link is Hello")));
+                return;
+            }
+        };
+        let opened = self.sessions.open(&agent, &hello.boot_id);
+        self.metrics.sessions_opened.inc();
+        if opened.superseded {
+            self.metrics.sessions_fenced.inc();
+        }
+        if opened.cloned {
+            self.lock_clone(&agent, &hello.boot_id).await;
+        }
+        let generation = opened.generation;
+        self.metrics.agents_connected.set(self.sessions.count() as i64);
+        debug!(%agent, version = hello.version, "session begins");
+        let status = self.hold(&agent, &hello, incoming, &out, opened).await;
+        if self.sessions.close(&agent, generation) {
+            self.queue.disconnected(&agent);
+            self.fleet.disconnected(&agent, Timestamp::now());
+        }
+        self.metrics.agents_connected.set(self.sessions.count() as i64);
+        debug!(%agent, reason = status.message(), "session ends");
+        let _ = out.try_send(Err(status));
+    }
+
+    async fn lock_clone(&self, agent: &AgentId, boot_id: &str) {
+        warn!(%agent, boot_id, "two instances of one agent are alive; the agent is locked");
+        let why = "two instances with this agent's certificate are alive: find the second one, then invite the agent anew";
+        let locked = self
+            .fleet
+            .lock_agent(audit::HUB.into(), agent, Some(why.into()), "clone: a superseded instance came back", Timestamp::now())
+            .await;
+        if let Err(error) = locked {
+            warn!(%agent, %error, "the lock could not be stored");
+        }
+        self.sessions.end(agent);
+    }
+
+    async fn hold(
+        &self,
+        agent: &AgentId,
+        hello: &wire::Hello,
+        incoming: Streaming<wire::ConnectRequest>,
+        out: &Sender,
+        opened: Opened,
+    ) -> Status {
+        let now = Timestamp::now();
+        let epoch = self.trust.epoch();
+        let said = Position { epoch: hello.epoch, sequence: hello.last_sequence };
+        let running: Vec<CommandId> = hello.running.iter().filter_map(|id| id.parse().ok()).collect();
+        let (cursor, note) = match self.queue.hello(agent, said, &running, now) {
+            Ok(_) if hello.epoch < epoch && self.trust.needs_statement() => {
+                (None, "waits for hubctl trust accept-restore".to_owned())
+            }
+            Ok(last) => (Some(last), String::new()),
+            Err(diverged) => {
+                warn!(%agent, error = %diverged, "nothing is sent to this agent");
+                (None, diverged.to_string())
+            }
+        };
+        self.fleet.connected(agent, &hello.version, note, now);
+        let mut session = Session { link: self, agent, out, cursor, trust_version: hello.trust_version };
+        let welcome = wire::Welcome {
+            clock_unix_ms: now.as_millisecond(),
+            epoch,
+            health_interval_seconds: limits::HEALTH_INTERVAL.as_secs() as u32,
+        };
+        let begun = async {
+            session.send(ToAgent::Welcome(welcome)).await?;
+            session.send_trust().await?;
+            if hello.epoch < epoch
+                && let Some(statement) = self.trust.statement()
+            {
+                session.send(ToAgent::EpochStatement(statement)).await?;
+            }
+            session.send_commands().await
+        };
+        match begun.await {
+            Ok(()) => session.serve(incoming, opened).await,
+            Err(status) => status,
+        }
+    }
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    agent: &'a AgentId,
+    out: &'a Sender,
+    /// Last number that was sent or needs no sending; `None` while nothing may be sent.
+    cursor: Option<u64>,
+    trust_version: u64,
+}
+
+impl Session<'_> {
+    async fn serve(&mut self, mut incoming: Streaming<wire::ConnectRequest>, opened: Opened) -> Status {
+        let mut keeping = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.link.stop.cancelled() => {
+                    self.goodbye("the hub restarts").await;
+                    return Status::unavailable("the hub restarts");
+                }
+                () = opened.ended.cancelled() => {
+                    let why = *opened.why.lock().unwrap_or_else(PoisonError::into_inner);
+                    let status = match why {
+                        End::Superseded => Status::aborted("a newer session of this agent took over"),
+                        End::Closed => Status::permission_denied("the hub ended this session"),
+                    };
+                    self.goodbye(status.message()).await;
+                    return status;
+                }
+                Some(kept) = keeping.next(), if !keeping.is_empty() => {
+                    match kept {
+                        Ok(id) => {
+                            let kept = wire::ReceiptsKept { command_ids: vec![CommandId::to_string(&id)] };
+                            if let Err(status) = self.send(ToAgent::ReceiptsKept(kept)).await {
+                                return status;
+                            }
+                        }
+                        Err(status) => return status,
+                    }
+                }
+                message = incoming.message() => match message {
+                    Ok(Some(message)) => {
+                        let Some(message) = message.message else { continue };
+                        self.link.fleet.seen(self.agent, Timestamp::now());
+                        match message {
+                            FromAgent::Receipt(receipt) => {
+                                let (commands, agent) = (Arc::clone(&self.link.commands), self.agent.clone());
+                                keeping.push(async move {
+                                    match commands.complete(&agent, receipt, Timestamp::now()).await {
+                                        Ok(id) => Ok(id),
+                                        Err(ReceiptError::Store(error)) => Err(Status::unavailable(error.to_string())),
+                                        Err(error) => Err(Status::invalid_argument(error.to_string())),
+                                    }
+                                });
+                            }
+                            message => if let Err(status) = self.take(message).await { return status },
+                        }
+                    }
+                    Ok(None) => return Status::ok("the agent ended the stream"),
+                    Err(status) => return status,
+                },
+                () = opened.nudge.notified() => {
+                    let sent = async {
+                        self.send_trust().await?;
+                        self.send_commands().await
+                    };
+                    if let Err(status) = sent.await {
+                        return status;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything but receipts.
+    async fn take(&mut self, message: FromAgent) -> Result<(), Status> {
+        let now = Timestamp::now();
+        match message {
+            FromAgent::Received(received) => self.advance(&received.command_id, Event::Received, now),
+            FromAgent::Started(started) => self.advance(&started.command_id, Event::Started, now),
+            FromAgent::Progress(progress) => {
+                if let Ok(id) = progress.command_id.parse() {
+                    let progress = wire::CommandProgress { step: progress.step, percent: progress.percent };
+                    self.link.queue.progress(self.agent, id, progress, now);
+                }
+            }
+            FromAgent::Health(health) => self.link.fleet.reported(self.agent, *health, now),
+            FromAgent::Rejected(rejected) => {
+                self.link.commands.rejected(self.agent, rejected, now).await.map_err(|error| Status::unavailable(error.to_string()))?;
+            }
+            FromAgent::Resync(resync) => {
+                debug!(agent = %self.agent, last = resync.last_sequence, "the agent asks for everything after");
+                if let Some(cursor) = &mut self.cursor {
+                    *cursor = resync.last_sequence.min(*cursor);
+                }
+                self.send_commands().await?;
+            }
+            FromAgent::Hello(_) | FromAgent::Receipt(_) => {
+                return Err(Status::invalid_argument("Hello comes once, at the beginning"));
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&self, id: &str, event: Event, now: Timestamp) {
+        let Ok(id) = id.parse() else { return };
+        if let Err(error) = self.link.queue.advanced(self.agent, id, event, now) {
+            info!(agent = %self.agent, command = %id, %error, "the agent's word does not fit");
+            self.link.metrics.illegal_transitions.inc();
+        }
+    }
+
+    async fn send_trust(&mut self) -> Result<(), Status> {
+        if self.trust_version >= self.link.trust.version() {
+            return Ok(());
+        }
+        let bundles = self.link.trust.after(self.trust_version).map_err(|error| Status::internal(error.to_string()))?;
+        for bundle in bundles {
+            self.send(ToAgent::TrustBundle(bundle)).await?;
+            self.trust_version += 1;
+        }
+        Ok(())
+    }
+
+    async fn send_commands(&mut self) -> Result<(), Status> {
+        while let Some(cursor) = self.cursor {
+            let now = Timestamp::now();
+            let next = self.link.queue.next(self.agent, cursor, BURST, now);
+            let Some(last) = next.outgoing.last() else { break };
+            let last = last.position.sequence;
+            if let Some(first) = next.first {
+                first.await.map_err(|error| Status::unavailable(error.to_string()))?;
+            }
+            for outgoing in &next.outgoing {
+                let delivery = self.link.dispatcher.sign(self.agent, outgoing, now);
+                self.send(ToAgent::Delivery(delivery)).await?;
+            }
+            self.cursor = Some(last);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, message: ToAgent) -> Result<(), Status> {
+        let message = wire::ConnectResponse { message: Some(message) };
+        match tokio::time::timeout(limits::KEEPALIVE_TIMEOUT, self.out.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Status::cancelled("the agent is gone")),
+            Err(_) => Err(Status::deadline_exceeded("the agent does not read")),
+        }
+    }
+
+    async fn goodbye(&self, reason: &str) {
+        let goodbye = wire::Goodbye { reason: reason.to_owned(), retry_after_ms: 0 };
+        let message = wire::ConnectResponse { message: Some(ToAgent::Goodbye(goodbye)) };
+        let _ = tokio::time::timeout(Duration::from_millis(100), self.out.send(Ok(message))).await;
+    }
+}

@@ -1,0 +1,220 @@
+//! The durable store: the only place that names a database.
+//!
+//! One ordered map of keys ([`keys`]) to versioned records ([`records`]). Reads go straight to it; every write is a
+//! [`Batch`] handed to one writer thread ([`writer`]), which gathers whatever waits, makes it durable with
+//! one flush, and only then answers. A batch is whole or not there. The audit chain is
+//! linked by the writer, so that its order is the order of what became durable.
+//! A store that can't be written has failed for good: the hub stops, and what was answered is safe.
+
+pub mod backup;
+pub mod keys;
+pub mod records;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use prost::Message;
+use sfdata_proto::v1::AuditEntry;
+use tokio::sync::{oneshot, watch};
+
+pub use writer::{Batch, Written};
+
+use crate::metrics::Metrics;
+
+/// Version of the record layout that this release writes; it reads this one.
+const SCHEMA: u8 = 1;
+const FOLDER: &str = "store";
+
+/// Why the store could not be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// No store where one is expected.
+    #[error("there is no store in {path}; run `sfdata-hub init` for a new hub, or `sfdata-hub restore` from a backup")]
+    Absent {
+        /// The folder looked into.
+        path: PathBuf,
+    },
+    /// A store where none is expected.
+    #[error("there is a store in {path} already; nothing was changed")]
+    Present {
+        /// The folder looked into.
+        path: PathBuf,
+    },
+    /// Somebody else has it open.
+    #[error("the store in {path} is in use by another process; stop the other sfdata-hub first")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It can't be read.
+    #[error(
+        "the store in {path} is damaged and was left as it is; move the folder away and run \
+         `sfdata-hub restore --from BACKUP`"
+    )]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What the database said.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A later release wrote it.
+    #[error("the store in {path} has layout {found}; this release knows {SCHEMA}. Run the release that wrote it, or a later one")]
+    Schema {
+        /// The folder.
+        path: PathBuf,
+        /// Version found.
+        found: u8,
+    },
+    /// A record that does not decode.
+    #[error("a record of the store does not decode (key {key}); stop the hub and restore a backup")]
+    Record {
+        /// The key, with what is not printable escaped.
+        key: String,
+    },
+    /// Writing failed; the hub stops.
+    #[error("cannot write the store in {path}; free space on that disk or mend it, then start the hub again. Nothing that was confirmed is lost")]
+    Write {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The writer is gone because it failed or because the hub stops.
+    #[error("the store takes no more writes: the hub is stopping")]
+    Stopped,
+}
+
+/// The open store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    db: sled::Db,
+    path: PathBuf,
+    writer: writer::Handle,
+}
+
+impl Store {
+    /// Make a new, empty store in `data_dir`.
+    pub fn create(data_dir: &Path, metrics: Metrics) -> Result<Self, Error> {
+        let path = data_dir.join(FOLDER);
+        if path.exists() {
+            return Err(Error::Present { path });
+        }
+        let db = open_sled(&path)?;
+        db.insert(keys::SCHEMA, &[SCHEMA]).map_err(|source| damaged(&path, source))?;
+        writer::sync(&db, &path).map_err(|source| Error::Write { path: path.clone(), source: Arc::new(source) })?;
+        Self::start(db, path, metrics)
+    }
+
+    /// Open the store in `data_dir`; one that is absent or damaged is an error, never made anew.
+    pub fn open(data_dir: &Path, metrics: Metrics) -> Result<Self, Error> {
+        let path = data_dir.join(FOLDER);
+        if !path.join("db").exists() {
+            return Err(Error::Absent { path });
+        }
+        let db = open_sled(&path)?;
+        match db.get(keys::SCHEMA).map_err(|source| damaged(&path, source))? {
+            Some(version) if version.as_ref() == [SCHEMA] => Self::start(db, path, metrics),
+            Some(version) => Err(Error::Schema { path, found: version.first().copied().unwrap_or_default() }),
+            None => Err(damaged(&path, io::Error::other("the layout's version is missing"))),
+        }
+    }
+
+    /// Whether `data_dir` holds a store.
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join(FOLDER).exists()
+    }
+
+    fn start(db: sled::Db, path: PathBuf, metrics: Metrics) -> Result<Self, Error> {
+        let head = match last(&db, keys::AUDIT).map_err(|source| damaged(&path, source))? {
+            None => writer::AuditHead::default(),
+            Some((key, value)) => {
+                let entry: AuditEntry = decode(&key, &value)?;
+                writer::AuditHead { next: entry.index + 1, hash: entry.hash }
+            }
+        };
+        let writer = writer::start(db.clone(), path.clone(), head, metrics)
+            .map_err(|source| Error::Write { path: path.clone(), source: Arc::new(source) })?;
+        Ok(Self { db, path, writer })
+    }
+
+    /// Hand a batch to the writer now, in the order of the calls; durable when the returned future says so.
+    pub fn submit(&self, batch: Batch) -> Written {
+        self.writer.submit(batch)
+    }
+
+    /// Write a batch and wait until it is durable.
+    pub async fn commit(&self, batch: Batch) -> Result<(), Error> {
+        self.submit(batch).await
+    }
+
+    /// Becomes `true` once a write has failed.
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.writer.failed()
+    }
+
+    /// Write everything, as it stands between two commits, to `out`.
+    pub async fn backup(&self, out: Box<dyn io::Write + Send>) -> Result<backup::Summary, backup::Error> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.backup(out, reply);
+        answer.await.unwrap_or(Err(backup::Error::Store(Error::Stopped)))
+    }
+
+    /// Stop the writer after what was handed to it is durable.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+
+    /// Read one record.
+    pub fn get<R: Message + Default>(&self, key: &[u8]) -> Result<Option<R>, Error> {
+        let value = self.db.get(key).map_err(|source| damaged(&self.path, source))?;
+        value.map(|value| decode(key, &value)).transpose()
+    }
+
+    /// Read the records whose keys begin with `prefix`, in order; keys come without the prefix.
+    pub fn scan<R: Message + Default>(&self, prefix: &[u8]) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Error>> {
+        let (path, skip) = (self.path.clone(), prefix.len());
+        self.db.scan_prefix(prefix).map(move |item| {
+            let (key, value) = item.map_err(|source| damaged(&path, source))?;
+            Ok((key[skip..].to_vec(), decode(&key, &value)?))
+        })
+    }
+
+    /// Audit entries from index `from` on.
+    pub fn audit(&self, from: u64) -> impl Iterator<Item = Result<AuditEntry, Error>> + use<> {
+        let path = self.path.clone();
+        let end = keys::audit_end();
+        self.db.range(keys::audit(from)..end).map(move |item| {
+            let (key, value) = item.map_err(|source| damaged(&path, source))?;
+            decode(&key, &value)
+        })
+    }
+}
+
+fn open_sled(path: &Path) -> Result<sled::Db, Error> {
+    sled::Config::new().path(path).flush_every_ms(None).cache_capacity(64 * 1024 * 1024).open().map_err(|source| {
+        match &source {
+            sled::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("lock") => {
+                Error::InUse { path: path.into() }
+            }
+            _ => damaged(path, source),
+        }
+    })
+}
+
+fn last(db: &sled::Db, prefix: &[u8]) -> sled::Result<Option<(sled::IVec, sled::IVec)>> {
+    db.scan_prefix(prefix).next_back().transpose()
+}
+
+fn damaged(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Damaged { path: path.into(), source: Arc::new(source) }
+}
+
+fn decode<R: Message + Default>(key: &[u8], value: &[u8]) -> Result<R, Error> {
+    R::decode(value).map_err(|_| Error::Record { key: key.escape_ascii().to_string() })
+}

@@ -1,0 +1,110 @@
+//! Every key of the store. One letter tells the kind; what follows sorts as the records should be read.
+
+use sfdata_common::ids::{AgentId, CommandId, OperatorName};
+
+/// Version of the record layout: one byte.
+pub(super) const SCHEMA: &[u8] = b"schema";
+/// The epoch of sequence numbers: [`super::records::Epoch`].
+pub const EPOCH: &[u8] = b"epoch";
+
+/// Commands by id, which sorts in time: [`super::records::Command`].
+pub const COMMANDS: &[u8] = b"c/";
+/// Commands that have not ended everywhere: empty.
+pub const UNFINISHED: &[u8] = b"u/";
+/// Agents of the registry: [`super::records::Agent`].
+pub const AGENTS: &[u8] = b"a/";
+/// Operators of the registry: [`super::records::Operator`].
+pub const OPERATORS: &[u8] = b"o/";
+/// Each agent's place in its order: [`super::records::Line`].
+pub const LINES: &[u8] = b"l/";
+/// Join tokens by the digest of their secret: [`super::records::Token`].
+pub const TOKENS: &[u8] = b"t/";
+/// Trust bundles by version: signed envelopes.
+pub const BUNDLES: &[u8] = b"b/";
+/// Audit entries by index: [`sfdata_proto::v1::AuditEntry`].
+pub const AUDIT: &[u8] = b"x/";
+
+fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
+    [prefix, rest].concat()
+}
+
+/// A command.
+pub fn command(id: CommandId) -> Vec<u8> {
+    key(COMMANDS, id.as_bytes())
+}
+
+/// The mark of a command that has not ended everywhere.
+pub fn unfinished(id: CommandId) -> Vec<u8> {
+    key(UNFINISHED, id.as_bytes())
+}
+
+/// What came of a command at its targets: followed by agent ids.
+pub fn deliveries(id: CommandId) -> Vec<u8> {
+    key(b"d/", id.as_bytes())
+}
+
+/// What came of a command at one target: [`super::records::Delivery`].
+pub fn delivery(id: CommandId, agent: &AgentId) -> Vec<u8> {
+    key(&deliveries(id), agent.as_str().as_bytes())
+}
+
+/// An agent of the registry.
+pub fn agent(id: &AgentId) -> Vec<u8> {
+    key(AGENTS, id.as_str().as_bytes())
+}
+
+/// An operator of the registry.
+pub fn operator(name: &OperatorName) -> Vec<u8> {
+    key(OPERATORS, name.as_str().as_bytes())
+}
+
+/// An agent's place in its order.
+pub fn line(agent: &AgentId) -> Vec<u8> {
+    key(LINES, agent.as_str().as_bytes())
+}
+
+/// A join token, by SHA-256 over its secret.
+pub fn token(digest: &[u8; 32]) -> Vec<u8> {
+    key(TOKENS, digest)
+}
+
+/// A trust bundle.
+pub fn bundle(version: u64) -> Vec<u8> {
+    key(BUNDLES, &version.to_be_bytes())
+}
+
+/// An audit entry.
+pub fn audit(index: u64) -> Vec<u8> {
+    key(AUDIT, &index.to_be_bytes())
+}
+
+/// Past the last audit entry.
+pub(super) fn audit_end() -> Vec<u8> {
+    b"x0".to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn audit_keys_sort_as_their_indices(a: u64, b: u64) {
+            prop_assert_eq!(audit(a).cmp(&audit(b)), a.cmp(&b));
+            prop_assert!(audit(a) < audit_end());
+            prop_assert!(audit(a).starts_with(AUDIT));
+        }
+    }
+
+    #[test]
+    fn no_kind_is_the_beginning_of_another() {
+        let kinds = [COMMANDS, UNFINISHED, AGENTS, OPERATORS, LINES, TOKENS, BUNDLES, AUDIT, b"d/", SCHEMA, EPOCH];
+        for (i, a) in kinds.iter().enumerate() {
+            for (j, b) in kinds.iter().enumerate() {
+                assert!(i == j || !a.starts_with(b), "{a:?} {b:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The records: protobuf, so that a later release adds fields and still reads what is there.
+//! Times are milliseconds since the Unix epoch.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sfdata_proto::v1::{Envelope, Health, Outcome};
+
+/// A command as it was submitted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Command {
+    /// The operator's signed envelope.
+    #[prost(message, optional, tag = "1")]
+    pub envelope: Option<Envelope>,
+    /// When it became durable.
+    #[prost(int64, tag = "2")]
+    pub submitted: i64,
+}
+
+/// A command at one target.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Delivery {
+    /// Epoch of the dispatch.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Number in the epoch.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// It may have left for the agent: from then on only the agent can tell that it did not begin.
+    #[prost(bool, tag = "3")]
+    pub handed_over: bool,
+    /// Set when it ended.
+    #[prost(message, optional, tag = "4")]
+    pub outcome: Option<Outcome>,
+    /// The agent's signed receipt, where it gave one.
+    #[prost(message, optional, tag = "5")]
+    pub receipt: Option<Envelope>,
+    /// Last durable change.
+    #[prost(int64, tag = "6")]
+    pub changed: i64,
+}
+
+/// An agent's place in its order.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Line {
+    /// Epoch that `next` counts in.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Next number to give away.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+    /// Highest number that the agent is known to have accepted.
+    #[prost(uint64, tag = "3")]
+    pub accepted: u64,
+}
+
+/// An agent of the registry.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Agent {
+    /// 12 digits.
+    #[prost(string, tag = "1")]
+    pub account: String,
+    /// Free words.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub labels: BTreeMap<String, String>,
+    /// Sets that it belongs to.
+    #[prost(string, repeated, tag = "3")]
+    pub groups: Vec<String>,
+    /// Public half of its receipt key; empty until it joined.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub receipt_key: Bytes,
+    /// Why it is locked; absent when it is not.
+    #[prost(string, optional, tag = "5")]
+    pub locked: Option<String>,
+    /// When it was last heard of.
+    #[prost(int64, tag = "6")]
+    pub last_seen: i64,
+    /// Version that it last told.
+    #[prost(string, tag = "7")]
+    pub version: String,
+    /// What it last reported.
+    #[prost(message, optional, tag = "8")]
+    pub health: Option<Health>,
+    /// When its state last changed.
+    #[prost(int64, tag = "9")]
+    pub since: i64,
+}
+
+/// An operator of the registry: whom the hub lets connect. What they may sign stands in the trust bundle.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Operator {
+    /// Has a certificate.
+    #[prost(bool, tag = "1")]
+    pub joined: bool,
+    /// Why they are locked; absent when they are not.
+    #[prost(string, optional, tag = "2")]
+    pub locked: Option<String>,
+    /// When they last called.
+    #[prost(int64, tag = "3")]
+    pub last_seen: i64,
+}
+
+/// A join token; its key is the digest of its secret.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Token {
+    /// Set when it is for an agent.
+    #[prost(string, tag = "1")]
+    pub agent: String,
+    /// The agent's account.
+    #[prost(string, tag = "2")]
+    pub account: String,
+    /// Set when it is for an operator.
+    #[prost(string, tag = "3")]
+    pub operator: String,
+    /// Not valid from then on.
+    #[prost(int64, tag = "4")]
+    pub expires: i64,
+    /// When it was used; 0 while it was not.
+    #[prost(int64, tag = "5")]
+    pub used: i64,
+}
+
+/// The epoch of sequence numbers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Epoch {
+    /// From 1; one higher after each restore.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The operator's word that lets agents accept an epoch above 1.
+    #[prost(message, optional, tag = "2")]
+    pub statement: Option<Envelope>,
+}

@@ -1,0 +1,228 @@
+//! The one writer: a thread that takes whatever waits, applies it as one batch, makes it durable with one flush
+//! and one `fdatasync`, and only then answers everybody.
+//!
+//! sled's own `flush` calls `sync_file_range`, which does not survive a power cut (its issues 1351 and
+//! 1452); so the writer syncs a handle of its own on the database file afterwards.
+
+use std::{
+    fs::File,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    thread,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use prost::Message;
+use sfdata_common::{keys::sha256, limits};
+use sfdata_proto::v1::AuditEntry;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::error;
+
+use super::{Error, backup, keys};
+use crate::metrics::Metrics;
+
+/// Changes that become durable together or not at all.
+#[derive(Default)]
+pub struct Batch {
+    changes: sled::Batch,
+    audit: Vec<AuditEntry>,
+}
+
+impl Batch {
+    /// Write a record.
+    pub fn put(&mut self, key: Vec<u8>, record: &impl Message) {
+        self.changes.insert(key, record.encode_to_vec());
+    }
+
+    /// Remove a record.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.changes.remove(key);
+    }
+
+    /// Append to the audit record; index and hash are given when it is written.
+    pub fn audit(&mut self, entry: AuditEntry) {
+        self.audit.push(entry);
+    }
+}
+
+/// Resolves when a batch is durable.
+pub struct Written(oneshot::Receiver<Result<(), Error>>);
+
+impl Future for Written {
+    type Output = Result<(), Error>;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(Pin::new(&mut self.0).poll(context)).unwrap_or(Err(Error::Stopped)))
+    }
+}
+
+/// Where the audit chain ends.
+#[derive(Clone)]
+pub(super) struct AuditHead {
+    pub(super) next: u64,
+    pub(super) hash: Bytes,
+}
+
+impl Default for AuditHead {
+    fn default() -> Self {
+        Self { next: 0, hash: Bytes::from_static(&[0; 32]) }
+    }
+}
+
+enum Job {
+    Write(Batch, oneshot::Sender<Result<(), Error>>),
+    Backup(Box<dyn io::Write + Send>, oneshot::Sender<Result<backup::Summary, backup::Error>>),
+    Close(oneshot::Sender<()>),
+}
+
+#[derive(Clone)]
+pub(super) struct Handle {
+    jobs: mpsc::UnboundedSender<Job>,
+    failed: watch::Receiver<bool>,
+    thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+}
+
+impl Handle {
+    pub(super) fn submit(&self, batch: Batch) -> Written {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.jobs.send(Job::Write(batch, reply)); // a writer that is gone answers by dropping `reply`
+        Written(answer)
+    }
+
+    pub(super) fn backup(
+        &self,
+        out: Box<dyn io::Write + Send>,
+        reply: oneshot::Sender<Result<backup::Summary, backup::Error>>,
+    ) {
+        let _ = self.jobs.send(Job::Backup(out, reply));
+    }
+
+    pub(super) fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.clone()
+    }
+
+    pub(super) async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.jobs.send(Job::Close(reply));
+        let _ = answer.await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+pub(super) fn start(db: sled::Db, path: PathBuf, head: AuditHead, metrics: Metrics) -> io::Result<Handle> {
+    let (jobs, queue) = mpsc::unbounded_channel();
+    let (failing, failed) = watch::channel(false);
+    let file = File::open(path.join("db"))?;
+    let writer = Writer { db, path, file, head, metrics };
+    let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(queue, &failing))?;
+    Ok(Handle { jobs, failed, thread: Arc::new(Mutex::new(Some(thread))) })
+}
+
+/// Make what is in the database durable; for the time before a writer runs.
+pub(super) fn sync(db: &sled::Db, path: &Path) -> io::Result<()> {
+    db.flush().map_err(io::Error::other)?;
+    File::open(path.join("db"))?.sync_data()
+}
+
+struct Writer {
+    db: sled::Db,
+    path: PathBuf,
+    file: File,
+    head: AuditHead,
+    metrics: Metrics,
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>, failing: &watch::Sender<bool>) {
+        let mut waiting = Vec::with_capacity(limits::COMMIT_BATCH);
+        while let Some(first) = queue.blocking_recv() {
+            let mut next = Some(first);
+            let mut other = None;
+            while let Some(job) = next {
+                match job {
+                    Job::Write(batch, reply) => waiting.push((batch, reply)),
+                    job => {
+                        other = Some(job);
+                        break;
+                    }
+                }
+                next = if waiting.len() < limits::COMMIT_BATCH { queue.try_recv().ok() } else { None };
+            }
+            if !waiting.is_empty() && !self.write(&mut waiting, failing) {
+                return;
+            }
+            match other {
+                Some(Job::Backup(out, reply)) => {
+                    let _ = reply.send(backup::write(&self.db, out));
+                }
+                Some(Job::Close(reply)) => {
+                    let _ = reply.send(());
+                    return;
+                }
+                Some(Job::Write(..)) | None => {}
+            }
+        }
+    }
+
+    /// Write what waits; `false` when the store failed and the writer must end.
+    fn write(
+        &mut self,
+        waiting: &mut Vec<(Batch, oneshot::Sender<Result<(), Error>>)>,
+        failing: &watch::Sender<bool>,
+    ) -> bool {
+        let (began, before) = (Instant::now(), self.head.next);
+        let (batches, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+        let size = batches.len();
+        let result = self.apply(batches).map_err(|source| Error::Write {
+            path: self.path.clone(),
+            source: Arc::new(source),
+        });
+        self.metrics.store_commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.store_batch_operations.observe(size as f64);
+        self.metrics.audit_entries.add(self.head.next - before);
+        if let Err(error) = &result {
+            error!(error = %sfdata_common::error::chain(error), "the store failed; the hub stops");
+        }
+        let ok = result.is_ok();
+        for reply in replies {
+            let _ = reply.send(result.clone()); // nobody may be waiting for a note
+        }
+        if !ok {
+            failing.send_replace(true);
+        }
+        ok
+    }
+
+    fn apply(&mut self, batches: Vec<Batch>) -> io::Result<()> {
+        let mut head = self.head.clone();
+        for mut batch in batches {
+            for mut entry in batch.audit {
+                entry.index = head.next;
+                entry.previous_hash = head.hash;
+                entry.hash = audit_hash(&entry);
+                head = AuditHead { next: entry.index + 1, hash: entry.hash.clone() };
+                batch.changes.insert(keys::audit(entry.index), entry.encode_to_vec());
+            }
+            self.db.apply_batch(batch.changes).map_err(io::Error::other)?;
+        }
+        self.db.flush().map_err(io::Error::other)?;
+        self.file.sync_data()?;
+        self.head = head;
+        Ok(())
+    }
+}
+
+/// SHA-256 over the previous hash and the entry's encoding without its own hash.
+fn audit_hash(entry: &AuditEntry) -> Bytes {
+    let mut bytes = entry.previous_hash.to_vec();
+    debug_assert!(entry.hash.is_empty());
+    entry.encode(&mut bytes).unwrap_or_default(); // a Vec always has room
+    Bytes::copy_from_slice(&sha256(&bytes))
+}
