@@ -1,8 +1,18 @@
-//! The agent, in the order in which a command passes through it: it is configured and knows who it is,
-//! holds the link, lets a verified command in by one door, asks the LA's policy, journals, executes
+//! The agent, in the order in which a command passes through it: it is configured and knows who it is and whom
+//! to trust, holds the link, lets a verified command in by one door, asks the LA's policy, journals, executes
 //! against its own account, and reports.
 
 pub mod config;
+pub mod identity;
+pub mod trust;
+
+pub mod connect;
+pub mod verify;
+pub mod policy;
+pub mod journal;
 pub mod execute;
-pub mod report;
 pub mod services;
+
+pub mod report;
+pub mod audit;
+pub mod agent;

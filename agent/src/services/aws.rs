@@ -106,7 +106,11 @@ where
     facts.extend(status.map(|status| format!("HTTP {status}")));
     facts.extend((!request.is_empty()).then(|| format!("request {request}")));
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-    Error::failed(kind, format!("cannot {tried}: {reason}{facts}; {}", remedy(kind, permission)))
+    let remedy = match (kind, status) {
+        (FailureCode::AccessDenied, None) => "give the agent's task a role, or correct aws.credentials_file".into(),
+        _ => remedy(kind, permission),
+    };
+    Error::failed(kind, format!("cannot {tried}: {reason}{facts}; {remedy}"))
 }
 
 /// AWS's answer in a few words, and its own where they may be shown.
@@ -130,9 +134,9 @@ fn told(kind: FailureCode, code: Option<&str>, text: Option<&str>) -> String {
 /// A request that was never answered: there is no connection, or nothing to sign it with.
 fn unsent(reason: &str) -> (FailureCode, String) {
     let reason = shortened(reason);
-    // The SDK's words when no source of its default chain has credentials.
-    if reason.contains("no providers in chain") || reason.contains("credential provider was not enabled") {
-        return (FailureCode::AccessDenied, "there are no AWS credentials; give the agent's task a role".into());
+    // The SDK's words when no source of its default chain has credentials, or what it has makes no sense.
+    if reason.contains("no providers in chain") || reason.contains("provider was not ") {
+        return (FailureCode::AccessDenied, format!("there are no AWS credentials to sign it with: {reason}"));
     }
     (FailureCode::Unavailable, format!("the request did not get through: {reason}"))
 }

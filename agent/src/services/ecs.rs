@@ -177,7 +177,7 @@ impl Ecs {
             let call = self.client.describe_services().cluster(cluster).set_services(Some(services));
             let answer = call.send().await.map_err(|e| {
                 failure(
-                    format_args!("read service {} of cluster {cluster}", some.join(", ")),
+                    format_args!("read the state of {} in cluster {cluster}", some.join(", ")),
                     "ecs:DescribeServices",
                     e,
                 )

@@ -91,13 +91,13 @@ struct Count<'a> {
 
 struct Seen {
     objects: Vec<(&'static str, u64)>,
-    told: Option<Instant>,
+    told: Instant,
 }
 
 impl<'a> Count<'a> {
     fn new<'b>(job: &'a Job, buckets: impl Iterator<Item = (&'static str, &'b str)>) -> Self {
         let objects = buckets.map(|(role, _)| (role, 0)).collect();
-        Self { job, seen: Mutex::new(Seen { objects, told: None }) }
+        Self { job, seen: Mutex::new(Seen { objects, told: Instant::now() }) }
     }
 
     fn tell(&self, at: usize, objects: u64) {
@@ -105,8 +105,8 @@ impl<'a> Count<'a> {
         if let Some((_, counted)) = seen.objects.get_mut(at) {
             *counted = objects;
         }
-        if seen.told.is_none_or(|told| told.elapsed() >= TELL) {
-            seen.told = Some(Instant::now());
+        if seen.told.elapsed() >= TELL {
+            seen.told = Instant::now();
             let line: Vec<_> = seen.objects.iter().map(|(role, objects)| format!("{role} {objects}")).collect();
             self.job.progress(format!("objects counted: {}", line.join(", ")), None);
         }

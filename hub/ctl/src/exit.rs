@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn a_denial_keeps_its_code_under_any_context() {
         let refused = |status| {
-            Err::<(), _>(status::Error::from_status("list the agents", "hub:7100", &status)).context("more").unwrap_err()
+            Err::<(), _>(status::Error::from_status("list the agents", "hub:7100", &status))
+                .context("more")
+                .unwrap_err()
         };
         assert_eq!(code_of(&refused(Status::permission_denied("locked"))), Exit::Denied);
         assert_eq!(code_of(&refused(Status::unauthenticated("who?"))), Exit::Denied);

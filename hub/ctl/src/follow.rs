@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use futures::{StreamExt as _, future::pending, stream::BoxStream};
 use sfdata_common::{Timestamp, error::chain, retry::Reconnect};
 use sfdata_proto::v1::{
-    CommandEvent, CommandProgress, CommandState, GetCommandResponse, Outcome, WatchCommandRequest,
+    CommandEvent, CommandProgress, CommandState, GetCommandResponse, Outcome, TargetStatus, WatchCommandRequest,
 };
 use tonic::Status;
 
@@ -34,6 +34,17 @@ impl Target {
     }
 }
 
+impl From<&TargetStatus> for Target {
+    fn from(status: &TargetStatus) -> Self {
+        Self {
+            state: status.state(),
+            changed_unix_ms: status.changed_unix_ms,
+            outcome: status.outcome.clone(),
+            progress: None,
+        }
+    }
+}
+
 /// Where all targets of one command stand.
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
@@ -54,13 +65,7 @@ impl Board {
     /// As the hub tells it.
     pub(crate) fn of(answer: &GetCommandResponse) -> Self {
         let summary = answer.summary.clone().unwrap_or_default();
-        let target = |status: &sfdata_proto::v1::TargetStatus| Target {
-            state: status.state(),
-            changed_unix_ms: status.changed_unix_ms,
-            outcome: status.outcome.clone(),
-            progress: None,
-        };
-        let targets = answer.targets.iter().map(|status| (status.agent_id.clone(), target(status))).collect();
+        let targets = answer.targets.iter().map(|status| (status.agent_id.clone(), status.into())).collect();
         Self { command_id: summary.id, action: summary.action, targets }
     }
 
@@ -104,6 +109,15 @@ impl Board {
     }
 }
 
+/// Why following a command ended.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It has ended everywhere.
+    Ended,
+    /// Something came before that; the command goes on.
+    UnderWay(String),
+}
+
 /// Follow a command, show what came of it, and say so in the exit code. It goes on at the hub whatever happens here.
 pub(crate) async fn to_the_end(
     context: &Context,
@@ -112,6 +126,28 @@ pub(crate) async fn to_the_end(
     events: Option<Events>,
     patience: Option<Duration>,
 ) -> anyhow::Result<Exit> {
+    let stop = follow(hub, board, events, patience).await;
+    let (json, tables) = results::report(board, Timestamp::now());
+    context.output.data(&json, &tables)?;
+    if let Stop::UnderWay(why) = stop? {
+        warn_under_way(board, &why);
+    }
+    Ok(board.exit())
+}
+
+/// Say what is not over yet, and how to see it again.
+pub(crate) fn warn_under_way(board: &Board, why: &str) {
+    output::warn(format_args!("{why}; still under way: {}", board.under_way()));
+    output::note(format_args!("it goes on; see it again with: hubctl commands watch {}", board.command_id));
+}
+
+/// Follow a command until it has ended at every target of the board, with progress on stderr. An error is the hub's no.
+pub(crate) async fn follow(
+    hub: &Hub,
+    board: &mut Board,
+    events: Option<Events>,
+    patience: Option<Duration>,
+) -> Result<Stop, status::Error> {
     let progress = Progress::new(board);
     let time_is_up = async {
         match patience {
@@ -119,29 +155,19 @@ pub(crate) async fn to_the_end(
             None => pending().await,
         }
     };
-    let stopped = tokio::select! {
+    tokio::select! {
         biased;
-        followed = follow(hub, board, events, &progress) => followed.err().map(|error| {
-            if error.is_denial() { Err(error) } else { Ok(chain(&error).to_string()) }
-        }),
-        () = time_is_up => Some(Ok("the time has run out".to_owned())),
-        _ = tokio::signal::ctrl_c() => Some(Ok("interrupted".to_owned())),
-    };
-    drop(progress);
-    let (json, tables) = results::report(board, Timestamp::now());
-    context.output.data(&json, &tables)?;
-    match stopped {
-        Some(Ok(why)) => {
-            output::warn(format_args!("{why}; still under way: {}", board.under_way()));
-            output::note(format_args!("it goes on; see it again with: hubctl commands watch {}", board.command_id));
-        }
-        Some(Err(denied)) => return Err(denied.into()),
-        None => {}
+        changes = take_changes(hub, board, events, &progress) => match changes {
+            Ok(()) => Ok(Stop::Ended),
+            Err(error) if error.is_denial() => Err(error),
+            Err(error) => Ok(Stop::UnderWay(chain(&error).to_string())),
+        },
+        () = time_is_up => Ok(Stop::UnderWay("the time has run out".to_owned())),
+        _ = tokio::signal::ctrl_c() => Ok(Stop::UnderWay("interrupted".to_owned())),
     }
-    Ok(board.exit())
 }
 
-async fn follow(
+async fn take_changes(
     hub: &Hub,
     board: &mut Board,
     mut events: Option<Events>,

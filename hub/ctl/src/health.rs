@@ -1,7 +1,7 @@
 //! A platform's parts as people and programs read them: services, database, buckets, an agent's health.
 
-use sfdata_proto::v1::{AuroraHealth, AuroraState, BucketUsage, EcsDeployment, EcsHealth, EcsServiceState, Health};
 use serde_json::{Value, json};
+use sfdata_proto::v1::{AuroraHealth, AuroraState, BucketUsage, EcsDeployment, EcsHealth, EcsServiceState, Health};
 
 use crate::{
     table::{Cell, Tone},
@@ -53,7 +53,9 @@ pub(crate) fn service_row(service: &EcsServiceState) -> Vec<Cell> {
         Cell::from(&service.role),
         Cell::new(format!("{}/{}", service.running, service.desired), tone),
         Cell::from(service.pending),
-        Cell::from(newest.map_or_else(String::new, |newest| newest.rollout_state.to_ascii_lowercase().replace('_', "-"))),
+        Cell::from(
+            newest.map_or_else(String::new, |newest| newest.rollout_state.to_ascii_lowercase().replace('_', "-")),
+        ),
         Cell::from(newest.map_or(0, |newest| newest.failed_tasks)),
         // The repository is the same everywhere; the tag is what differs.
         Cell::from(service.image.rsplit('/').next().unwrap_or_default()),

@@ -4,23 +4,23 @@
 mod cli;
 mod commands;
 
-mod targets;
-mod wait;
-mod order;
 mod follow;
+mod health;
+mod order;
 mod progress;
 mod results;
-mod health;
+mod targets;
+mod wait;
 
 mod client;
-mod status;
 mod pinned;
 mod profile;
+mod status;
 
+mod exit;
 mod output;
 mod table;
 mod words;
-mod exit;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt as _;
+use serde_json::json;
 use sfdata_common::{
     Timestamp,
     command::{Action, Command, ParseError},
@@ -12,10 +13,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId},
     limits,
 };
-use sfdata_proto::v1::{
-    Envelope, GetCommandRequest, SubmitRequest, submit_response::Message,
-};
-use serde_json::json;
+use sfdata_proto::v1::{Envelope, GetCommandRequest, SubmitRequest, submit_response::Message};
 use tonic::{Response, Status};
 
 use crate::{
@@ -46,7 +44,7 @@ pub(crate) struct About {
     #[command(flatten)]
     pub(crate) wait: Wait,
     /// Why, for the audit record and the LA
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Options")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = None::<&str>)]
     pub(crate) reason: String,
 }
 
@@ -60,18 +58,39 @@ impl Order {
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
         let hub = Hub::connect(context).await?;
         let targets = self.targets.resolve(&hub).await?;
-        submit(context, &hub, action, targets, self.about).await
+        let submitted = submit(&hub, action, targets, &self.about).await?;
+        let command = &submitted.command;
+        if !self.about.wait.waits() {
+            return submitted.show_id(context);
+        }
+        output::note(format_args!("command {}", command.id));
+        let mut board = Board::new(command.id, command.action.name(), &command.targets);
+        follow::to_the_end(context, &hub, &mut board, submitted.events, Some(self.about.wait.patience())).await
     }
 }
 
-/// Sign an action for these targets, submit it, wait for it, show what came of it.
+/// A command that the hub has.
+pub(crate) struct Submitted {
+    pub(crate) command: Command,
+    /// What happens to it; none where the connection broke, and the hub has it all the same.
+    pub(crate) events: Option<Events>,
+}
+
+impl Submitted {
+    /// All that there is to show when nobody waits.
+    pub(crate) fn show_id(&self, context: &Context) -> anyhow::Result<Exit> {
+        context.output.text(&json!({ "command_id": self.command.id.to_string() }), self.command.id)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Sign an action for these targets and hand it in. When this returns it is durable at the hub.
 pub(crate) async fn submit(
-    context: &Context,
     hub: &Hub,
     action: Action,
     targets: Vec<AgentId>,
-    about: About,
-) -> anyhow::Result<Exit> {
+    about: &About,
+) -> anyhow::Result<Submitted> {
     let trust = pinned::refresh(hub).await?.held.context(
         "the hub has no trust bundle yet, so that no agent would obey; an admin makes one: hubctl trust init, \
          add-operator, sign, publish",
@@ -86,18 +105,12 @@ pub(crate) async fn submit(
         not_before,
         expires: (now + about.wait.validity()).min(not_before + limits::COMMAND_VALIDITY_MAX),
         operator: hub.profile.settings.operator.clone(),
-        reason: about.reason,
+        reason: about.reason.clone(),
         trust_version: trust.bundle.version,
     };
     let payload = checked(&command)?;
     let events = open(hub, &command, envelope::seal(Command::PAYLOAD_TYPE, payload, &key)).await?;
-    if !about.wait.waits() {
-        context.output.text(&json!({ "command_id": command.id.to_string() }), command.id)?;
-        return Ok(Exit::Done);
-    }
-    output::note(format_args!("command {}", command.id));
-    let mut board = Board::new(command.id, command.action.name(), &command.targets);
-    follow::to_the_end(context, hub, &mut board, events, Some(about.wait.patience())).await
+    Ok(Submitted { command, events })
 }
 
 /// The bytes to sign, if an agent would take them.
@@ -110,8 +123,7 @@ fn checked(command: &Command) -> Result<Vec<u8>, Usage> {
     }
 }
 
-/// Hand the command in. When this returns it is durable at the hub; the events that follow are returned, or none
-/// where the connection broke and the hub has it all the same.
+/// Hand the command in; its events, or none where the connection broke and the hub has it all the same.
 async fn open(hub: &Hub, command: &Command, signed: Envelope) -> anyhow::Result<Option<Events>> {
     let tried = format!("submit {}", command.action.name());
     let request = SubmitRequest { command: Some(signed) };
@@ -147,7 +159,9 @@ async fn was_taken(hub: &Hub, id: CommandId, broken: status::Error) -> anyhow::R
         Ok(_) => Ok(()),
         Err(status::Error::Refused { .. }) => Err(broken.into()),
         Err(_) => Err(broken).with_context(|| {
-            format!("it is not known whether the hub took command {id}; before trying again, see: hubctl commands show {id}")
+            format!(
+                "it is not known whether the hub took command {id}; before trying again, see: hubctl commands show {id}"
+            )
         }),
     }
 }

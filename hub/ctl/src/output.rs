@@ -14,9 +14,10 @@ use crate::table::{Table, clean};
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Columns, for people
+    // Plain comments: with help of its own, each value would make every --help three times as long.
+    // Columns, for people.
     Table,
-    /// One JSON document, for programs
+    // One JSON document, for programs.
     Json,
 }
 

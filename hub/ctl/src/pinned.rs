@@ -81,12 +81,6 @@ pub(crate) fn follow(profile: &Profile, offered: &wire::Envelope) -> anyhow::Res
         Step::Newer(bundle) => {
             profile.replace_trust(offered)?;
             output::note(format_args!("trust bundle version {} is now held in this profile", bundle.version));
-            if held.is_none() {
-                output::warn(format_args!(
-                    "it is the first one here; compare its root pin with an admin's: {}",
-                    hex::encode(bundle.root_pin())
-                ));
-            }
         }
         Step::Older(version) => output::warn(format_args!(
             "the hub shows trust bundle version {version}, which is older than the one held here; if it was restored \
@@ -110,20 +104,24 @@ pub(crate) struct Trust {
 /// Ask the hub for its newest bundle and follow it.
 pub(crate) async fn refresh(hub: &Hub) -> anyhow::Result<Trust> {
     let answer = hub.ask("read the trust bundle", hub.operator().get_trust(GetTrustRequest {})).await?;
-    if let Some(offered) = &answer.trust_bundle
-        && let Err(error) = follow(&hub.profile, offered)
-    {
-        // What is held stays good; commands signed under it are judged by the agents.
-        if hub.profile.trust()?.is_none() {
-            return Err(error);
+    let first = hub.profile.trust()?.is_none();
+    if let Some(offered) = &answer.trust_bundle {
+        match follow(&hub.profile, offered) {
+            // What is held stays good; commands signed under it are judged by the agents.
+            Err(error) if !first => {
+                output::warn(format_args!("the hub's trust bundle is not taken over: {}", chain(error.as_ref())));
+            }
+            result => result?,
         }
-        output::warn(format_args!("the hub's trust bundle is not taken over: {}", chain(error.as_ref())));
     }
-    Ok(Trust {
-        held: hub.profile.trust()?,
-        epoch: answer.epoch,
-        epoch_needs_statement: answer.epoch_needs_statement,
-    })
+    let held = hub.profile.trust()?;
+    if let Some(held) = held.as_ref().filter(|_| first) {
+        output::warn(format_args!(
+            "it is the first one here; compare its root pin with an admin's: {}",
+            hex::encode(held.bundle.root_pin())
+        ));
+    }
+    Ok(Trust { held, epoch: answer.epoch, epoch_needs_statement: answer.epoch_needs_statement })
 }
 
 #[cfg(test)]

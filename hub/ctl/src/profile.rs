@@ -5,8 +5,7 @@
 //! and replaces `tls.crt` alone, in one rename: key and certificate match at every instant, whoever else reads.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -127,10 +126,8 @@ impl Profile {
             None => profile.forget_trust()?,
         }
         // Paths and names are plain strings: TOML can hold each of them.
-        let text = toml::to_string(&profile.settings).map_err(|error| keyfile::Error::Write {
-            path: settings_file(folder),
-            source: io::Error::other(error),
-        })?;
+        let text = toml::to_string(&profile.settings)
+            .map_err(|error| keyfile::Error::Write { path: settings_file(folder), source: io::Error::other(error) })?;
         keyfile::write(&settings_file(folder), text.as_bytes())?;
         Ok(profile)
     }

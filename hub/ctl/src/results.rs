@@ -1,11 +1,11 @@
 //! What came of a command: one table of what succeeded, one of what did not; or all of it as JSON.
 
+use serde_json::{Value, json};
 use sfdata_common::{
     Timestamp,
     outcome::{self, Outcome},
 };
 use sfdata_proto::v1::{ActionResult, CommandState, action_result::Kind};
-use serde_json::{Value, json};
 
 use crate::{
     follow::{Board, Target},
@@ -68,7 +68,7 @@ fn result_json(result: &ActionResult) -> Option<Value> {
 }
 
 /// One table of what the targets that succeeded found or reached.
-fn succeeded(board: &Board) -> Option<Table> {
+pub(crate) fn succeeded(board: &Board) -> Option<Table> {
     let mut table = None;
     for (agent, target) in &board.targets {
         let Some(Outcome::Succeeded(result)) = outcome_of(target) else { continue };
@@ -110,7 +110,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
 }
 
 /// One table of the targets that did not succeed, or not yet.
-fn others(board: &Board, now: Timestamp) -> Option<Table> {
+pub(crate) fn others(board: &Board, now: Timestamp) -> Option<Table> {
     let mut table = Table::new(&["AGENT", "STATE", "CODE", "DETAIL"]);
     let mut any = false;
     for (agent, target) in board.targets.iter().filter(|(_, target)| target.state != CommandState::Succeeded) {
@@ -122,7 +122,7 @@ fn others(board: &Board, now: Timestamp) -> Option<Table> {
 }
 
 /// Stable name of what went wrong, and its facts.
-fn reason(target: &Target, now: Timestamp) -> (String, String) {
+pub(crate) fn reason(target: &Target, now: Timestamp) -> (String, String) {
     match outcome_of(target) {
         Some(Outcome::Failed { code, message }) => (outcome::failure_name(code), message),
         Some(Outcome::Refused { reason, detail }) => (outcome::refusal_name(reason), detail),
@@ -150,7 +150,9 @@ pub(crate) fn describe(target: &Target) -> String {
     let state = words::command_state(target.state);
     match (outcome_of(target), &target.progress) {
         (Some(Outcome::Failed { code, message }), _) => format!("{state}: {}: {message}", outcome::failure_name(code)),
-        (Some(Outcome::Refused { reason, detail }), _) => format!("{state}: {}: {detail}", outcome::refusal_name(reason)),
+        (Some(Outcome::Refused { reason, detail }), _) => {
+            format!("{state}: {}: {detail}", outcome::refusal_name(reason))
+        }
         (None, Some(progress)) => match progress.percent {
             Some(percent) => format!("{state}: {} {percent} %", progress.step),
             None => format!("{state}: {}", progress.step),
@@ -181,12 +183,27 @@ mod tests {
             deployments: vec![wire::EcsDeployment { rollout_state: "IN_PROGRESS".into(), ..Default::default() }],
             ..Default::default()
         };
-        let status = wire::EcsStatusResult { cluster: "c".into(), services: vec![service("daemon", 1), service("webserver", 0)] };
+        let status = wire::EcsStatusResult {
+            cluster: "c".into(),
+            services: vec![service("daemon", 1), service("webserver", 0)],
+        };
         let mut board = Board::new("0198", "ecs.status", &["ely", "northshire", "bath", "york"]);
         let mut set = |agent: &str, target| board.targets.insert(agent.into(), target);
         set("northshire", ended(CommandState::Succeeded, Outcome::success(Kind::EcsStatus(status))));
-        set("ely", ended(CommandState::Failed, Outcome::Failed { code: FailureCode::AccessDenied, message: "the role may not list services".into() }));
-        set("bath", ended(CommandState::Refused, Outcome::Refused { reason: RefusalReason::LocalPolicy, detail: "forbidden by no-mondays".into() }));
+        set(
+            "ely",
+            ended(
+                CommandState::Failed,
+                Outcome::Failed { code: FailureCode::AccessDenied, message: "the role may not list services".into() },
+            ),
+        );
+        set(
+            "bath",
+            ended(
+                CommandState::Refused,
+                Outcome::Refused { reason: RefusalReason::LocalPolicy, detail: "forbidden by no-mondays".into() },
+            ),
+        );
         board
     }
 
@@ -194,7 +211,16 @@ mod tests {
     fn successes_and_the_rest_each_have_their_table() {
         let (_, tables) = report(&mixed(), Timestamp::from_second(61).unwrap());
         let text: Vec<String> = tables.iter().map(|table| table.render(false)).collect();
-        insta::assert_snapshot!(text.join("\n"), @"");
+        insta::assert_snapshot!(text.join("\n"), @r#"
+        AGENT       SERVICE            ROLE       RUNNING  PENDING  ROLLOUT      FAILED  IMAGE
+        northshire  dagster-daemon     daemon     1/1      0        in-progress  0       dagster:v7
+        northshire  dagster-webserver  webserver  0/1      0        in-progress  0       dagster:v7
+
+        AGENT  STATE    CODE           DETAIL
+        bath   refused  local-policy   forbidden by no-mondays
+        ely    failed   access-denied  the role may not list services
+        york   waiting  -              -
+        "#);
     }
 
     #[test]
@@ -202,7 +228,40 @@ mod tests {
         let mut board = mixed();
         board.targets.remove("northshire");
         let (json, _) = report(&board, Timestamp::UNIX_EPOCH);
-        insta::assert_snapshot!(format!("{json:#}"), @"");
+        insta::assert_snapshot!(format!("{json:#}"), @r#"
+        {
+          "command_id": "0198",
+          "action": "ecs.status",
+          "targets": [
+            {
+              "agent_id": "bath",
+              "state": "refused",
+              "changed": "1970-01-01T00:00:01Z",
+              "outcome": {
+                "kind": "refused",
+                "reason": "local-policy",
+                "detail": "forbidden by no-mondays"
+              }
+            },
+            {
+              "agent_id": "ely",
+              "state": "failed",
+              "changed": "1970-01-01T00:00:01Z",
+              "outcome": {
+                "kind": "failed",
+                "code": "access-denied",
+                "message": "the role may not list services"
+              }
+            },
+            {
+              "agent_id": "york",
+              "state": "waiting",
+              "changed": null,
+              "outcome": null
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]

@@ -122,7 +122,15 @@ mod tests {
             alert,
         ];
         let all: Vec<String> = all.iter().map(words).collect();
-        insta::assert_snapshot!(all.join("\n"), @"");
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        cannot list the agents: the hub at hub:7100 denies it: alice may not do agents.list
+        cannot list the agents: there is no agent nowhere
+        cannot list the agents: the hub at hub:7100 is busy or stopping; try again in a moment: 100000 commands are unfinished
+        cannot list the agents: the hub at hub:7100 does not know this call; it is older than this hubctl (0.1.0)
+        cannot list the agents: the hub at hub:7100 has a fault, its log tells more: the store cannot be written
+        cannot list the agents: no connection to the hub at hub:7100; check the address and that the hub runs: cannot reach hub:7100: Connection refused
+        cannot list the agents: the hub at hub:7100 does not accept this profile's certificate (CertificateExpired); ask an admin for `hubctl operators invite NAME`, then run `hubctl login TOKEN`
+        "#);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl<T: ToString> From<T> for Cell {
 
 /// One row from anything that makes cells.
 macro_rules! row {
-    ($($cell:expr),* $(,)?) => { vec![$($crate::table::Cell::from($cell)),*] };
+    ($($cell:expr),* $(,)?) => { vec![$($crate::table::Cell::from(&$cell)),*] };
 }
 pub(crate) use row;
 
@@ -82,7 +82,8 @@ impl Table {
         let head: Vec<Cell> = self.names.iter().map(Cell::from).collect();
         let lines = || Some(&head).filter(|head| !head.is_empty()).into_iter().chain(&self.rows);
         let columns = lines().map(Vec::len).max().unwrap_or(0);
-        let width = |column| lines().filter_map(|line| line.get(column)).map(|cell: &Cell| cell.text.chars().count()).max();
+        let width =
+            |column| lines().filter_map(|line| line.get(column)).map(|cell: &Cell| cell.text.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut out = String::new();
         for line in lines() {
@@ -114,7 +115,11 @@ mod tests {
         let mut table = Table::new(&["AGENT", "STATE", "NOTE"]);
         table.push(vec!["northshire".into(), Cell::new("connected", Tone::Good), "".into()]);
         table.push(vec!["ely".into(), Cell::new("away 3h", Tone::Bad), "held".into()]);
-        insta::assert_snapshot!(table.render(false), @"");
+        insta::assert_snapshot!(table.render(false), @r#"
+        AGENT       STATE      NOTE
+        northshire  connected  -
+        ely         away 3h    held
+        "#);
         assert!(table.render(true).contains("\x1b[31maway 3h\x1b[0m    held"));
     }
 

@@ -1,5 +1,7 @@
 //! Which agents a command is for: named one by one, by group, or all of them.
 
+use std::str::FromStr as _;
+
 use clap::Args;
 use sfdata_common::{
     ids::{self, AgentId, GroupName},
@@ -38,8 +40,11 @@ pub(crate) enum Error {
     #[error("nobody is left to send it to: {}", if left_out.is_empty() { "no agent was invited yet" } else { left_out })]
     Nobody { left_out: String },
     /// More than one command may have.
-    #[error("{0} targets are too many for one command, which has at most {}; use groups", limits::TARGETS_PER_COMMAND)]
-    TooMany(usize),
+    #[error(
+        "{count} targets are too many for one command, which has at most {}; use groups",
+        limits::TARGETS_PER_COMMAND
+    )]
+    TooMany { count: usize },
     /// The hub's list is not valid.
     #[error("the hub lists an agent that hubctl cannot name")]
     Listed(#[from] ids::Error),
@@ -92,7 +97,7 @@ impl Targets {
         }
         let (mut targets, mut left_out) = (self.agents, Vec::new());
         for agent in agents.iter().filter(|agent| self.all || self.groups.iter().any(|group| is_in(agent, group))) {
-            let id: AgentId = agent.agent_id.parse()?;
+            let id = AgentId::from_str(&agent.agent_id)?;
             match agent.state() {
                 _ if targets.contains(&id) => {}
                 state @ (AgentState::Invited | AgentState::Locked) => {
@@ -104,7 +109,7 @@ impl Targets {
         let targets = sorted(targets);
         match targets.len() {
             0 => Err(Error::Nobody { left_out: left_out.join(", ") }),
-            count if count > limits::TARGETS_PER_COMMAND => Err(Error::TooMany(count)),
+            count if count > limits::TARGETS_PER_COMMAND => Err(Error::TooMany { count }),
             _ => Ok(Choice { targets, left_out }),
         }
     }

@@ -91,8 +91,14 @@ mod tests {
     fn ages_and_sizes_are_short() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let ago = |seconds: i64| age((1_000_000 - seconds) * 1000, now);
-        assert_eq!([ago(-5), ago(59), ago(61), ago(7_199), ago(90_000), ago(200_000)], ["0s", "59s", "1m", "1h", "25h", "2d"]);
+        assert_eq!(
+            [ago(-5), ago(59), ago(61), ago(7_199), ago(90_000), ago(200_000)],
+            ["0s", "59s", "1m", "1h", "25h", "2d"]
+        );
         assert_eq!(age(0, now), "never");
-        assert_eq!([bytes(0), bytes(1023), bytes(1024), bytes(1_048_575), bytes(5 << 30)], ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5.0 GiB"]);
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1024), bytes(1_048_575), bytes(5 << 30)],
+            ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5.0 GiB"]
+        );
     }
 }

@@ -214,6 +214,14 @@ mod tests {
 
     use super::*;
 
+    /// From openssl: a P-384 key whose request is signed with ECDSA and SHA-256, as ours on P-256 are.
+    const P384_SHA256: &str = "\
+        3081f6307f02010030003076301006072a8648ce3d020106052b8104002203620004233d7d391bdf293f4ea73ec44cd28b9a\
+        1fecfadfae387fd0218e268329e4a2c59b863f02ac4d209ca3f9a78837dc702f87aecc4c70388cfd6abb913c346b4a1fe6c0\
+        acf0ea8f0e909080af6e501f14803f572ac9dfd48f1541e8d7f1cf285ec8a000300a06082a8648ce3d040302036700306402\
+        306883430f2a36567afd51823eda7061da3b5801a4b451cd9371bd667040cd01f89766e2c73a89e7b92b9ca7b5eb25560d02\
+        3037e079ff61a16477884f3d550a7592acc07ee795db7c67bb941456e112a7a49a7fd32d4c7e9e306a0a49fac638f9bad9";
+
     fn authority(now: Timestamp) -> (tempfile::TempDir, Authority) {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::create(folder.path(), "sfdata.example", now).unwrap();
@@ -285,6 +293,8 @@ mod tests {
         let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
         let request = CertificateParams::default().serialize_request(&p384).unwrap();
         assert!(matches!(issue(request.der()), Err(Error::Request(_))));
+        let refused = issue(&hex::decode(P384_SHA256).unwrap()).unwrap_err().to_string();
+        assert!(refused.contains("P-256"), "{refused}");
     }
 
     #[test]

@@ -94,7 +94,11 @@ impl Ecs {
                         Error::failed(FailureCode::Unavailable, text)
                     });
                 }
-                Err(Error::Failed { code: code @ (FailureCode::Throttled | FailureCode::Unavailable), message }) => {
+                // What was not answered rightly may have had its effect all the same; what was throttled had none.
+                Err(Error::Failed { code, message })
+                    if code == FailureCode::Unavailable
+                        || (code == FailureCode::Throttled && attempt + 1 < limits::AWS_TRIES) =>
+                {
                     failed = Some(Error::Failed { code, message });
                 }
                 Err(error) => return Err(error),

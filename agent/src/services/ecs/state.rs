@@ -198,7 +198,8 @@ impl Judge for Restart<'_> {
 }
 
 fn rollout_failed(state: &EcsServiceState, deployment: &EcsDeployment) -> Error {
-    let event = state.events.first().map(|event| format!("; last event: {event}")).unwrap_or_default();
+    let event =
+        state.events.first().map(|event| format!("; last event: {}", event.trim_end_matches('.'))).unwrap_or_default();
     Error::failed(
         FailureCode::Rejected,
         format!(

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sfdata_common::{limits, outcome::FailureCode};
+use sfdata_common::outcome::FailureCode;
 use sfdata_proto::v1::EcsServiceState;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -18,6 +18,8 @@ use crate::{config::Role, execute::Job, services::Error};
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause: twelve calls a minute for each wait, far under ECS's rate of reads for an account.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What a look may still take after the deadline: there is time for one, since all may well be there.
+const GRACE: Duration = Duration::from_secs(5);
 
 impl Ecs {
     /// Look until `judge` has seen enough. `done` says what was ordered, for messages that end the wait early.
@@ -30,15 +32,15 @@ impl Ecs {
         done: &str,
         mut judge: impl Judge,
     ) -> Result<EcsServiceState, Error> {
-        let (mut pause, mut told) = (PAUSE_MIN, String::from("ECS was not looked at since"));
+        let mut pause = PAUSE_MIN;
+        let (mut told, mut event) = (String::from("ECS was not seen since"), None);
         loop {
-            // However late it is, there is time for one look: it may well be there.
-            let look_by = ends.max(Instant::now() + limits::AWS_TRY);
+            let look_by = ends.max(Instant::now() + GRACE);
             let seen = tokio::select! {
                 biased;
                 () = job.cancelled().cancelled() => return Err(broken_off(done, &told)),
                 service = self.look(name) => state(&service.map_err(|error| error.after(done))?, role),
-                () = sleep_until(look_by) => return Err(self.late(name, done, &told, None).await),
+                () = sleep_until(look_by) => return Err(self.late(name, done, &told, event).await),
             };
             match judge.judge(&seen) {
                 Verdict::Reached => return Ok(seen),
@@ -50,9 +52,10 @@ impl Ecs {
                     }
                 }
             }
+            event = seen.events.into_iter().next();
             let left = ends.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.late(name, done, &told, seen.events.first()).await);
+                return Err(self.late(name, done, &told, event).await);
             }
             tokio::select! {
                 biased;
@@ -63,13 +66,13 @@ impl Ecs {
         }
     }
 
-    async fn late(&self, name: &str, done: &str, told: &str, event: Option<&String>) -> Error {
-        let mut text = format!("{done}; it is not there before the deadline: {told}");
+    async fn late(&self, name: &str, done: &str, told: &str, event: Option<String>) -> Error {
+        let mut text = format!("{done}; the deadline came first: {told}");
         if let Some(event) = event {
-            text += &format!("; last event: {event}");
+            text += &format!("; last event: {}", event.trim_end_matches('.'));
         }
         // Why a task stopped is often the whole answer, and never worth a second deadline.
-        if let Ok(Ok(Some(stopped))) = timeout(limits::AWS_TRY, self.last_stop(name)).await {
+        if let Ok(Ok(Some(stopped))) = timeout(GRACE, self.last_stop(name)).await {
             text += &format!("; last stopped task: {stopped}");
         }
         Error::failed(FailureCode::Deadline, text + "; ECS keeps trying: look at its status and at its tasks' logs")

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use sfdata_common::keys::SigningKey;
 use serde_json::json;
+use sfdata_common::keys::SigningKey;
 
 use crate::{
     cli::Context,

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use serde_json::json;
 use sfdata_common::{
     channel,
     ids::OperatorName,
@@ -21,12 +22,12 @@ use sfdata_common::{
 use sfdata_proto::v1::{
     EnrolRequest, EnrolResponse, EnrollingOperator, enrol_request, enrol_service_client::EnrolServiceClient,
 };
-use serde_json::json;
 
 use crate::{
     cli::Context,
-    client, output,
+    client,
     exit::Exit,
+    output,
     profile::{self, Profile, Settings, own_signing_key_file},
     table::{Table, row},
 };
@@ -157,10 +158,15 @@ fn show(context: &Context, profile: &Profile, key: PublicKey, bundle: Option<&Bu
     table.push(row!["profile", context.folder.display()]);
     table.push(row!["signing key", key]);
     context.output.data(&json, &[table])?;
-    match listed {
-        Some(_) => output::note("logged in; the trust bundle lists this signing key"),
-        None => output::note(format_args!(
-            "logged in; to sign commands, ask an admin for:\n  hubctl trust add-operator {operator} --key {key} --role operator"
+    match (listed, bundle) {
+        (Some(_), _) => output::note("logged in; the trust bundle lists this signing key"),
+        (None, Some(_)) => output::note(format_args!(
+            "logged in; to be heard, ask an admin for:\n  \
+             hubctl trust add-operator {operator} --key {key} --role operator"
+        )),
+        (None, None) => output::note(format_args!(
+            "logged in; the hub has no trust bundle yet, make its first one:\n  \
+             hubctl trust init --help\n  hubctl trust add-operator {operator} --key {key} --role admin"
         )),
     }
     Ok(())

@@ -1,17 +1,17 @@
 //! The nouns, one file each: `hubctl NOUN VERB`. One verb is one struct with `run`.
 
-mod login;
 mod key;
-mod trust;
+mod login;
 mod operators;
+mod trust;
 
 mod agents;
-mod ecs;
+mod audit;
 mod aurora;
-mod s3;
 #[expect(clippy::module_inception, reason = "the noun is called so")]
 mod commands;
-mod audit;
+mod ecs;
+mod s3;
 
 mod about;
 

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use sfdata_common::{
     Timestamp, keyfile,
@@ -105,25 +105,15 @@ fn begin(envelope: &Envelope, bundle: Bundle, now: Timestamp) -> Draft {
 
 /// Read a bundle's file without judging it.
 pub(super) fn read(path: &Path) -> anyhow::Result<(Envelope, Bundle)> {
-    let parse = || -> Result<_, trust::Error> {
-        let envelope = trust::from_pem(&keyfile::read(path).map_err(|e| trust::Error::Malformed(e.to_string()))?)?;
-        let bundle = Bundle::parse(&envelope.payload)?;
-        Ok((envelope, bundle))
-    };
-    parse().with_context(|| format!("cannot use {}", path.display()))
+    let unusable = || format!("{} cannot be used", path.display());
+    let envelope = trust::from_pem(&keyfile::read(path)?).with_context(unusable)?;
+    let bundle = Bundle::parse(&envelope.payload).with_context(unusable)?;
+    Ok((envelope, bundle))
 }
 
 /// Write a bundle's file.
 pub(super) fn write(path: &Path, envelope: &Envelope) -> anyhow::Result<()> {
     Ok(keyfile::write(path, trust::to_pem(envelope).as_bytes())?)
-}
-
-/// Begin a first bundle in a new file.
-pub(super) fn create(path: &Path, bundle: &Bundle) -> anyhow::Result<()> {
-    if path.exists() {
-        bail!("{} exists already; move it away, or name another file with --out", path.display());
-    }
-    write(path, &bundle.unsigned())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const HUB_IDENTITY_TAG: &str = "SFDATA HUB IDENTITY";
 Examples:
   hubctl trust init --hub hub-identity.pem --root-key root-1.key --root-key ed25519:... --threshold 2
   hubctl trust init --hub hub-identity.pem --generate 1 --threshold 1     A throw-away one, to try things out")]
-pub(super) struct Init {
+pub(crate) struct Init {
     /// The hub's identity, from `sfdata-hub init`
     // Named as the global option, and so of its type: here there is no hub to connect to.
     #[arg(long, value_name = "FILE")]
@@ -75,7 +75,11 @@ impl Init {
         let hub = self.identity()?;
         let given = self.root_keys.iter().map(RootKey::public).collect::<Result<Vec<_>, _>>()?;
         check(&given, self.generate.unwrap_or(0).into(), self.threshold)?;
-        ensure!(!self.out.exists(), "{} exists already; move it away, or name another file with --out", self.out.display());
+        ensure!(
+            !self.out.exists(),
+            "{} exists already; move it away, or name another file with --out",
+            self.out.display()
+        );
         let mut root_keys = given;
         for number in 1..=self.generate.unwrap_or(0) {
             let path = self.out.with_file_name(format!("root-{number}.key"));
@@ -89,7 +93,9 @@ impl Init {
             root_keys,
             threshold: self.threshold,
             operators: Vec::new(),
-            dispatch_keys: vec![PublicKey::from_bytes(&hub.dispatch_key).context("the hub's dispatch key is not valid")?],
+            dispatch_keys: vec![
+                PublicKey::from_bytes(&hub.dispatch_key).context("the hub's dispatch key is not valid")?,
+            ],
             ca_certificates: vec![hub.ca_certificate.to_vec()],
         };
         draft::write(&self.out, &bundle.unsigned())?;

@@ -3,13 +3,13 @@
 //! A bundle is on its way as a file: `init` or the first change begins a draft, changes edit it in place, root keys sign
 //! it, `publish` sends it.
 
-mod init;
 mod draft;
+mod init;
 mod operators;
-mod sign;
 mod publish;
-mod show;
 mod restore;
+mod show;
+mod sign;
 
 use clap::Subcommand;
 

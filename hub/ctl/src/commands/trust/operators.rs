@@ -23,12 +23,14 @@ use crate::{
 /// Let an operator sign commands, or change what one may sign
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is changed by one rule: a bundle with enough signatures counts, so the next version is begun; anything else is
-a draft and is changed in place; without the file, the next version of the profile's own bundle is begun.
+The file is changed by one rule:
+  a bundle with enough signatures counts: the next version is begun in its place
+  anything else is a draft: it is changed and keeps its version
+  no file: the next version of the bundle that the profile holds is begun
 
 Example:
   hubctl trust add-operator alice --key ed25519:... --role operator --role data-steward --expires 180d")]
-pub(super) struct AddOperator {
+pub(crate) struct AddOperator {
     /// Operator's name, as in the invitation
     name: OperatorName,
     /// Public half of the operator's signing key, as `hubctl key show` prints it
@@ -86,7 +88,7 @@ fn put(bundle: &mut Bundle, operator: OperatorKey) -> bool {
 
 /// Let an operator sign nothing any more
 #[derive(Debug, Args)]
-pub(super) struct RemoveOperator {
+pub(crate) struct RemoveOperator {
     /// Operator's name
     name: OperatorName,
     #[command(flatten)]

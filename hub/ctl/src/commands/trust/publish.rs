@@ -1,16 +1,16 @@
 //! `hubctl trust publish`: hand a signed bundle to the hub, which carries it to every agent.
 
 use clap::Args;
+use serde_json::json;
 use sfdata_common::trust::Bundle;
 use sfdata_proto::v1::PublishTrustRequest;
-use serde_json::json;
 
 use super::draft::BundleFile;
 use crate::{cli::Context, client::Hub, exit::Exit, output, pinned};
 
 /// Send a signed bundle to the hub, and through it to every agent
 #[derive(Debug, Args)]
-pub(super) struct Publish {
+pub(crate) struct Publish {
     #[command(flatten)]
     file: BundleFile,
 }

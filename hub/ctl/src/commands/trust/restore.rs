@@ -4,12 +4,12 @@
 use anyhow::Context as _;
 use clap::Args;
 use prost::Message as _;
+use serde_json::json;
 use sfdata_common::{
     Timestamp, envelope,
     trust::{self, EPOCH_PAYLOAD_TYPE},
 };
 use sfdata_proto::v1::{EpochStatement, PublishEpochRequest};
-use serde_json::json;
 
 use crate::{cli::Context, client::Hub, exit::Exit, output, pinned};
 
@@ -20,7 +20,7 @@ Sign only what you know: that somebody you trust restored the hub, and when.
 
 Example:
   hubctl trust accept-restore --reason 'disk of the hub lost, restored the backup of 3 March 02:00'")]
-pub(super) struct AcceptRestore {
+pub(crate) struct AcceptRestore {
     /// What happened, for the audit record
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -36,7 +36,8 @@ impl AcceptRestore {
             context.output.text(&json, trust.epoch)?;
             return Ok(Exit::Done);
         }
-        let held = trust.held.context("the hub has no trust bundle; publish the newest one first: hubctl trust publish")?;
+        let held =
+            trust.held.context("the hub has no trust bundle; publish the newest one first: hubctl trust publish")?;
         let now = Timestamp::now();
         let statement = EpochStatement {
             trust_domain: held.bundle.trust_domain.clone(),

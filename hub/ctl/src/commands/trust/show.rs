@@ -4,27 +4,26 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde_json::{Value, json};
 use sfdata_common::{
     Timestamp, envelope,
     keys::{PublicKey, sha256},
     trust::{Bundle, Role},
 };
 use sfdata_proto::v1::Envelope;
-use serde_json::{Value, json};
 
 use super::draft;
 use crate::{
     cli::Context,
     client::Hub,
     exit::Exit,
-    output,
-    pinned,
+    output, pinned,
     table::{Cell, Table, Tone, row},
 };
 
 /// Show a trust bundle: the hub's, checked against the one held here, or that of a file
 #[derive(Debug, Args)]
-pub(super) struct Show {
+pub(crate) struct Show {
     /// Bundle's file; without it the hub is asked
     file: Option<PathBuf>,
 }
@@ -48,7 +47,9 @@ impl Show {
         let epoch = Epoch { number: trust.epoch, needs_statement: trust.epoch_needs_statement };
         print(context, &held.envelope, &held.bundle, Some(&epoch))?;
         if epoch.needs_statement {
-            output::warn("the hub was restored from a backup and agents wait for: hubctl trust accept-restore --reason ...");
+            output::warn(
+                "the hub was restored from a backup and agents wait for: hubctl trust accept-restore --reason ...",
+            );
         }
         Ok(Exit::Done)
     }
@@ -125,7 +126,12 @@ fn tables(envelope: &Envelope, bundle: &Bundle, epoch: Option<&Epoch>, now: Time
         let roles: Vec<&str> = operator.roles.iter().copied().map(Role::as_str).collect();
         let tone = if operator.expires > now { Tone::Plain } else { Tone::Bad };
         let expires = Cell::new(operator.expires.strftime("%Y-%m-%d").to_string(), tone);
-        operators.push(vec![Cell::from(&operator.name), Cell::from(roles.join(" ")), expires, Cell::from(operator.key)]);
+        operators.push(vec![
+            Cell::from(&operator.name),
+            Cell::from(roles.join(" ")),
+            expires,
+            Cell::from(operator.key),
+        ]);
     }
     vec![facts, roots, operators]
 }
@@ -161,7 +167,22 @@ mod tests {
         insta::with_settings!({ filters => [
             (r"ed25519:\S{43}", "[key]"), (r"root pin  +\S{64}", "root pin      [pin]"), (r"\b[0-9a-f]{16}\b", "[key id]")
         ] }, {
-            insta::assert_snapshot!(text.join("\n"), @"");
+            insta::assert_snapshot!(text.join("\n"), @r#"
+            version       3
+            trust domain  sfdata.example
+            issued        1970-01-01T00:00:00Z
+            signatures    1 of 2
+            root pin      [pin]
+            dispatch key  [key]
+            CA            sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a
+
+            ROOT KEY                                             ID                SIGNED
+            [key]  [key id]  yes
+            [key]  [key id]  no
+
+            OPERATOR  ROLES                  EXPIRES     KEY
+            alice     operator data-steward  2030-03-17  [key]
+            "#);
         });
         let json = to_json(&envelope, &bundle, None);
         assert_eq!((&json["complete"], &json["root_keys"][0]["signed"]), (&json!(false), &json!(true)));

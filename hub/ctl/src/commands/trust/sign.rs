@@ -14,7 +14,7 @@ use crate::{cli::Context, exit::Exit, output};
 #[command(after_help = "\
 Example:
   hubctl trust sign --root-key /media/usb/root-1.key")]
-pub(super) struct Sign {
+pub(crate) struct Sign {
     /// File of a root key; repeatable
     #[arg(long = "root-key", value_name = "FILE", required = true)]
     root_keys: Vec<PathBuf>,

@@ -1,0 +1,114 @@
+//! Putting the agent together: open what is durable, take up what was begun, hold the link, stop in order.
+
+use std::sync::Arc;
+
+use sfdata_common::ids::AgentId;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    audit,
+    config::Config,
+    connect::{self, Link, Status},
+    execute::{self, Executor, Outbox},
+    identity::{self, Identity},
+    journal::{self, Journal},
+    policy::{self, Brake},
+    report::Reporter,
+    services::Services,
+    trust::{self, Trust},
+};
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Who it is.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// Whom it trusts.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// The LA's policy.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The agent's own record.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+}
+
+/// An agent that runs.
+pub struct Agent {
+    id: AgentId,
+    status: watch::Receiver<Status>,
+    tasks: TaskTracker,
+    executor: Executor,
+    stop: CancellationToken,
+}
+
+impl Agent {
+    /// Open everything and begin; it stops when `stop` is cancelled.
+    pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
+        let data_dir = &config.data_dir;
+        if !Identity::exists(data_dir) {
+            return Err(identity::Error::Absent(data_dir.clone()).into());
+        }
+        let policy = Arc::new(policy::load(config.policy.as_deref())?);
+        let trust = Arc::new(Trust::open(data_dir)?);
+        let identity = Arc::new(Identity::open(data_dir, config.hub.address.as_deref(), Arc::clone(&trust))?);
+        let journal = Arc::new(Journal::open(data_dir)?);
+        if let Some(fault) = journal.fault() {
+            tracing::error!(fault, "only reads will be let in");
+        }
+        let services = Services::new(&config.aws, &config.platform).await;
+        let (reports, reporter) = Reporter::new(services.clone());
+        let outbox = Arc::<Outbox>::default();
+        let executor = Executor::new(execute::Parts {
+            identity: Arc::clone(&identity),
+            journal: Arc::clone(&journal),
+            log: audit::Log::open(data_dir)?,
+            services,
+            reports: reports.clone(),
+            outbox: Arc::clone(&outbox),
+            stop: stop.clone(),
+        });
+        executor.resume();
+        let link = Link::new(connect::Parts {
+            identity: Arc::clone(&identity),
+            trust,
+            journal,
+            policy,
+            brake: Brake::new(data_dir),
+            executor: executor.clone(),
+            reports,
+            outbox,
+        });
+        let (id, status) = (identity.agent().clone(), link.status());
+        let tasks = TaskTracker::new();
+        let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
+        tasks.spawn(reporter.run(reporting));
+        tasks.spawn(async move { identity.run(renewing).await });
+        tasks.spawn(async move { link.run(linking).await });
+        Ok(Self { id, status, tasks, executor, stop })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &AgentId {
+        &self.id
+    }
+
+    /// How its link is.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Wait until it was asked to stop and has. What runs stays begun in the journal and is taken up at the next start.
+    pub async fn stopped(self) {
+        self.stop.cancelled().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.executor.stopped().await;
+    }
+}

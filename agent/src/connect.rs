@@ -1,0 +1,344 @@
+//! Stops 8 and 11 on a command's path: the link to the hub. Dials, holds one stream, hands deliveries to the door,
+//! sends outcomes until they are confirmed, and begins again whenever the stream ends.
+//!
+//! Running actions don't know of it: they go on while it is down. A younger certificate makes it connect anew.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use sfdata_common::{error::chain, ids::CommandId, limits, outcome::RefusalReason, policy::Policy, retry::Reconnect};
+use sfdata_proto::v1::{
+    self as wire, connect_request::Message as ToHub, connect_response::Message as FromHub,
+    link_service_client::LinkServiceClient,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tracing::{debug, info, warn};
+
+use crate::{
+    execute::{Executor, Outbox},
+    identity::Identity,
+    journal::{self, Begun, Journal},
+    policy::Brake,
+    report,
+    trust::Trust,
+    verify::{self, Facts, Judgement},
+};
+
+/// How the link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// The hub has welcomed this agent.
+    pub connected: bool,
+    /// Tries since the last welcome.
+    pub tries: u32,
+}
+
+/// What a link works with.
+pub struct Parts {
+    /// Who this is.
+    pub identity: Arc<Identity>,
+    /// Whom to trust.
+    pub trust: Arc<Trust>,
+    /// What outlives the process.
+    pub journal: Arc<Journal>,
+    /// The LA's policy.
+    pub policy: Arc<Policy>,
+    /// The LA's hold.
+    pub brake: Brake,
+    /// Runs what is let in.
+    pub executor: Executor,
+    /// Looks at the platform.
+    pub reports: report::Handle,
+    /// From running actions.
+    pub outbox: Arc<Outbox>,
+}
+
+/// The link; run it once.
+pub struct Link {
+    parts: Parts,
+    boot_id: String,
+    began: Instant,
+    skew_ms: AtomicI64,
+    status: watch::Sender<Status>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the process stops")]
+    Stop,
+    #[error("a younger certificate is used from now on")]
+    Renewed,
+    #[error("the hub said goodbye: {reason}")]
+    Goodbye { reason: String, wait: Duration },
+    #[error("the hub ended the stream")]
+    Closed,
+    #[error("the stream broke")]
+    Broken(#[from] Box<tonic::Status>),
+    #[error("the journal can't be written")]
+    Journal(#[from] journal::Error),
+}
+
+impl From<tonic::Status> for Ended {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broken(Box::new(status))
+    }
+}
+
+type Sender = mpsc::Sender<wire::ConnectRequest>;
+
+impl Link {
+    /// Put together.
+    pub fn new(parts: Parts) -> Self {
+        let boot_id = CommandId::generate().to_string();
+        Self { parts, boot_id, began: Instant::now(), skew_ms: AtomicI64::new(0), status: watch::channel(Status::default()).0 }
+    }
+
+    /// How the link is, now and later.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Keep connected until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut backoff = Reconnect::default();
+        loop {
+            self.status.send_modify(|status| status.tries += 1);
+            let ended = self.hold(&stop).await;
+            self.parts.outbox.attach(None);
+            let welcomed = self.status.send_replace(Status { connected: false, ..*self.status.borrow() }).connected;
+            if welcomed {
+                backoff = Reconnect::default();
+                self.status.send_modify(|status| status.tries = 0);
+            }
+            let wait = match &ended {
+                Ended::Stop => return,
+                Ended::Renewed => Duration::ZERO,
+                Ended::Goodbye { wait, .. } => backoff.next_delay() + *wait,
+                Ended::Closed | Ended::Broken(_) | Ended::Journal(_) => backoff.next_delay(),
+            };
+            let hub = self.parts.identity.address();
+            if matches!(ended, Ended::Renewed | Ended::Goodbye { .. }) {
+                info!(hub, reason = %ended, ?wait, "connecting anew");
+            } else {
+                warn!(hub, error = %chain(&ended), ?wait, "not connected; trying again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One stream, from Hello to its end.
+    async fn hold(&self, stop: &CancellationToken) -> Ended {
+        let renewed = self.parts.identity.changes();
+        let (sender, messages) = mpsc::channel(limits::STREAM_BACKLOG);
+        let hello = wire::ConnectRequest { message: Some(ToHub::Hello(self.hello())) };
+        if sender.try_send(hello).is_err() {
+            return Ended::Closed;
+        }
+        let mut client = LinkServiceClient::new(self.parts.identity.channel())
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+            .max_encoding_message_size(limits::MESSAGE_BYTES);
+        let connected = tokio::select! {
+            () = stop.cancelled() => return Ended::Stop,
+            connected = client.connect(ReceiverStream::new(messages)) => connected,
+        };
+        match connected {
+            Ok(stream) => match self.serve(stream.into_inner(), &sender, renewed, stop).await {
+                Ok(ended) | Err(ended) => ended,
+            },
+            Err(status) => status.into(),
+        }
+    }
+
+    fn hello(&self) -> wire::Hello {
+        let last = self.parts.journal.last();
+        wire::Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: self.boot_id.clone(),
+            epoch: last.epoch,
+            last_sequence: last.sequence,
+            running: self.parts.journal.running().iter().map(ToString::to_string).collect(),
+            clock_unix_ms: Timestamp::now().as_millisecond(),
+            trust_version: self.parts.trust.bundle().version,
+        }
+    }
+
+    async fn serve(
+        &self,
+        mut incoming: Streaming<wire::ConnectResponse>,
+        out: &Sender,
+        mut renewed: watch::Receiver<u64>,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Ended> {
+        let mut session = Session { link: self, out, sent: HashSet::new(), asked_from: None };
+        let mut reports = self.parts.reports.subscribe();
+        let mut reported = None;
+        let mut beat = tokio::time::interval(limits::HEALTH_INTERVAL);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut welcomed = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(Ended::Stop),
+                _ = renewed.changed() => return Ok(Ended::Renewed),
+                message = incoming.message() => {
+                    let Some(message) = message? else { return Ok(Ended::Closed) };
+                    match message.message {
+                        Some(FromHub::Welcome(welcome)) => {
+                            let skew = Timestamp::now().as_millisecond() - welcome.clock_unix_ms;
+                            self.skew_ms.store(skew, Ordering::Relaxed);
+                            self.status.send_replace(Status { connected: true, tries: self.status.borrow().tries });
+                            self.parts.outbox.attach(Some(out.clone()));
+                            info!(hub = self.parts.identity.address(), "connected");
+                            welcomed = true;
+                            session.send_receipts().await?;
+                        }
+                        Some(message) => if let Some(ended) = session.take(message).await? { return Ok(ended) },
+                        None => {}
+                    }
+                }
+                () = self.parts.outbox.has_receipt(), if welcomed => session.send_receipts().await?,
+                Ok(()) = reports.changed(), if welcomed => {
+                    let health = self.health();
+                    if reported.as_ref().is_none_or(|before| report::differs(before, &health)) {
+                        session.send(ToHub::Health(Box::new(health.clone()))).await?;
+                        reported = Some(health);
+                    }
+                }
+                _ = beat.tick(), if welcomed => session.send(ToHub::Health(Box::new(self.health()))).await?,
+            }
+        }
+    }
+
+    fn health(&self) -> wire::Health {
+        let mut health = self.parts.reports.latest().map_or_else(wire::Health::default, |seen| (*seen).clone());
+        health.agent_version = env!("CARGO_PKG_VERSION").to_owned();
+        health.uptime_seconds = self.began.elapsed().as_secs();
+        health.clock_skew_ms = self.skew_ms.load(Ordering::Relaxed);
+        let journal = &self.parts.journal;
+        health.journal = Some(wire::JournalHealth {
+            running: journal.running().len().try_into().unwrap_or(u32::MAX),
+            queued: self.parts.executor.queued().try_into().unwrap_or(u32::MAX),
+            unacknowledged: journal.unsent_count().try_into().unwrap_or(u32::MAX),
+        });
+        health.hold = self.parts.brake.held();
+        health
+    }
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    out: &'a Sender,
+    /// Receipts sent on this stream.
+    sent: HashSet<CommandId>,
+    /// The last number when a gap was reported: one question for one gap.
+    asked_from: Option<u64>,
+}
+
+impl Session<'_> {
+    async fn send(&self, message: ToHub) -> Result<(), Ended> {
+        let message = wire::ConnectRequest { message: Some(message) };
+        match tokio::time::timeout(limits::KEEPALIVE_TIMEOUT, self.out.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Ended::Closed),
+        }
+    }
+
+    async fn send_receipts(&mut self) -> Result<(), Ended> {
+        for (id, receipt) in self.link.parts.journal.unsent(|id| self.sent.contains(id)) {
+            self.send(ToHub::Receipt(receipt)).await?;
+            self.sent.insert(id);
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, message: FromHub) -> Result<Option<Ended>, Ended> {
+        let parts = &self.link.parts;
+        match message {
+            FromHub::Delivery(delivery) => self.judge(&delivery).await?,
+            FromHub::ReceiptsKept(kept) => {
+                let ids: Vec<CommandId> = kept.command_ids.iter().filter_map(|id| id.parse().ok()).collect();
+                parts.journal.forget(&ids);
+                self.sent.retain(|id| !ids.contains(id));
+            }
+            FromHub::TrustBundle(envelope) => match parts.trust.accept(&envelope) {
+                Ok(version) => info!(version, "a newer trust bundle holds from now on"),
+                Err(error) => warn!(error = %chain(&error), "the hub offers a trust bundle that does not hold"),
+            },
+            FromHub::EpochStatement(envelope) => {
+                match parts.trust.bundle().verify_epoch(&envelope, Timestamp::now()) {
+                    Ok(statement) if statement.epoch > parts.journal.last().epoch => {
+                        info!(epoch = statement.epoch, operator = statement.operator, "the hub was restored; counting anew");
+                        parts.journal.enter(statement.epoch).await?;
+                    }
+                    Ok(_) => debug!("an epoch statement that is not needed"),
+                    Err(error) => warn!(error = %chain(&error), "the hub offers an epoch that does not hold"),
+                }
+            }
+            FromHub::Goodbye(goodbye) => {
+                let wait = Duration::from_millis(goodbye.retry_after_ms.into()).min(limits::RECONNECT_MAX);
+                return Ok(Some(Ended::Goodbye { reason: goodbye.reason, wait }));
+            }
+            FromHub::Welcome(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// The door, and what follows from its judgement.
+    async fn judge(&mut self, delivery: &wire::Delivery) -> Result<(), Ended> {
+        let parts = &self.link.parts;
+        let (now, hold) = (Timestamp::now(), parts.brake.held());
+        let judgement = verify::verify(
+            delivery,
+            &Facts {
+                agent: parts.identity.agent(),
+                bundle: &parts.trust.bundle(),
+                last: parts.journal.last(),
+                seen: verify::claimed_id(delivery).is_some_and(|id| parts.journal.has_seen(id)),
+                journal: parts.journal.fault(),
+                hold: hold.as_ref(),
+                policy: &parts.policy,
+                now,
+            },
+        );
+        match judgement {
+            Judgement::Verified(verified) => {
+                parts.journal.accept(&verified, now).await?;
+                parts.executor.start(Begun { verified: *verified, began: now });
+            }
+            Judgement::Void(position) => parts.journal.skip(position).await?,
+            Judgement::Refused { position, id, digest, reason, detail } => {
+                parts.executor.refuse(position, id, &digest, reason, detail, now).await?;
+            }
+            Judgement::Rejected(rejected) => {
+                let reason = rejected.refused.as_ref().map_or(RefusalReason::Unspecified, wire::Refused::reason);
+                warn!(command = rejected.command_id, reason = reason.as_str_name(), "a delivery was rejected");
+                let last = parts.journal.last().sequence;
+                self.send(ToHub::Rejected(rejected)).await?;
+                // A number that was not taken leaves a gap; the hub fills it with a void or sends it again.
+                let leaves_gap = !matches!(reason, RefusalReason::Replayed | RefusalReason::WrongEpoch);
+                if leaves_gap && self.asked_from != Some(last) {
+                    self.asked_from = Some(last);
+                    self.send(ToHub::Resync(wire::Resync { last_sequence: last })).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

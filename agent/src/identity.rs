@@ -1,0 +1,321 @@
+//! Who this agent is: its certificate with key, its receipt key, and where its hub is.
+//!
+//! Keys are made here and never leave. The certificate lives a day and is renewed at half of that, ±10 %; the link
+//! connects anew with the younger one and running actions notice nothing.
+
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use prost::Message as _;
+use rustls::ClientConfig;
+use sfdata_common::{
+    channel::{self, SharedTls},
+    error::chain,
+    ids::{AccountId, AgentId},
+    join::{self, Subject as Bearer},
+    keyfile,
+    keys::{self, SigningKey},
+    limits,
+    peer::Subject,
+    retry::jittered,
+    tls::{self, Identity as Certificate, Knows, TlsKey},
+};
+use sfdata_proto::v1::{
+    self as wire, enrol_service_client::EnrolServiceClient, renewal_service_client::RenewalServiceClient,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    journal::{self, Journal},
+    trust::{self, Trust},
+};
+
+/// Key and chain in one file, so that they change together.
+const TLS_FILE: &str = "identity.pem";
+const RECEIPT_FILE: &str = "receipt.key";
+const HOME_FILE: &str = "home.pem";
+const HOME_TAG: &str = "SFDATA AGENT HOME";
+/// Between tries to renew.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Why there is no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The token's text.
+    #[error(transparent)]
+    Token(#[from] join::Invalid),
+    /// A token for somebody else.
+    #[error("this token is for an operator; an agent's token comes from `hubctl agents invite`")]
+    OperatorToken,
+    /// The names in the token.
+    #[error("the token names an invalid agent or account")]
+    Names(#[from] sfdata_common::ids::Error),
+    /// Another account.
+    #[error("the token is for AWS account {expected}, and these credentials belong to {found}; run it in the right account")]
+    Account {
+        /// In the token.
+        expected: AccountId,
+        /// As STS tells.
+        found: String,
+    },
+    /// Enrolled before.
+    #[error("{0} holds an identity already; to enrol anew, move that folder away first")]
+    Present(PathBuf),
+    /// Not enrolled.
+    #[error("{0} holds no identity; enrol first: sfdata-agent enrol --token sfjoin_…")]
+    Absent(PathBuf),
+    /// The hub said no, or can't be reached.
+    #[error("the hub at {address} did not let this agent join: {}", status.message())]
+    Refused {
+        /// Where.
+        address: String,
+        /// What it said.
+        #[source]
+        status: Box<tonic::Status>,
+    },
+    /// The hub's answer lacks something.
+    #[error("the hub's answer has no {0}")]
+    Incomplete(&'static str),
+    /// The folder.
+    #[error("cannot make the folder {path}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of where the hub is.
+    #[error("{0} cannot be read; enrol anew")]
+    Home(PathBuf),
+    /// Key files.
+    #[error(transparent)]
+    File(#[from] keyfile::Error),
+    /// Keys.
+    #[error(transparent)]
+    Key(#[from] keys::Error),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The bundle.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+}
+
+/// Join with a token: make keys, get a certificate, pin the trust bundle, begin a journal.
+pub async fn enrol(data_dir: &Path, token: &str, account: &str, now: Timestamp) -> Result<AgentId, Error> {
+    let token = join::decode(token)?;
+    let Some(Bearer::Agent(bearer)) = &token.subject else { return Err(Error::OperatorToken) };
+    let (agent, expected) = (bearer.agent_id.parse::<AgentId>()?, bearer.account.parse::<AccountId>()?);
+    if expected.as_str() != account {
+        return Err(Error::Account { expected, found: account.to_owned() });
+    }
+    if data_dir.join(HOME_FILE).exists() {
+        return Err(Error::Present(data_dir.into()));
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|source| Error::Folder { path: data_dir.into(), source })?;
+
+    let key = TlsKey::generate()?;
+    let receipt_path = data_dir.join(RECEIPT_FILE);
+    let receipt = match SigningKey::read(&receipt_path) {
+        Ok(key) => key, // of a try that did not come to its end
+        Err(_) => SigningKey::create(&receipt_path)?,
+    };
+    let knows = Knows::Pin { ca: &token.ca_pin, trust_domain: &token.trust_domain };
+    let tls: SharedTls = Arc::new(ArcSwap::new(tls::client(None, knows)?));
+    let request = wire::EnrolRequest {
+        secret: token.secret.clone(),
+        csr_der: key.request()?.into(),
+        subject: Some(wire::enrol_request::Subject::Agent(wire::EnrollingAgent {
+            account: account.to_owned(),
+            receipt_key: receipt.public().as_bytes().to_vec().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })),
+    };
+    let address = token.enrol_address.clone();
+    let answer = EnrolServiceClient::new(channel::open(&address, tls))
+        .enrol(request)
+        .await
+        .map_err(|status| Error::Refused { address, status: Box::new(status) })?
+        .into_inner();
+    let chain: Vec<Vec<u8>> = answer.certificates.iter().map(|der| der.to_vec()).collect();
+    Certificate::new(chain.clone(), &key)?;
+    let envelope = answer.trust_bundle.ok_or(Error::Incomplete("trust bundle"))?;
+    let trust = Trust::create(data_dir, &envelope, &token.root_pin)?;
+    Journal::create(data_dir, answer.epoch)?;
+    keyfile::replace_secret(&data_dir.join(TLS_FILE), &to_pem(&key, &chain))?;
+    // Last: with this file the folder counts as enrolled.
+    let home = wire::JoinToken { secret: Default::default(), ..token };
+    let home = pem::encode(&pem::Pem::new(HOME_TAG, home.encode_to_vec()));
+    keyfile::write(&data_dir.join(HOME_FILE), home.as_bytes())?;
+    info!(%agent, trust_version = trust.bundle().version, %now, "enrolled");
+    Ok(agent)
+}
+
+fn to_pem(key: &TlsKey, chain: &[Vec<u8>]) -> String {
+    format!("{}{}", key.to_pem().as_str(), tls::certificates_to_pem(chain))
+}
+
+/// The identity in use; share it by `Arc`.
+pub struct Identity {
+    agent: AgentId,
+    address: String,
+    receipt_key: Arc<SigningKey>,
+    /// Where a renewed certificate is kept; `None` keeps it in memory.
+    path: Option<PathBuf>,
+    certificate: ArcSwap<Certificate>,
+    tls: SharedTls,
+    trust: Arc<Trust>,
+    changes: watch::Sender<u64>,
+}
+
+impl Identity {
+    /// Whether an agent was enrolled in `data_dir`.
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join(HOME_FILE).exists()
+    }
+
+    /// Open what enrolment left in `data_dir`. `address` takes the place of the token's.
+    pub fn open(data_dir: &Path, address: Option<&str>, trust: Arc<Trust>) -> Result<Self, Error> {
+        let home_path = data_dir.join(HOME_FILE);
+        if !home_path.exists() {
+            return Err(Error::Absent(data_dir.into()));
+        }
+        let home = pem::parse(keyfile::read(&home_path)?)
+            .ok()
+            .and_then(|block| wire::JoinToken::decode(block.contents()).ok())
+            .ok_or_else(|| Error::Home(home_path.clone()))?;
+        let text = keyfile::read_secret(&data_dir.join(TLS_FILE))?;
+        let key = TlsKey::from_pem(&text)?;
+        let mut chain = tls::certificates_from_pem(text.as_bytes())?;
+        chain.remove(0); // the key
+        let certificate = Certificate::new(chain, &key)?;
+        let receipt_key = Arc::new(SigningKey::read(&data_dir.join(RECEIPT_FILE))?);
+        let address = address.map_or(home.address, str::to_owned);
+        Self::new(address, certificate, receipt_key, trust, Some(data_dir.join(TLS_FILE)))
+    }
+
+    /// Put an identity together.
+    pub fn new(
+        address: String,
+        certificate: Certificate,
+        receipt_key: Arc<SigningKey>,
+        trust: Arc<Trust>,
+        path: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        let Subject::Agent(agent) = certificate.peer().subject.clone() else { return Err(Error::OperatorToken) };
+        let tls = Arc::new(ArcSwap::new(client(&certificate, &trust)?));
+        let (certificate, changes) = (ArcSwap::from_pointee(certificate), watch::channel(0).0);
+        Ok(Self { agent, address, receipt_key, path, certificate, tls, trust, changes })
+    }
+
+    /// Its own id.
+    pub fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// Signs receipts.
+    pub fn receipt_key(&self) -> &SigningKey {
+        &self.receipt_key
+    }
+
+    /// A new channel to the hub, with the newest certificate.
+    pub fn channel(&self) -> tonic::transport::Channel {
+        channel::open(&self.address, Arc::clone(&self.tls))
+    }
+
+    /// `host:port` of the hub.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Notified when the certificate or the trusted CAs changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Get a younger certificate with a new key. When this fails, the current one stays.
+    pub async fn renew(&self) -> Result<(), Error> {
+        let key = TlsKey::generate()?;
+        let request = wire::RenewRequest { csr_der: key.request()?.into() };
+        let answer = RenewalServiceClient::new(self.channel())
+            .renew(request)
+            .await
+            .map_err(|status| Error::Refused { address: self.address.clone(), status: Box::new(status) })?;
+        let chain: Vec<Vec<u8>> = answer.into_inner().certificates.iter().map(|der| der.to_vec()).collect();
+        let certificate = Certificate::new(chain.clone(), &key)?;
+        let config = client(&certificate, &self.trust)?;
+        if let Some(path) = &self.path {
+            keyfile::replace_secret(path, &to_pem(&key, &chain))?;
+        }
+        info!(until = %certificate.peer().not_after, "certificate renewed");
+        self.certificate.store(Arc::new(certificate));
+        self.tls.store(config);
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Keep the certificate young and follow the bundle's CAs, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut trust = self.trust.changes();
+        let mut wait = self.until_renewal(Timestamp::now());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = trust.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    match client(&self.certificate.load(), &self.trust) {
+                        Ok(config) => self.tls.store(config),
+                        Err(error) => warn!(error = %chain(&error), "the new bundle's CAs cannot be used"),
+                    }
+                }
+                () = tokio::time::sleep(wait) => wait = match self.renew().await {
+                    Ok(()) => self.until_renewal(Timestamp::now()),
+                    Err(error) => {
+                        warn!(error = %chain(&error), "the certificate was not renewed; trying again");
+                        jittered(RETRY.min(self.lifetime() / 10), 0.5)
+                    }
+                },
+            }
+        }
+    }
+
+    fn lifetime(&self) -> Duration {
+        let certificate = self.certificate.load();
+        let peer = certificate.peer();
+        let valid = peer.not_after.duration_since(peer.not_before).unsigned_abs();
+        valid.saturating_sub(limits::CERTIFICATE_BACKDATE).max(Duration::from_secs(1))
+    }
+
+    /// Until half of the certificate's life, ±10 % of that, so that a fleet does not renew in step.
+    fn until_renewal(&self, now: Timestamp) -> Duration {
+        let left = self.certificate.load().peer().not_after.duration_since(now);
+        let left = Duration::try_from(left).unwrap_or_default();
+        left.saturating_sub(self.lifetime() - jittered(self.lifetime() / 2, 0.1))
+    }
+}
+
+fn client(certificate: &Certificate, trust: &Trust) -> Result<Arc<ClientConfig>, tls::Error> {
+    let bundle = trust.bundle();
+    let knows = Knows::Cas { certificates: &bundle.ca_certificates, trust_domain: &bundle.trust_domain };
+    tls::client(Some(certificate), knows)
+}

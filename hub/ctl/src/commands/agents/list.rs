@@ -1,0 +1,170 @@
+//! `hubctl agents list`: every LA on one screen, once or as it changes.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use sfdata_common::{Timestamp, retry::Reconnect};
+use sfdata_proto::v1::{AgentState, AgentSummary, ListAgentsRequest, WatchAgentsRequest};
+
+use super::show::to_json;
+use crate::{
+    cli::Context,
+    client::Hub,
+    exit::Exit,
+    health, output, status,
+    table::{Cell, Table, Tone},
+    words,
+};
+
+/// Ages on the screen are never older than this.
+const REDRAW: Duration = Duration::from_secs(5);
+
+/// List agents, their services and databases
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Go on showing the list as it changes; as JSON, one document on each line
+    #[arg(long)]
+    watch: bool,
+}
+
+impl List {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let hub = Hub::connect(context).await?;
+        if self.watch {
+            return watch(context, &hub).await;
+        }
+        let answer = hub.ask("list the agents", hub.operator().list_agents(ListAgentsRequest {})).await?;
+        let json = json!({ "agents": answer.agents.iter().map(to_json).collect::<Vec<_>>() });
+        context.output.data(&json, &[table(&answer.agents, Timestamp::now())])?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Until interrupted, or until the hub says no; a broken connection is made anew.
+async fn watch(context: &Context, hub: &Hub) -> anyhow::Result<Exit> {
+    const TRIED: &str = "watch the agents";
+    let mut reconnect = Reconnect::default();
+    loop {
+        let broken = match hub.operator().watch_agents(WatchAgentsRequest {}).await {
+            Ok(answer) => {
+                let mut stream = answer.into_inner();
+                let mut agents = Vec::new();
+                loop {
+                    match tokio::time::timeout(REDRAW, stream.message()).await {
+                        Ok(Ok(Some(answer))) => agents = answer.agents,
+                        Ok(Ok(None)) => break None,
+                        Ok(Err(status)) => break Some(status),
+                        // Only ages changed, which JSON does not tell.
+                        Err(_) if context.output.is_json() => continue,
+                        Err(_) => {}
+                    }
+                    reconnect = Reconnect::default();
+                    let json = json!({ "agents": agents.iter().map(to_json).collect::<Vec<_>>() });
+                    context.output.refresh(&json, &[table(&agents, Timestamp::now())])?;
+                }
+            }
+            Err(status) => Some(status),
+        };
+        match broken {
+            Some(status) if !status::is_passing(&status) => return Err(hub.words(TRIED, &status).into()),
+            _ => output::note(format_args!("the connection to the hub at {} broke; trying again", hub.address())),
+        }
+        tokio::time::sleep(reconnect.next_delay()).await;
+    }
+}
+
+fn table(agents: &[AgentSummary], now: Timestamp) -> Table {
+    let mut table = Table::new(&["AGENT", "STATE", "SEEN", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"]);
+    for agent in agents {
+        let health = agent.health.as_ref();
+        table.push(vec![
+            Cell::from(&agent.agent_id),
+            state(agent, now),
+            Cell::from(words::age(agent.last_seen_unix_ms, now)),
+            health::services_line(health.and_then(|health| health.ecs.as_ref())),
+            health::database_word(health.and_then(|health| health.aurora.as_ref())),
+            Cell::from(&agent.version),
+            Cell::from(agent.commands),
+            note(agent),
+        ]);
+    }
+    table
+}
+
+/// The state, with its age where that matters.
+pub(super) fn state(agent: &AgentSummary, now: Timestamp) -> Cell {
+    let word = words::agent_state(agent.state());
+    let aged = || format!("{word} {}", words::age(agent.since_unix_ms, now));
+    match agent.state() {
+        AgentState::Connected => Cell::new(word, Tone::Good),
+        AgentState::Away => Cell::new(aged(), Tone::Bad),
+        AgentState::Locked => Cell::new(aged(), Tone::Bad),
+        AgentState::Invited | AgentState::Unspecified => Cell::new(word, Tone::Pending),
+    }
+}
+
+/// What wants attention: the hub's note, and the LA's hold.
+pub(super) fn note(agent: &AgentSummary) -> Cell {
+    let hold = agent.health.as_ref().and_then(|health| health.hold.as_ref());
+    let parts = [
+        Some(agent.note.clone()).filter(|note| !note.is_empty()),
+        hold.map(|hold| format!("held by the LA: {}", hold.reason)),
+    ];
+    let text: Vec<String> = parts.into_iter().flatten().collect();
+    Cell::new(text.join("; "), Tone::Pending)
+}
+
+#[cfg(test)]
+mod tests {
+    use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsHealth, EcsServiceState, Health, Hold};
+
+    use super::*;
+
+    fn service(role: &str, desired: u32, running: u32) -> EcsServiceState {
+        EcsServiceState { role: role.into(), desired, running, ..Default::default() }
+    }
+
+    #[test]
+    fn the_list_shows_the_fleet_at_a_glance() {
+        let health = Health {
+            ecs: Some(EcsHealth {
+                services: vec![service("webserver", 0, 0), service("daemon", 1, 1), service("code-server", 1, 0)],
+                ..Default::default()
+            }),
+            aurora: Some(AuroraHealth {
+                state: Some(AuroraState { status: "available".into(), ..Default::default() }),
+                error: String::new(),
+            }),
+            hold: Some(Hold { reason: "statutory return".into(), since_unix_ms: 1 }),
+            ..Default::default()
+        };
+        let blind = Health {
+            ecs: Some(EcsHealth { error: "access denied".into(), ..Default::default() }),
+            aurora: Some(AuroraHealth { state: None, error: "access denied".into() }),
+            ..Default::default()
+        };
+        let agent = |id: &str, state: AgentState, seen: i64, health: Option<Health>| AgentSummary {
+            agent_id: id.into(),
+            state: state.into(),
+            last_seen_unix_ms: seen,
+            since_unix_ms: seen,
+            version: if seen > 0 { "0.1.0".into() } else { String::new() },
+            health,
+            ..Default::default()
+        };
+        let agents = [
+            agent("northshire", AgentState::Connected, 99_998_000, Some(health)),
+            agent("ely", AgentState::Away, 89_000_000, Some(blind)),
+            AgentSummary { note: "cloned".into(), ..agent("bath", AgentState::Locked, 50_000_000, None) },
+            agent("york", AgentState::Invited, 0, None),
+        ];
+        insta::assert_snapshot!(table(&agents, Timestamp::from_second(100_000).unwrap()).render(false), @r#"
+        AGENT       STATE       SEEN   SERVICES                                    DATABASE    VERSION  QUEUE  NOTE
+        northshire  connected   2s     webserver 0/0  daemon 1/1  code-server 0/1  available   0.1.0    0      held by the LA: statutory return
+        ely         away 3h     3h     unreadable                                  unreadable  0.1.0    0      -
+        bath        locked 13h  13h    -                                           -           0.1.0    0      cloned
+        york        invited     never  -                                           -           -        0      -
+        "#);
+    }
+}

@@ -1,0 +1,39 @@
+//! `hubctl agents`: the fleet's registry.
+
+mod invite;
+mod list;
+mod refresh;
+mod registry;
+mod show;
+
+use clap::Subcommand;
+
+use crate::{cli::Context, exit::Exit};
+
+/// Invite, see, edit and lock agents
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agents {
+    Invite(invite::Invite),
+    List(list::List),
+    Show(show::Show),
+    Edit(registry::Edit),
+    Lock(registry::Lock),
+    Unlock(registry::Unlock),
+    Remove(registry::Remove),
+    Refresh(refresh::Refresh),
+}
+
+impl Agents {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        match self {
+            Self::Invite(invite) => invite.run(context).await,
+            Self::List(list) => list.run(context).await,
+            Self::Show(show) => show.run(context).await,
+            Self::Edit(edit) => edit.run(context).await,
+            Self::Lock(lock) => lock.run(context).await,
+            Self::Unlock(unlock) => unlock.run(context).await,
+            Self::Remove(remove) => remove.run(context).await,
+            Self::Refresh(refresh) => refresh.run(context).await,
+        }
+    }
+}

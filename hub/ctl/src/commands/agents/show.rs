@@ -1,0 +1,110 @@
+//! `hubctl agents show`: one LA with all that its agent reported last.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::{Value, json};
+use sfdata_common::{Timestamp, ids::AgentId};
+use sfdata_proto::v1::{AgentSummary, Health, ListAgentsRequest};
+
+use super::list::{note, state};
+use crate::{
+    cli::Context,
+    client::Hub,
+    exit::Exit,
+    health::{self, none_if_empty},
+    table::{Cell, Table, Tone, row},
+    words,
+};
+
+/// Show one agent with all that it reported last
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Agent's id
+    id: AgentId,
+}
+
+impl Show {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let hub = Hub::connect(context).await?;
+        let answer =
+            hub.ask(format_args!("show {}", self.id), hub.operator().list_agents(ListAgentsRequest {})).await?;
+        let agent = answer.agents.iter().find(|agent| agent.agent_id == self.id.as_str());
+        let agent = agent.with_context(|| format!("there is no agent {}; see: hubctl agents list", self.id))?;
+        context.output.data(&to_json(agent), &tables(agent, Timestamp::now()))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// One agent, whole.
+pub(super) fn to_json(agent: &AgentSummary) -> Value {
+    json!({
+        "agent_id": agent.agent_id,
+        "account": agent.account,
+        "state": words::agent_state(agent.state()),
+        "last_seen": words::time(agent.last_seen_unix_ms),
+        "since": words::time(agent.since_unix_ms),
+        "version": none_if_empty(&agent.version),
+        "labels": agent.labels,
+        "groups": agent.groups,
+        "commands": agent.commands,
+        "note": none_if_empty(&agent.note),
+        "health": agent.health.as_ref().map(health::health),
+    })
+}
+
+/// One agent as tables.
+pub(super) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
+    let labels: BTreeMap<_, _> = agent.labels.iter().collect();
+    let labels: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut facts = Table::card();
+    facts.push(row!["agent", agent.agent_id]);
+    facts.push(row!["account", agent.account]);
+    facts.push(vec![Cell::from("state"), state(agent, now)]);
+    facts.push(row!["last seen", words::age(agent.last_seen_unix_ms, now)]);
+    facts.push(row!["version", agent.version]);
+    facts.push(row!["groups", agent.groups.join(" ")]);
+    facts.push(row!["labels", labels.join(" ")]);
+    facts.push(row!["commands", agent.commands]);
+    facts.push(vec![Cell::from("note"), note(agent)]);
+    let mut tables = vec![facts];
+    if let Some(health) = &agent.health {
+        health_tables(health, now, &mut tables);
+    }
+    tables
+}
+
+fn health_tables(health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
+    let mut facts = Table::card();
+    facts.push(row!["reported", words::age(health.taken_unix_ms, now)]);
+    facts.push(row!["uptime", words::span(std::time::Duration::from_secs(health.uptime_seconds))]);
+    facts.push(row!["clock", format!("{:+} ms", health.clock_skew_ms)]);
+    if let Some(journal) = &health.journal {
+        let text = format!(
+            "{} running, {} queued, {} unacknowledged",
+            journal.running, journal.queued, journal.unacknowledged
+        );
+        facts.push(row!["journal", text]);
+    }
+    let errors = [
+        ("services", health.ecs.as_ref().map(|ecs| &ecs.error)),
+        ("database", health.aurora.as_ref().map(|aurora| &aurora.error)),
+    ];
+    for (name, error) in errors {
+        if let Some(error) = error.filter(|error| !error.is_empty()) {
+            facts.push(vec![Cell::from(name), Cell::new(error, Tone::Bad)]);
+        }
+    }
+    tables.push(facts);
+    if let Some(ecs) = health.ecs.as_ref().filter(|ecs| !ecs.services.is_empty()) {
+        let mut services = Table::new(&health::SERVICE_COLUMNS);
+        ecs.services.iter().for_each(|service| services.push(health::service_row(service)));
+        tables.push(services);
+    }
+    if let Some(database) = health.aurora.as_ref().and_then(|aurora| aurora.state.as_ref()) {
+        let mut table = Table::new(&health::AURORA_COLUMNS);
+        table.push(health::aurora_row(database));
+        tables.push(table);
+    }
+}

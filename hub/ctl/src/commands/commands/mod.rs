@@ -1,0 +1,37 @@
+//! `hubctl commands`: what was ordered and what came of it.
+
+mod cancel;
+mod list;
+mod show;
+mod watch;
+
+use clap::Subcommand;
+use sfdata_common::ids::CommandId;
+use sfdata_proto::v1::{GetCommandRequest, GetCommandResponse};
+
+use crate::{cli::Context, client::Hub, exit::Exit};
+
+/// List, show, follow and cancel commands
+#[derive(Debug, Subcommand)]
+pub(crate) enum Commands {
+    List(list::List),
+    Show(show::Show),
+    Watch(watch::Watch),
+    Cancel(cancel::Cancel),
+}
+
+impl Commands {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        match self {
+            Self::List(list) => list.run(context).await,
+            Self::Show(show) => show.run(context).await,
+            Self::Watch(watch) => watch.run(context).await,
+            Self::Cancel(cancel) => cancel.run(context).await,
+        }
+    }
+}
+
+async fn ask(hub: &Hub, id: CommandId) -> anyhow::Result<GetCommandResponse> {
+    let request = GetCommandRequest { command_id: id.to_string() };
+    Ok(hub.ask(format_args!("show command {id}"), hub.operator().get_command(request)).await?)
+}

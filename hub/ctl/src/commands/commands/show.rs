@@ -1,0 +1,145 @@
+//! `hubctl commands show`: one command, whole. The operator's signature is checked here, against the trust bundle that
+//! this profile holds: the hub could show any command under any name.
+
+use clap::Args;
+use serde_json::Value;
+use sfdata_common::{Timestamp, command::Command, envelope, ids::CommandId, keys::sha256};
+use sfdata_proto::v1::{GetCommandResponse, TargetStatus};
+
+use super::{ask, list::to_json};
+use crate::{
+    cli::Context,
+    client::Hub,
+    exit::Exit,
+    follow::Board,
+    profile::Held,
+    results,
+    table::{Cell, Table, row},
+    words,
+};
+
+/// Show a command, who signed it and where it stands at each target
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Command's id
+    id: CommandId,
+}
+
+impl Show {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let hub = Hub::connect(context).await?;
+        let answer = ask(&hub, self.id).await?;
+        let summary = answer.summary.clone().unwrap_or_default();
+        let signature = signature(&answer, &summary.operator, hub.profile.trust()?.as_ref());
+        let mut json = to_json(&summary);
+        json["signature"] = signature.word().into();
+        json["targets"] = answer.targets.iter().map(target).collect();
+        let mut facts = Table::card();
+        facts.push(row!["command", summary.id]);
+        facts.push(row!["action", summary.action]);
+        facts.push(row!["operator", summary.operator]);
+        facts.push(row!["signature", signature.text()]);
+        facts.push(row!["reason", summary.reason]);
+        facts.push(row!["submitted", words::second(summary.submitted_unix_ms)]);
+        facts.push(row!["expires", words::second(summary.expires_unix_ms)]);
+        let mut targets = Table::new(&["AGENT", "POSITION", "STATE", "CHANGED", "CODE", "DETAIL"]);
+        for status in &answer.targets {
+            let (code, detail) = results::reason(&status.into(), Timestamp::now());
+            targets.push(vec![
+                Cell::from(&status.agent_id),
+                Cell::from(format!("{}.{}", status.epoch, status.sequence)),
+                results::state(&status.into()),
+                Cell::from(words::second(status.changed_unix_ms)),
+                Cell::from(code),
+                Cell::from(detail),
+            ]);
+        }
+        let mut tables = vec![facts, targets];
+        tables.extend(results::succeeded(&Board::of(&answer)));
+        context.output.data(&json, &tables)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn target(status: &TargetStatus) -> Value {
+    let mut json = results::target(&status.agent_id, &status.into());
+    json["epoch"] = status.epoch.into();
+    json["sequence"] = status.sequence.into();
+    json["receipt_digest"] = status.receipt.as_ref().map(|receipt| hex::encode(sha256(&receipt.payload))).into();
+    json
+}
+
+/// What the operator's signature under a stored command is worth.
+#[derive(Debug, PartialEq, Eq)]
+enum Signature {
+    Valid,
+    Invalid,
+    /// The bundle that is held does not list the operator: removed since, or added later.
+    Unknown,
+}
+
+impl Signature {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Valid => "valid, by the key in the trust bundle",
+            Self::Invalid => "NOT VALID: the hub shows a command that this operator's present key did not sign",
+            Self::Unknown => "not checked: the trust bundle held here does not list the operator",
+        }
+    }
+}
+
+fn signature(answer: &GetCommandResponse, operator: &str, held: Option<&Held>) -> Signature {
+    let key = operator.parse().ok().and_then(|name| held?.bundle.operator(&name).map(|operator| operator.key));
+    match (key, &answer.command) {
+        (None, _) => Signature::Unknown,
+        (Some(key), Some(signed)) if envelope::is_signed_by(signed, Command::PAYLOAD_TYPE, &key) => Signature::Valid,
+        (Some(_), _) => Signature::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfdata_common::{
+        keys::SigningKey,
+        trust::{Bundle, OperatorKey, Role},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_the_hub_made_up_is_seen() {
+        let (root, alice, hub) =
+            (SigningKey::generate().unwrap(), SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let bundle = Bundle {
+            version: 1,
+            trust_domain: "sfdata.example".into(),
+            issued: Timestamp::UNIX_EPOCH,
+            root_keys: vec![root.public()],
+            threshold: 1,
+            operators: vec![OperatorKey {
+                name: "alice".parse().unwrap(),
+                key: alice.public(),
+                roles: vec![Role::Operator],
+                expires: Timestamp::MAX,
+            }],
+            dispatch_keys: vec![],
+            ca_certificates: vec![],
+        };
+        let held = Held { envelope: bundle.unsigned(), bundle };
+        let by = |key: &SigningKey, operator: &str| {
+            let command = Some(envelope::seal(Command::PAYLOAD_TYPE, &b"payload"[..], key));
+            signature(&GetCommandResponse { command, ..Default::default() }, operator, Some(&held))
+        };
+        assert_eq!(by(&alice, "alice"), Signature::Valid);
+        assert_eq!(by(&hub, "alice"), Signature::Invalid);
+        assert_eq!(by(&hub, "bob"), Signature::Unknown);
+    }
+}
