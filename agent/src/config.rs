@@ -7,7 +7,10 @@
 use std::{fmt, net::Ipv6Addr, path::PathBuf};
 
 use serde::Deserialize;
-use sfdata_common::telemetry::{self, Log};
+use sfdata_common::{
+    error::chain,
+    telemetry::{self, Log},
+};
 
 /// The whole file; `deploy/config/agent.toml` is a commented example.
 #[derive(Debug, Clone, Deserialize)]
@@ -111,7 +114,7 @@ impl Role {
 
 impl Platform {
     /// Every ECS service of the platform.
-    pub fn services(&self) -> impl Iterator<Item = (&str, Role)> {
+    pub fn services(&self) -> impl Iterator<Item = (&str, Role)> + Clone {
         [(self.webserver.as_str(), Role::Webserver), (self.daemon.as_str(), Role::Daemon)]
             .into_iter()
             .chain(self.code_servers.iter().map(|name| (name.as_str(), Role::CodeServer)))
@@ -136,98 +139,136 @@ impl Buckets {
     }
 }
 
-/// The file can be read and does not make sense.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+/// The file can be read, and can't be meant.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has to be corrected:{}", List(problems))]
 pub struct Invalid {
-    /// Everything that is wrong.
+    /// Everything that is wrong with it.
     pub problems: Vec<Problem>,
 }
 
-/// One setting that can't be right.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The setting, as in `platform.daemon`.
-    pub key: &'static str,
-    /// What is wrong, and what to do.
-    pub text: String,
+/// One setting that can't be meant, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A path that depends on where the agent was started.
+    #[error("{key} {path:?} depends on where the agent is started; write the whole path, from /")]
+    Relative {
+        /// Where.
+        key: &'static str,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The hub's address.
+    #[error("hub.address {value:?} is no address; write host:port, as in hub.example.org:7443")]
+    Address {
+        /// What was given.
+        value: String,
+    },
+    /// The region.
+    #[error("aws.region {value:?} is no AWS region; write one such as eu-west-2")]
+    Region {
+        /// What was given.
+        value: String,
+    },
+    /// The stand-in's URL.
+    #[error("aws.endpoint_url {value:?} is no URL; write http://host:port, or leave it out to speak to AWS")]
+    Url {
+        /// What was given.
+        value: String,
+    },
+    /// A cluster or service of ECS.
+    #[error("{key} {value:?} is no ECS name; write the name, not the ARN: letters, digits, hyphens, underscores")]
+    EcsName {
+        /// Where.
+        key: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// The database.
+    #[error(
+        "platform.aurora_cluster {value:?} is no cluster identifier; write it as RDS shows it: at most 63 letters, \
+         digits and hyphens"
+    )]
+    AuroraName {
+        /// What was given.
+        value: String,
+    },
+    /// A bucket.
+    #[error("platform.buckets.{key} {value:?} is no bucket name; write the name alone, without s3:// and path")]
+    BucketName {
+        /// What the bucket is for.
+        key: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// One thing under two keys.
+    #[error("{key} {value:?} is named twice; each service and each bucket has one purpose")]
+    Twice {
+        /// Where it stands a second time.
+        key: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(telemetry::InvalidLevel),
 }
 
-impl fmt::Display for Invalid {
+struct List<'a>(&'a [Problem]);
+
+impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration cannot be used:")?;
-        self.problems.iter().try_for_each(|Problem { key, text }| write!(f, "\n  {key}: {text}"))
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {}", chain(problem)))
     }
 }
 
 impl Config {
-    /// Look for everything that parses and can't be meant, so that one start shows all of it.
+    /// Look for everything that can't be meant, so that one start shows all of it.
     pub fn check(&self) -> Result<(), Invalid> {
         let mut problems = Vec::new();
-        let mut need = |holds: bool, key, text: String| {
-            if !holds {
-                problems.push(Problem { key, text });
-            }
-        };
-
-        need(self.data_dir.is_absolute(), "data_dir", absolute(&self.data_dir));
-        if let Some(policy) = &self.policy {
-            need(policy.is_absolute(), "policy", absolute(policy));
+        for (key, path) in [
+            ("data_dir", Some(&self.data_dir)),
+            ("policy", self.policy.as_ref()),
+            ("aws.credentials_file", self.aws.credentials_file.as_ref()),
+        ] {
+            let relative = path.filter(|path| !path.is_absolute());
+            problems.extend(relative.map(|path| Problem::Relative { key, path: path.clone() }));
         }
-        if let Some(address) = &self.hub.address {
-            let text = format!("{address:?} is no address; write host:port, as in hub.example.org:7443");
-            need(is_host_and_port(address), "hub.address", text);
-        }
-
-        let region = &self.aws.region;
-        need(is_region(region), "aws.region", format!("{region:?} is no AWS region; write one such as eu-west-2"));
-        if let Some(url) = &self.aws.endpoint_url {
-            let text = format!("{url:?} is no URL; write http://host:port, or leave it out to speak to AWS");
-            need(is_url(url), "aws.endpoint_url", text);
-        }
-        if let Some(file) = &self.aws.credentials_file {
-            need(file.is_absolute(), "aws.credentials_file", absolute(file));
-        }
-
-        let ecs_name = |name: &str| {
-            format!("{name:?} is no ECS name; write its name, not its ARN: letters, digits, hyphens, underscores")
-        };
-        let platform = &self.platform;
-        need(is_ecs_name(&platform.cluster), "platform.cluster", ecs_name(&platform.cluster));
-        let services: Vec<_> = platform.services().collect();
-        for (at, (name, role)) in services.iter().enumerate() {
-            let key = match role {
-                Role::Webserver => "platform.webserver",
-                Role::Daemon => "platform.daemon",
-                Role::CodeServer => "platform.code_servers",
-                Role::Other => "platform.other_services",
-            };
-            need(is_ecs_name(name), key, ecs_name(name));
-            let twice = services.iter().take(at).any(|(earlier, _)| earlier == name);
-            need(!twice, key, format!("{name:?} is named twice; a service has one role"));
-        }
-        if let Some(cluster) = &platform.aurora_cluster {
-            let text = format!(
-                "{cluster:?} is no cluster identifier; write it as RDS shows it: letters, digits, hyphens, at most 63"
-            );
-            need(is_aurora_name(cluster), "platform.aurora_cluster", text);
-        }
-        let buckets: Vec<_> = platform.buckets.named().collect();
-        for (at, (_, name)) in buckets.iter().enumerate() {
-            let text = format!("{name:?} is no bucket name; write the name alone, without s3:// and without a path");
-            need(is_bucket_name(name), "platform.buckets", text);
-            let twice = buckets.iter().take(at).any(|(_, earlier)| earlier == name);
-            need(!twice, "platform.buckets", format!("{name:?} is named twice; each purpose has a bucket of its own"));
-        }
-
-        if let Err(error) = telemetry::check(&self.log) {
-            need(false, "log.level", error.to_string());
-        }
+        let wrong =
+            |value: Option<&String>, is_right: fn(&str) -> bool| value.filter(|value| !is_right(value)).cloned();
+        let Aws { region, endpoint_url, .. } = &self.aws;
+        problems.extend(wrong(self.hub.address.as_ref(), is_host_and_port).map(|value| Problem::Address { value }));
+        problems.extend(wrong(Some(region), is_region).map(|value| Problem::Region { value }));
+        problems.extend(wrong(endpoint_url.as_ref(), is_url).map(|value| Problem::Url { value }));
+        self.platform.check(&mut problems);
+        problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         if problems.is_empty() { Ok(()) } else { Err(Invalid { problems }) }
     }
 }
 
-fn absolute(path: &std::path::Path) -> String {
-    format!("{path:?} depends on where the agent was started; write the whole path, from /")
+impl Platform {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let services = self.services().map(|(name, role)| match role {
+            Role::Webserver => ("platform.webserver", name),
+            Role::Daemon => ("platform.daemon", name),
+            Role::CodeServer => ("platform.code_servers", name),
+            Role::Other => ("platform.other_services", name),
+        });
+        let ecs = [("platform.cluster", self.cluster.as_str())].into_iter().chain(services.clone());
+        let wrong = ecs.filter(|(_, name)| !is_ecs_name(name));
+        problems.extend(wrong.map(|(key, value)| Problem::EcsName { key, value: value.into() }));
+        let wrong = self.aurora_cluster.iter().filter(|name| !is_aurora_name(name));
+        problems.extend(wrong.map(|value| Problem::AuroraName { value: value.clone() }));
+        let wrong = self.buckets.named().filter(|(_, name)| !is_bucket_name(name));
+        problems.extend(wrong.map(|(key, value)| Problem::BucketName { key, value: value.into() }));
+        for names in [services.collect::<Vec<_>>(), self.buckets.named().collect()] {
+            for (at, (key, value)) in names.iter().enumerate() {
+                if names.iter().take(at).any(|(_, earlier)| earlier == value) {
+                    problems.push(Problem::Twice { key, value: (*value).into() });
+                }
+            }
+        }
+    }
 }
 
 fn is_host_and_port(address: &str) -> bool {
@@ -282,11 +323,6 @@ mod tests {
         sfdata_common::config::load(file.path())
     }
 
-    fn keys(text: &str) -> Vec<&'static str> {
-        let config = load(text).unwrap();
-        config.check().err().map(|e| e.problems.iter().map(|p| p.key).collect()).unwrap_or_default()
-    }
-
     #[test]
     fn the_example_is_whole_and_right() {
         let config = load(EXAMPLE).unwrap();
@@ -323,21 +359,23 @@ mod tests {
             aurora_cluster = "1st"
             buckets = { data_store = "s3://bucket", shared = "s3://bucket" }
         "#;
+        let told = load(text).unwrap().check().unwrap_err().to_string();
+        let keys: Vec<_> = told.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
         assert_eq!(
-            keys(text),
+            keys,
             [
                 "data_dir",
                 "policy",
+                "aws.credentials_file",
                 "hub.address",
                 "aws.region",
                 "aws.endpoint_url",
-                "aws.credentials_file",
                 "platform.cluster",
-                "platform.daemon",
                 "platform.aurora_cluster",
-                "platform.buckets",
-                "platform.buckets",
-                "platform.buckets",
+                "platform.buckets.data-store",
+                "platform.buckets.shared",
+                "platform.daemon",
+                "shared",
                 "log.level",
             ]
         );

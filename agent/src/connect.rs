@@ -119,10 +119,9 @@ impl Link {
             self.status.send_modify(|status| status.tries += 1);
             let ended = self.hold(&stop).await;
             self.parts.outbox.attach(None);
-            let welcomed = self.status.send_replace(Status { connected: false, ..*self.status.borrow() }).connected;
-            if welcomed {
+            if self.status.borrow().connected {
                 backoff = Reconnect::default();
-                self.status.send_modify(|status| status.tries = 0);
+                self.status.send_replace(Status::default());
             }
             let wait = match &ended {
                 Ended::Stop => return,
@@ -203,7 +202,7 @@ impl Link {
                         Some(FromHub::Welcome(welcome)) => {
                             let skew = Timestamp::now().as_millisecond() - welcome.clock_unix_ms;
                             self.skew_ms.store(skew, Ordering::Relaxed);
-                            self.status.send_replace(Status { connected: true, tries: self.status.borrow().tries });
+                            self.status.send_modify(|status| status.connected = true);
                             self.parts.outbox.attach(Some(out.clone()));
                             info!(hub = self.parts.identity.address(), "connected");
                             welcomed = true;

@@ -1,1 +1,26 @@
-//! x
+//! The test kit: a whole fleet in a folder of its own, with real mutual TLS on free ports, and the means to break it.
+//!
+//! Nothing is mocked. [`fleet::Fleet`] runs the product's own hub and agents against the AWS stand-in; [`rogue`] speaks
+//! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
+//! [`process`] runs the real binaries, to be killed.
+
+pub mod fleet;
+pub mod operator;
+pub mod process;
+pub mod rogue;
+pub mod standin;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+/// Wait until `condition` gives something, looking often; panics with `what` when it takes too long.
+pub async fn eventually<T>(what: &str, within: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(began.elapsed() < within, "after {within:?} still not: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -134,9 +134,12 @@ fn told(kind: FailureCode, code: Option<&str>, text: Option<&str>) -> String {
 /// A request that was never answered: there is no connection, or nothing to sign it with.
 fn unsent(reason: &str) -> (FailureCode, String) {
     let reason = shortened(reason);
-    // The SDK's words when no source of its default chain has credentials, or what it has makes no sense.
-    if reason.contains("no providers in chain") || reason.contains("provider was not ") {
-        return (FailureCode::AccessDenied, format!("there are no AWS credentials to sign it with: {reason}"));
+    // The SDK's words when what it has makes no sense, and when no source of its default chain has anything.
+    if reason.contains("credentials provider was not properly configured") {
+        return (FailureCode::AccessDenied, format!("the AWS credentials cannot be used: {reason}"));
+    }
+    if reason.contains("credential provider was not enabled") {
+        return (FailureCode::AccessDenied, "there are no AWS credentials".into());
     }
     (FailureCode::Unavailable, format!("the request did not get through: {reason}"))
 }
@@ -265,7 +268,7 @@ mod tests {
 
     #[test]
     fn no_credentials_are_told_apart_from_no_connection() {
-        let none = "dispatch failure: other: the credential provider was not enabled: no providers in chain provided credentials";
+        let none = "dispatch failure: other: the credential provider was not enabled: no credentials found in chain";
         assert_eq!(unsent(none).0, FailureCode::AccessDenied);
         let refused = unsent("dispatch failure: io error: tcp connect error: Connection refused");
         assert_eq!(refused.0, FailureCode::Unavailable);

@@ -18,7 +18,10 @@ use std::{
 use aws_sdk_ecs::{Client, types::Service};
 use sfdata_common::{command, limits, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 pub use self::state::in_motion;
@@ -41,11 +44,18 @@ pub struct Ecs {
     platform: Arc<Platform>,
     /// Image by task definition: a revision never changes, so each is asked for once.
     definitions: Arc<Mutex<HashMap<String, String>>>,
+    /// Held by the one action that changes a service.
+    turns: Arc<HashMap<String, tokio::sync::Mutex<()>>>,
 }
 
 impl Ecs {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
-        Self { client: Client::new(aws.config()), platform: Arc::new(platform.clone()), definitions: Arc::default() }
+        Self {
+            client: Client::new(aws.config()),
+            platform: Arc::new(platform.clone()),
+            definitions: Arc::default(),
+            turns: Arc::new(platform.services().map(|(name, _)| (name.to_owned(), Default::default())).collect()),
+        }
     }
 
     /// Do what was ordered.
@@ -59,8 +69,16 @@ impl Ecs {
                     services: services?,
                 })),
             },
-            command::Ecs::Scale { service, desired, deadline } => self.scale(service, *desired, *deadline, job).await,
-            command::Ecs::Restart { service, deadline } => self.restart(service, *deadline, job).await,
+            command::Ecs::Scale { service, desired, deadline } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.scale(name, role, *desired, *deadline, job).await
+            }
+            command::Ecs::Restart { service, deadline } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.restart(name, role, *deadline, job).await
+            }
         }
     }
 
@@ -77,9 +95,21 @@ impl Ecs {
         }
     }
 
-    async fn scale(&self, asked: &str, desired: u32, deadline: Duration, job: &Job) -> Result<Kind, Error> {
+    /// The only action on this service from now on. The executor already lines up what is ordered by the same
+    /// word; this also tells that a role and a name mean the same service.
+    async fn turn(&self, name: &str, job: &Job) -> Result<Option<MutexGuard<'_, ()>>, Error> {
+        let Some(turn) = self.turns.get(name) else { return Ok(None) };
+        tokio::select! {
+            biased;
+            () = job.cancelled().cancelled() => {
+                Err(Error::cancelled(format!("nothing was changed: another action on {name} was still at work")))
+            }
+            turn = turn.lock() => Ok(Some(turn)),
+        }
+    }
+
+    async fn scale(&self, name: &str, role: Role, desired: u32, deadline: Duration, job: &Job) -> Result<Kind, Error> {
         let ends = Instant::now() + deadline;
-        let (name, role) = self.named(asked)?;
         if role == Role::Daemon && desired > 1 {
             return Err(Error::failed(
                 FailureCode::Rejected,

@@ -175,6 +175,7 @@ async fn take_changes(
 ) -> Result<(), status::Error> {
     let tried = format!("follow command {}", board.command_id);
     let mut reconnect = Reconnect::default();
+    let mut broken = false; // said once for each break
     while !board.is_ended() {
         let next = match &mut events {
             Some(stream) => stream.next().await,
@@ -188,6 +189,7 @@ async fn take_changes(
         };
         match next {
             Some(Ok(event)) => {
+                broken = false;
                 if let Some(target) = board.apply(&event) {
                     progress.show(&event.agent_id, target);
                     reconnect = Reconnect::default();
@@ -195,8 +197,10 @@ async fn take_changes(
             }
             Some(Err(status)) if !status::is_passing(&status) => return Err(hub.words(tried, &status)),
             Some(Err(_)) | None => {
-                progress.say(format_args!("the connection to the hub at {} broke; trying again", hub.address()));
-                events = None;
+                if !broken {
+                    progress.say(format_args!("the connection to the hub at {} broke; trying again", hub.address()));
+                }
+                (broken, events) = (true, None);
                 tokio::time::sleep(reconnect.next_delay()).await;
             }
         }

@@ -145,9 +145,9 @@ async fn open(hub: &Hub, command: &Command, signed: Envelope) -> anyhow::Result<
                 })
                 .boxed(),
         )),
-        Err(error @ (status::Error::Unreachable { .. } | status::Error::Late { .. })) => {
-            was_taken(hub, command.id, error).await.map(|()| None)
-        }
+        Err(
+            error @ (status::Error::Unreachable { .. } | status::Error::Dropped { .. } | status::Error::Late { .. }),
+        ) => was_taken(hub, command.id, error).await.map(|()| None),
         Err(error) => Err(error.into()),
     }
 }

@@ -25,8 +25,8 @@ pub(crate) enum Error {
     Fork { version: u64 },
     /// Root keys changed in a version that was missed.
     #[error(
-        "trust bundle version {offered} cannot be checked: this profile holds version {held}, and the root keys changed \
-         in between; ask an admin for a new token (hubctl operators invite NAME), which pins the new ones, and run \
+        "trust bundle version {offered} cannot be checked: this profile holds version {held}, and the root keys \
+         changed in between; ask an admin for a new token (hubctl operators invite NAME), which pins the new ones, and run \
          hubctl login"
     )]
     Missed { held: u64, offered: u64 },

@@ -20,6 +20,12 @@ pub(crate) enum Error {
     /// Nobody there, or not whom the profile knows.
     #[error("cannot {tried}: no connection to the hub at {address}; check the address and that the hub runs: {why}")]
     Unreachable { tried: String, address: String, why: String },
+    /// Somebody was there, and hung up.
+    #[error(
+        "cannot {tried}: the hub at {address} ended the connection; it is restarting, or has locked this operator \
+         out, which an admin sees in `hubctl operators list`: {why}"
+    )]
+    Dropped { tried: String, address: String, why: String },
     /// No answer in time.
     #[error("cannot {tried}: the hub at {address} did not answer within {} s; try again", waited.as_secs())]
     Late { tried: String, address: String, waited: Duration },
@@ -48,7 +54,11 @@ impl Error {
             let why = innermost(status);
             return match why.split_once("received fatal alert: ") {
                 Some((_, alert)) => Self::Certificate { tried, address, alert: alert.to_owned() },
-                None => Self::Unreachable { tried, address, why },
+                // As `sfdata_common::channel` says it when there was no connection at all.
+                None if why.starts_with("cannot reach") || why.starts_with("no TLS") => {
+                    Self::Unreachable { tried, address, why }
+                }
+                None => Self::Dropped { tried, address, why },
             };
         }
         match status.code() {
@@ -111,6 +121,7 @@ mod tests {
     #[test]
     fn each_code_says_what_was_tried_where_and_what_to_do() {
         let lost = Status::from_error(Box::new(io::Error::other("cannot reach hub:7100: Connection refused")));
+        let dropped = Status::from_error(Box::new(io::Error::other("connection reset")));
         let alert = Status::from_error(Box::new(io::Error::other("received fatal alert: CertificateExpired")));
         let all = [
             Status::permission_denied("alice may not do agents.list"),
@@ -119,6 +130,7 @@ mod tests {
             Status::unimplemented(""),
             Status::internal("the store cannot be written"),
             lost,
+            dropped,
             alert,
         ];
         let all: Vec<String> = all.iter().map(words).collect();
@@ -129,6 +141,7 @@ mod tests {
         cannot list the agents: the hub at hub:7100 does not know this call; it is older than this hubctl (0.1.0)
         cannot list the agents: the hub at hub:7100 has a fault, its log tells more: the store cannot be written
         cannot list the agents: no connection to the hub at hub:7100; check the address and that the hub runs: cannot reach hub:7100: Connection refused
+        cannot list the agents: the hub at hub:7100 ended the connection; it is restarting, or has locked this operator out, which an admin sees in `hubctl operators list`: connection reset
         cannot list the agents: the hub at hub:7100 does not accept this profile's certificate (CertificateExpired); ask an admin for `hubctl operators invite NAME`, then run `hubctl login TOKEN`
         "#);
     }

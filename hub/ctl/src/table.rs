@@ -34,11 +34,10 @@ pub(crate) struct Cell {
 impl Cell {
     /// A text in a tone; an empty one shows as `-`.
     pub(crate) fn new(text: impl AsRef<str>, tone: Tone) -> Self {
-        let text = match text.as_ref() {
-            "" => "-".to_owned(),
-            text => clean(text),
-        };
-        Self { text, tone }
+        match text.as_ref() {
+            "" => Self { text: "-".to_owned(), tone: Tone::Plain },
+            text => Self { text: clean(text), tone },
+        }
     }
 }
 

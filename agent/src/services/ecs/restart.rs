@@ -27,9 +27,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Ecs {
-    pub(super) async fn restart(&self, asked: &str, deadline: Duration, job: &Job) -> Result<Kind, Error> {
+    pub(super) async fn restart(&self, name: &str, role: Role, deadline: Duration, job: &Job) -> Result<Kind, Error> {
         let ends = Instant::now() + deadline;
-        let (name, role) = self.named(asked)?;
         let (note, resumed) = match job.checkpoint() {
             Some(kept) => (Note::decode(name, &kept)?, true),
             None => {

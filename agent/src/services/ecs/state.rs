@@ -173,7 +173,11 @@ impl Judge for Restart<'_> {
             return Verdict::Lost(rollout_failed(state, failed));
         }
         match primary(state) {
-            Some(now) if now.rollout_reason.contains("rolling back") => Verdict::Lost(rollout_failed(state, now)),
+            // Ours is gone already, and the one that took its place says why.
+            Some(now) if now.rollout_reason.contains("rolling back") => {
+                let ours = EcsDeployment { id: self.ours.into(), failed_tasks: 0, ..now.clone() };
+                Verdict::Lost(rollout_failed(state, &ours))
+            }
             Some(now) if now.id == self.ours => {
                 // Without a rollout state (other deployment types) the counts have to do.
                 let counted = now.rollout_state.is_empty() && settled(state);
@@ -198,15 +202,18 @@ impl Judge for Restart<'_> {
 }
 
 fn rollout_failed(state: &EcsServiceState, deployment: &EcsDeployment) -> Error {
+    let failed = match deployment.failed_tasks {
+        0 => String::new(),
+        tasks => format!(", failed tasks: {tasks}"),
+    };
     let event =
         state.events.first().map(|event| format!("; last event: {}", event.trim_end_matches('.'))).unwrap_or_default();
     Error::failed(
         FailureCode::Rejected,
         format!(
-            "ECS gave up the rollout of {} ({}, {} tasks failed): {}{event}; look at the logs of its tasks",
+            "ECS gave up the rollout of {} ({}{failed}): {}{event}; look at the logs of its tasks",
             state.name,
             deployment.id,
-            deployment.failed_tasks,
             because(&deployment.rollout_reason),
         ),
     )

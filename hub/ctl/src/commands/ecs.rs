@@ -49,7 +49,7 @@ impl Status {
 Example:
   hubctl ecs scale webserver 1 --agent northshire --reason 'look at run 4711'")]
 pub(crate) struct Scale {
-    /// Name of the ECS service, as `hubctl ecs status` shows it
+    /// Service: webserver, daemon or code-server, or its name in ECS
     service: String,
     /// Wanted number of tasks
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(limits::TASKS_PER_SERVICE)))]
@@ -72,7 +72,7 @@ impl Scale {
 Example:
   hubctl ecs restart code-server --group pilot --timeout 15m")]
 pub(crate) struct Restart {
-    /// Name of the ECS service, as `hubctl ecs status` shows it
+    /// Service: webserver, daemon or code-server, or its name in ECS
     service: String,
     #[command(flatten)]
     order: Order,

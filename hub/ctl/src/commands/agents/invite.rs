@@ -52,7 +52,7 @@ impl Invite {
         });
         context.output.text(&json, &answer.token)?;
         output::note(format_args!(
-            "start sfdata-agent in account {} with this token; it works once, until {}",
+            "join in account {} with: sfdata-agent enrol --token TOKEN; it works once, until {}",
             self.account,
             words::second(answer.expires_unix_ms)
         ));

@@ -1,11 +1,12 @@
 //! `hubctl agents list`: every LA on one screen, once or as it changes.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use clap::Args;
 use serde_json::json;
 use sfdata_common::{Timestamp, retry::Reconnect};
 use sfdata_proto::v1::{AgentState, AgentSummary, ListAgentsRequest, WatchAgentsRequest};
+use tonic::Status;
 
 use super::show::to_json;
 use crate::{
@@ -43,34 +44,49 @@ impl List {
 
 /// Until interrupted, or until the hub says no; a broken connection is made anew.
 async fn watch(context: &Context, hub: &Hub) -> anyhow::Result<Exit> {
-    const TRIED: &str = "watch the agents";
     let mut reconnect = Reconnect::default();
+    let mut broken = false; // said once for each break
     loop {
-        let broken = match hub.operator().watch_agents(WatchAgentsRequest {}).await {
-            Ok(answer) => {
-                let mut stream = answer.into_inner();
-                let mut agents = Vec::new();
-                loop {
-                    match tokio::time::timeout(REDRAW, stream.message()).await {
-                        Ok(Ok(Some(answer))) => agents = answer.agents,
-                        Ok(Ok(None)) => break None,
-                        Ok(Err(status)) => break Some(status),
-                        // Only ages changed, which JSON does not tell.
-                        Err(_) if context.output.is_json() => continue,
-                        Err(_) => {}
-                    }
-                    reconnect = Reconnect::default();
-                    let json = json!({ "agents": agents.iter().map(to_json).collect::<Vec<_>>() });
-                    context.output.refresh(&json, &[table(&agents, Timestamp::now())])?;
-                }
+        match show_changes(context, hub, &mut || (reconnect, broken) = (Reconnect::default(), false)).await {
+            Err(Ended::Output(error)) => return Err(error.into()),
+            Err(Ended::Hub(status)) if !status::is_passing(&status) => {
+                return Err(hub.words("watch the agents", &status).into());
             }
-            Err(status) => Some(status),
-        };
-        match broken {
-            Some(status) if !status::is_passing(&status) => return Err(hub.words(TRIED, &status).into()),
-            _ => output::note(format_args!("the connection to the hub at {} broke; trying again", hub.address())),
+            Ok(()) | Err(Ended::Hub(_)) if broken => {}
+            Ok(()) | Err(Ended::Hub(_)) => {
+                output::note(format_args!("the connection to the hub at {} broke; trying again", hub.address()));
+                broken = true;
+            }
         }
         tokio::time::sleep(reconnect.next_delay()).await;
+    }
+}
+
+/// Why a watch ended.
+enum Ended {
+    Hub(Status),
+    Output(io::Error),
+}
+
+async fn show_changes(context: &Context, hub: &Hub, alive: &mut impl FnMut()) -> Result<(), Ended> {
+    let answer = hub.operator().watch_agents(WatchAgentsRequest {}).await.map_err(Ended::Hub)?;
+    let mut stream = answer.into_inner();
+    let mut agents = None;
+    loop {
+        match tokio::time::timeout(REDRAW, stream.message()).await {
+            Ok(message) => match message.map_err(Ended::Hub)? {
+                Some(answer) => agents = Some(answer.agents),
+                None => return Ok(()),
+            },
+            // Only ages changed, which JSON does not tell.
+            Err(_) if context.output.is_json() => continue,
+            Err(_) => {}
+        }
+        alive();
+        if let Some(agents) = &agents {
+            let json = json!({ "agents": agents.iter().map(to_json).collect::<Vec<_>>() });
+            context.output.refresh(&json, &[table(agents, Timestamp::now())]).map_err(Ended::Output)?;
+        }
     }
 }
 

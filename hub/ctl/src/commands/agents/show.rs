@@ -46,7 +46,7 @@ pub(super) fn to_json(agent: &AgentSummary) -> Value {
         "last_seen": words::time(agent.last_seen_unix_ms),
         "since": words::time(agent.since_unix_ms),
         "version": none_if_empty(&agent.version),
-        "labels": agent.labels,
+        "labels": agent.labels.iter().collect::<BTreeMap<_, _>>(),
         "groups": agent.groups,
         "commands": agent.commands,
         "note": none_if_empty(&agent.note),

@@ -1,7 +1,7 @@
 //! `hubctl trust`: make, sign and publish trust bundles. All but `publish`, `show` and `accept-restore` work offline.
 //!
-//! A bundle is on its way as a file: `init` or the first change begins a draft, changes edit it in place, root keys sign
-//! it, `publish` sends it.
+//! A bundle is on its way as a file: `init` or the first change begins a draft, changes edit it in place, root keys
+//! sign it, `publish` sends it.
 
 mod draft;
 mod init;

@@ -49,7 +49,8 @@ impl AcceptRestore {
         let signed = envelope::seal(EPOCH_PAYLOAD_TYPE, statement.encode_to_vec(), &hub.profile.signing_key()?);
         held.bundle.verify_epoch(&signed, now).map_err(|error| match error {
             trust::Error::Statement => anyhow::anyhow!(
-                "agents would not take this statement: trust bundle version {} does not list {} with this signing key and role admin",
+                "agents would not take this statement: trust bundle version {} does not list {} with this signing key \
+                 and role admin",
                 held.bundle.version,
                 hub.profile.settings.operator
             ),

@@ -1,0 +1,128 @@
+"""`deploy/sandbox/run`: prepare, start everything, walk, stay up or end."""
+
+import argparse
+import shlex
+import signal
+import sys
+import time
+
+from . import ground, steps, talk
+from .children import Problem, kill_group, tail
+from .estate import Estate
+from .walker import SFDATA_HOME, Failed, Walker
+
+DESCRIPTION = """
+Start an AWS stand-in, a hub and two agents of two local authorities on this machine, walk through the main job of the
+product, and stay up until Ctrl-C. Everything lies in deploy/sandbox/.state and is made anew each time.
+"""
+
+
+class Stopped(Exception):
+    """Asked to end, by a signal."""
+
+
+def main():
+    options = read_options()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    try:
+        lock = ground.take()
+        ground.make_venv()
+        return 0 if options.venv else run(lock, options.check)
+    except Problem as problem:
+        talk.complain(str(problem))
+        return 1
+    except Stopped as stopped:
+        talk.say("\nEnded.")
+        return 128 + stopped.args[0]
+
+
+def read_options():
+    parser = argparse.ArgumentParser(prog="deploy/sandbox/run", description=DESCRIPTION)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--check", action="store_true",
+                       help="walk without a person: judge each step, end everything, exit with 0 or 1")
+    which.add_argument("--venv", action="store_true", help="only make the virtual environment of the stand-in")
+    return parser.parse_args()
+
+
+def stop(number, _):
+    raise Stopped(number)
+
+
+def run(lock, check):
+    ground.build()
+    estate = Estate(lock, check)
+    try:
+        begun = time.monotonic()
+        talk.say("Starting the AWS stand-in")
+        estate.start_standin()
+        passed = walk(Walker(estate))
+        if passed and check:
+            talk.done(f"The walk is right: {len(steps.STEPS)} steps in {time.monotonic() - begun:.0f} s")
+        elif passed:
+            stay(estate)
+    finally:
+        killed = end(estate)
+    return 0 if passed and not killed else 1
+
+
+def walk(walker):
+    try:
+        steps.take(walker)
+        return True
+    except Failed as failed:
+        talk.complain(f"\n{walker.step}: FAILED\n  what      {failed.what}\n  expected  {failed.expected}\n"
+                      f"  came      {failed.came}\n\nRead {failed.log}; its last lines:\n{tail(failed.log)}")
+    except Problem as problem:
+        talk.complain(f"\n{walker.step}: FAILED\n{problem}")
+    for server in walker.estate.dead():
+        talk.complain(f"\n{server.name} has died. Read {server.log}; its last lines:\n{tail(server.log)}")
+    return False
+
+
+def stay(estate):
+    """Until a signal comes, or a server dies."""
+    path, home = shlex.quote(str(ground.BIN)), shlex.quote(str(SFDATA_HOME))
+    talk.title("The sandbox is up")
+    talk.say(f"""In another terminal:
+
+  export PATH={path}:"$PATH" SFDATA_HOME={home}
+  hubctl agents list --watch
+  hubctl ecs restart webserver --agent northshire --reason 'to see it happen'
+  hubctl --profile bob agents list
+  hubctl --help
+
+Hub       {estate.ops}/readyz and {estate.ops}/metrics
+AWS       {estate.url} (the stand-in; GET /standin/calls is its log)
+Logs      {ground.LOGS}
+
+Ctrl-C ends everything.""")
+    try:
+        while not (dead := estate.dead()):
+            time.sleep(0.5)
+    except Stopped:
+        talk.say()
+        return
+    raise Problem(f"{dead[0].name} has died; its log says:\n{tail(dead[0].log)}\n(all of it: {dead[0].log})")
+
+
+def end(estate):
+    """End all servers; a second signal does it at once."""
+    def hurry(*_):
+        for server in estate.servers():
+            if server.process:
+                kill_group(server.process)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, hurry)
+    talk.say("Ending hub, agents and stand-in")
+    killed = estate.stop()
+    for server in killed:
+        talk.complain(f"{server.name} had to be killed; its log: {server.log}")
+    return killed
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.exit(main())

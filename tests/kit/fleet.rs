@@ -1,0 +1,337 @@
+//! A fleet in one process: trust root, hub, operator alice with role admin, agents, and on demand the AWS stand-in.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use sfdata_agent::{agent::Agent, config as agent_config, connect, identity};
+use sfdata_common::{
+    Timestamp,
+    envelope,
+    ids::AgentId,
+    keys::SigningKey,
+    telemetry::Log,
+    trust::{Bundle, OperatorKey, Role},
+};
+use sfdata_hub::{
+    config::{self as hub_config, Config},
+    hub::{self, Hub},
+};
+use sfdata_proto::v1 as wire;
+use tempfile::TempDir;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    eventually,
+    operator::Operator,
+    standin::{Account, Standin},
+};
+
+/// The organisation of every test.
+pub const TRUST_DOMAIN: &str = "sfdata.example";
+
+/// A fleet.
+pub struct Fleet {
+    /// Everything lives here.
+    pub folder: TempDir,
+    /// The hub's configuration.
+    pub hub_config: Config,
+    /// Operator with role admin.
+    pub alice: Operator,
+    /// Signs trust bundles.
+    pub root: SigningKey,
+    /// The newest bundle.
+    pub bundle: Bundle,
+    /// Agents in the order of their making.
+    pub agents: Vec<Member>,
+    /// AWS.
+    pub standin: Option<Standin>,
+    hub: Option<Running>,
+}
+
+/// An agent of the fleet.
+pub struct Member {
+    /// Its id.
+    pub id: AgentId,
+    /// Its configuration.
+    pub config: agent_config::Config,
+    /// Its AWS account.
+    pub account: Account,
+    running: Option<(Running, watch::Receiver<connect::Status>)>,
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.task.await.context("a task panicked")?
+    }
+}
+
+/// What is different from the usual fleet.
+#[derive(Default)]
+pub struct Options {
+    /// Run the AWS stand-in.
+    pub aws: bool,
+    /// Life of agents' certificates.
+    pub agent_lifetime: Option<Duration>,
+}
+
+impl Fleet {
+    /// A fleet of `agents` with the AWS stand-in, every agent connected.
+    pub async fn start(agents: usize) -> Self {
+        Self::with(agents, Options { aws: true, ..Options::default() }).await
+    }
+
+    /// A fleet of `agents` in front of an AWS that is not there, every agent connected.
+    pub async fn without_aws(agents: usize) -> Self {
+        Self::with(agents, Options::default()).await
+    }
+
+    /// A fleet that differs from the usual.
+    pub async fn with(agents: usize, options: Options) -> Self {
+        Self::try_with(agents, options).await.expect("the fleet starts")
+    }
+
+    async fn try_with(agents: usize, options: Options) -> Result<Self> {
+        // What a failed test logged is shown with it.
+        let lines = tracing_subscriber::fmt().with_test_writer().with_env_filter("info,sfdata_hub=debug,sfdata_agent=debug");
+        let _ = lines.try_init();
+        let folder = tempfile::tempdir()?;
+        let standin = if options.aws { Some(Standin::start(folder.path()).await?) } else { None };
+        let hub_config = hub_config(folder.path(), options.agent_lifetime)?;
+        let (token, identity_file) = hub::init(&hub_config, &"alice".parse()?, Timestamp::now()).await?;
+        let running = start_hub(&hub_config).await?;
+        let key = SigningKey::generate()?;
+        let (root, mut bundle) = first_bundle(&identity_file)?;
+        bundle.operators.push(operator_key("alice", &key, Role::Admin)?);
+        let alice = Operator::join("alice", key, &token).await?;
+        let mut fleet =
+            Self { folder, hub_config, alice, root, bundle, agents: Vec::new(), standin, hub: Some(running) };
+        fleet.publish().await?;
+        for number in 0..agents {
+            fleet.add(&format!("la-{number}"), &format!("{:012}", 200_000_000_000_u64 + number as u64)).await?;
+        }
+        for number in 0..agents {
+            fleet.start_agent(number).await;
+            fleet.connected(number).await;
+        }
+        Ok(fleet)
+    }
+
+    /// Sign the bundle by the root key and publish it; raise `bundle.version` first when there is one already.
+    pub async fn publish(&self) -> Result<()> {
+        let mut signed = self.bundle.unsigned();
+        envelope::add_signature(&mut signed, &self.root);
+        let request = wire::PublishTrustRequest { trust_bundle: Some(signed) };
+        self.alice.client.clone().publish_trust(request).await?;
+        Ok(())
+    }
+
+    /// Let another operator join, with this role.
+    pub async fn operator(&mut self, name: &str, role: Role) -> Operator {
+        let attempt = async {
+            let key = SigningKey::generate()?;
+            self.bundle.version += 1;
+            self.bundle.operators.push(operator_key(name, &key, role)?);
+            self.publish().await?;
+            let request = wire::InviteOperatorRequest { name: name.into() };
+            let token = self.alice.client.clone().invite_operator(request).await?.into_inner().token;
+            Operator::join(name, key, &token).await
+        };
+        attempt.await.expect("an operator joins")
+    }
+
+    /// A token for a new agent.
+    pub async fn invite(&self, id: &str, account: &str) -> Result<String> {
+        let request = wire::InviteAgentRequest { agent_id: id.into(), account: account.into(), ..Default::default() };
+        Ok(self.alice.client.clone().invite_agent(request).await?.into_inner().token)
+    }
+
+    /// Invite and enrol an agent; it does not run yet.
+    pub async fn add(&mut self, id: &str, account: &str) -> Result<()> {
+        let token = self.invite(id, account).await?;
+        let account = match &self.standin {
+            Some(standin) => standin.seed(self.folder.path(), id, account).await?,
+            None => Account {
+                id: account.into(),
+                cluster: "none".into(),
+                database: "none".into(),
+                buckets: vec![],
+                credentials: self.folder.path().join("none.credentials"),
+            },
+        };
+        let config = agent_config(self.folder.path(), id, &account, self.standin.as_ref())?;
+        identity::enrol(&config.data_dir, &token, &account.id, Timestamp::now()).await?;
+        self.agents.push(Member { id: id.parse()?, config, account, running: None });
+        Ok(())
+    }
+
+    /// Start an agent that does not run.
+    pub async fn start_agent(&mut self, number: usize) {
+        let member = &mut self.agents[number];
+        assert!(member.running.is_none(), "agent {} runs already", member.id);
+        let stop = CancellationToken::new();
+        let agent = Agent::start(&member.config, stop.clone()).await.expect("the agent starts");
+        let status = agent.status();
+        let task = tokio::spawn(async move {
+            agent.stopped().await;
+            Ok(())
+        });
+        member.running = Some((Running { stop, task }, status));
+    }
+
+    /// Stop an agent in order.
+    pub async fn stop_agent(&mut self, number: usize) {
+        if let Some((running, _)) = self.agents[number].running.take() {
+            running.stop().await.expect("the agent stops in order");
+        }
+    }
+
+    /// Wait until an agent is connected, as the hub sees it.
+    pub async fn connected(&self, number: usize) {
+        let id = &self.agents[number].id;
+        eventually(&format!("{id} is connected"), Duration::from_secs(20), async || {
+            let state = self.alice.agent(id).await.ok()?.state();
+            (state == wire::AgentState::Connected).then_some(())
+        })
+        .await;
+    }
+
+    /// How the agent itself sees its link.
+    pub fn link(&self, number: usize) -> watch::Receiver<connect::Status> {
+        self.agents[number].running.as_ref().expect("the agent runs").1.clone()
+    }
+
+    /// Stop the hub in order.
+    pub async fn stop_hub(&mut self) {
+        if let Some(running) = self.hub.take() {
+            running.stop().await.expect("the hub stops in order");
+        }
+    }
+
+    /// Start the hub that does not run, on the same ports.
+    pub async fn start_hub(&mut self) {
+        assert!(self.hub.is_none(), "the hub runs already");
+        self.hub = Some(start_hub(&self.hub_config).await.expect("the hub starts"));
+    }
+
+    /// The stand-in.
+    pub fn aws(&self) -> &Standin {
+        self.standin.as_ref().expect("a fleet with AWS")
+    }
+
+    /// Stop everything in order; fails when a task failed.
+    pub async fn stop(mut self) {
+        for number in 0..self.agents.len() {
+            self.stop_agent(number).await;
+        }
+        self.stop_hub().await;
+    }
+}
+
+fn operator_key(name: &str, key: &SigningKey, role: Role) -> Result<OperatorKey> {
+    let expires = Timestamp::now() + Duration::from_secs(24 * 3600);
+    Ok(OperatorKey { name: name.parse()?, key: key.public(), roles: vec![role], expires })
+}
+
+/// A first bundle for the hub of that identity file, without operators, and its root key.
+pub fn first_bundle(identity_file: &Path) -> Result<(SigningKey, Bundle)> {
+    let identity = sfdata_hub::enrol::identity::from_pem(&std::fs::read(identity_file)?).context("no identity")?;
+    let root = SigningKey::generate()?;
+    let bundle = Bundle {
+        version: 1,
+        trust_domain: identity.trust_domain,
+        issued: Timestamp::now(),
+        root_keys: vec![root.public()],
+        threshold: 1,
+        operators: vec![],
+        dispatch_keys: vec![sfdata_common::keys::PublicKey::from_bytes(&identity.dispatch_key).context("no key")?],
+        ca_certificates: vec![identity.ca_certificate.to_vec()],
+    };
+    Ok((root, bundle))
+}
+
+async fn start_hub(config: &Config) -> Result<Running> {
+    let stop = CancellationToken::new();
+    // A hub that was just stopped may still be giving back its ports.
+    let hub = eventually("the hub starts", Duration::from_secs(10), async || {
+        match Hub::start(config, stop.clone()).await {
+            Ok(hub) => Some(Ok(hub)),
+            Err(hub::Error::Server(_) | hub::Error::Store(sfdata_hub::store::Error::InUse { .. })) => None,
+            Err(error) => Some(Err(error)),
+        }
+    })
+    .await?;
+    let task = tokio::spawn(async move { Ok(hub.stopped().await?) });
+    Ok(Running { stop, task })
+}
+
+/// A free port: bound, and given back at once.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A hub's configuration on free ports.
+pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Config> {
+    let [address, enrol, ops] = [free_port()?, free_port()?, free_port()?].map(|port| ([127, 0, 0, 1], port).into());
+    let mut certificates = hub_config::Certificates::default();
+    if let Some(lifetime) = agent_lifetime {
+        certificates.agent_lifetime = lifetime;
+    }
+    Ok(Config {
+        data_dir: folder.join("hub"),
+        trust_domain: TRUST_DOMAIN.into(),
+        hub_id: "core".into(),
+        policy: None,
+        listen: hub_config::Listen { address, enrol, ops },
+        public: hub_config::Public { address: address.to_string(), enrol_address: enrol.to_string() },
+        log: Log::default(),
+        certificates,
+    })
+}
+
+fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Standin>) -> Result<agent_config::Config> {
+    let bucket = |role: &str| account.buckets.iter().find(|(of, _)| of == role).map(|(_, name)| name.clone());
+    Ok(agent_config::Config {
+        data_dir: folder.join(id),
+        policy: None,
+        hub: agent_config::Hub::default(),
+        aws: agent_config::Aws {
+            region: "eu-west-2".into(),
+            endpoint_url: Some(standin.map_or_else(|| "http://127.0.0.1:9".to_owned(), Standin::url)),
+            credentials_file: standin.map(|_| account.credentials.clone()),
+        },
+        platform: agent_config::Platform {
+            cluster: account.cluster.clone(),
+            webserver: "webserver".into(),
+            daemon: "daemon".into(),
+            code_servers: vec!["code-server".into()],
+            other_services: vec![],
+            aurora_cluster: Some(account.database.clone()),
+            buckets: agent_config::Buckets {
+                data_store: bucket("data-store"),
+                workspace: bucket("workspace"),
+                shared: bucket("shared"),
+            },
+        },
+        log: Log::default(),
+    })
+}
+
+/// Where the workspace's binaries are: beside this test's own.
+pub fn binary(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.join(name)
+}

@@ -1,0 +1,238 @@
+//! Peers that don't keep to the rules, with real certificates: who took over an agent, or the hub with all its keys.
+
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use futures::Stream;
+use sfdata_common::{
+    Timestamp,
+    channel::{self, SharedTls},
+    dispatch::PAYLOAD_TYPE,
+    envelope,
+    ids::AgentId,
+    keys::{SigningKey, sha256},
+    peer::Subject,
+    tls::{self, Identity, Knows, TlsKey},
+};
+use sfdata_hub::{
+    enrol::identity::HubKeys,
+    metrics::Metrics,
+    server::{self, Clients, Connections, Limits, Server},
+};
+use sfdata_proto::v1::{
+    self as wire, connect_request::Message as FromAgent, connect_response::Message as FromHub,
+    link_service_client::LinkServiceClient,
+    link_service_server::{LinkService, LinkServiceServer},
+};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::Routes};
+
+use crate::fleet::{Fleet, TRUST_DOMAIN};
+
+/// A hub in the hands of somebody else: it has all keys of the real one and sends whatever it is told to.
+pub struct RogueHub {
+    keys: HubKeys,
+    agent: Mutex<mpsc::Receiver<Session>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+struct Session {
+    hello: wire::Hello,
+    out: mpsc::Sender<Result<wire::ConnectResponse, Status>>,
+    incoming: Streaming<wire::ConnectRequest>,
+}
+
+struct Links(mpsc::Sender<Session>);
+
+#[tonic::async_trait]
+impl LinkService for Links {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<wire::ConnectResponse, Status>> + Send>>;
+
+    async fn connect(&self, request: Request<Streaming<wire::ConnectRequest>>) -> Result<Response<Self::ConnectStream>, Status> {
+        let mut incoming = request.into_inner();
+        let (out, messages) = mpsc::channel(64);
+        let sessions = self.0.clone();
+        tokio::spawn(async move {
+            if let Ok(Some(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) })) = incoming.message().await {
+                let _ = sessions.send(Session { hello, out, incoming }).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+}
+
+/// One agent's stream at a [`RogueHub`].
+pub struct Held {
+    /// What the agent said first.
+    pub hello: wire::Hello,
+    out: mpsc::Sender<Result<wire::ConnectResponse, Status>>,
+    incoming: Streaming<wire::ConnectRequest>,
+}
+
+impl RogueHub {
+    /// Take the place of the fleet's hub, which must have been stopped: same address, same keys.
+    pub async fn in_place_of(fleet: &Fleet) -> Result<Self> {
+        Self::at(fleet.hub_config.listen.address, &fleet.hub_config.data_dir).await
+    }
+
+    async fn at(address: SocketAddr, data_dir: &Path) -> Result<Self> {
+        let keys = HubKeys::open_or_create(data_dir, TRUST_DOMAIN, "core", Timestamp::now())?;
+        let key = TlsKey::generate()?;
+        let hour = Duration::from_secs(3600);
+        let chain = keys.authority.issue(&key.request()?, &Subject::Hub("core".into()), hour, Timestamp::now())?;
+        let identity = Identity::new(chain, &key)?;
+        let roots = vec![keys.authority.certificate().to_vec()];
+        let tls = Arc::new(ArcSwap::new(tls::server(&identity, Some(&roots))?));
+        let (sessions, agent) = mpsc::channel(16);
+        let server = Server {
+            name: "rogue",
+            tls,
+            clients: Clients::Certified { trust_domain: TRUST_DOMAIN.into(), admit: Arc::new(|_| true) },
+            connections: Connections::default(),
+            limits: Limits { drain: Duration::ZERO, ..Limits::authenticated() },
+            metrics: Metrics::default(),
+        };
+        let stop = CancellationToken::new();
+        let listener = server::bind("rogue", address)?;
+        let serving = server.serve(listener, Routes::new(LinkServiceServer::new(Links(sessions))), stop.clone());
+        let task = tokio::spawn(async move { serving.await.expect("the rogue hub serves") });
+        Ok(Self { keys, agent: Mutex::new(agent), stop, task })
+    }
+
+    /// Wait for an agent to connect, and welcome it.
+    pub async fn agent(&self, epoch: u64) -> Held {
+        let wait = async { self.agent.lock().await.recv().await.expect("the rogue hub runs") };
+        let session = tokio::time::timeout(Duration::from_secs(40), wait).await.expect("an agent connects");
+        let held = Held { hello: session.hello, out: session.out, incoming: session.incoming };
+        let welcome =
+            wire::Welcome { clock_unix_ms: Timestamp::now().as_millisecond(), epoch, health_interval_seconds: 30 };
+        held.send(FromHub::Welcome(welcome)).await;
+        held
+    }
+
+    /// The dispatch key, which it has.
+    pub fn key(&self) -> &SigningKey {
+        &self.keys.dispatch
+    }
+
+    /// A delivery that only this command's operator or this dispatch can be wrong in.
+    pub fn delivery(&self, agent: &AgentId, epoch: u64, sequence: u64, command: &wire::Envelope, id: &str) -> wire::Delivery {
+        let dispatch = wire::Dispatch {
+            agent_id: agent.to_string(),
+            epoch,
+            sequence,
+            command_id: id.to_owned(),
+            command_digest: sha256(&command.payload).to_vec().into(),
+            dispatched_unix_ms: Timestamp::now().as_millisecond(),
+            void: false,
+        };
+        self.deliver(&dispatch, command)
+    }
+
+    /// Sign whatever dispatch.
+    pub fn deliver(&self, dispatch: &wire::Dispatch, command: &wire::Envelope) -> wire::Delivery {
+        let payload = prost::Message::encode_to_vec(dispatch);
+        wire::Delivery {
+            dispatch: Some(envelope::seal(PAYLOAD_TYPE, payload, self.key())),
+            command: Some(command.clone()),
+        }
+    }
+
+    /// Give the address back.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+impl Held {
+    /// Say something to the agent.
+    pub async fn send(&self, message: FromHub) {
+        let _ = self.out.send(Ok(wire::ConnectResponse { message: Some(message) })).await;
+    }
+
+    /// What the agent says next, leaving out its health.
+    pub async fn next(&mut self) -> Option<FromAgent> {
+        let read = async {
+            loop {
+                match self.incoming.message().await.ok()??.message? {
+                    FromAgent::Health(_) => {}
+                    message => return Some(message),
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read).await.ok().flatten()
+    }
+
+    /// Deliver, and tell how the agent refused: the reason, and whether the number was used up.
+    pub async fn refusal(&mut self, delivery: wire::Delivery) -> Option<(wire::RefusalReason, bool)> {
+        self.send(FromHub::Delivery(delivery)).await;
+        loop {
+            match self.next().await? {
+                FromAgent::Rejected(rejected) => return Some((rejected.refused?.reason(), false)),
+                FromAgent::Receipt(receipt) => {
+                    let receipt: wire::Receipt = prost::Message::decode(&receipt.payload[..]).ok()?;
+                    return match receipt.outcome?.kind? {
+                        wire::outcome::Kind::Refused(refused) => Some((refused.reason(), true)),
+                        _ => None,
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// An agent in the hands of somebody else: it has the certificate and says whatever it is told to.
+pub struct RogueAgent {
+    /// Towards the hub.
+    pub out: mpsc::Sender<wire::ConnectRequest>,
+    /// From the hub.
+    pub incoming: Streaming<wire::ConnectResponse>,
+}
+
+/// TLS of the agent that was enrolled in `data_dir`.
+pub fn stolen_tls(data_dir: &Path, ca: &[u8]) -> Result<SharedTls> {
+    let text = std::fs::read_to_string(data_dir.join("identity.pem"))?;
+    let key = TlsKey::from_pem(&text)?;
+    let mut chain = tls::certificates_from_pem(text.as_bytes())?;
+    chain.remove(0);
+    let identity = Identity::new(chain, &key)?;
+    let cas = vec![ca.to_vec()];
+    let knows = Knows::Cas { certificates: &cas, trust_domain: TRUST_DOMAIN };
+    Ok(Arc::new(ArcSwap::new(tls::client(Some(&identity), knows)?)))
+}
+
+impl RogueAgent {
+    /// Connect with a stolen certificate and say this first.
+    pub async fn connect(fleet: &Fleet, number: usize, hello: wire::Hello) -> Result<Self> {
+        let tls = stolen_tls(&fleet.agents[number].config.data_dir, &fleet.bundle.ca_certificates[0])?;
+        let (out, messages) = mpsc::channel(64);
+        out.send(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) }).await?;
+        let channel = channel::open(&fleet.alice.address, tls);
+        let mut client = LinkServiceClient::new(channel);
+        let connected = client.connect(ReceiverStream::new(messages));
+        let incoming = tokio::time::timeout(Duration::from_secs(10), connected).await.context("no answer")??;
+        Ok(Self { out, incoming: incoming.into_inner() })
+    }
+
+    /// What the hub says next.
+    pub async fn next(&mut self) -> Result<Option<FromHub>, Status> {
+        match tokio::time::timeout(Duration::from_secs(10), self.incoming.message()).await {
+            Ok(message) => Ok(message?.and_then(|message| message.message)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Say something.
+    pub async fn send(&self, message: FromAgent) {
+        let _ = self.out.send(wire::ConnectRequest { message: Some(message) }).await;
+    }
+}

@@ -1,0 +1,173 @@
+//! The AWS stand-in as a child process, and its control interface: what was really called, and faults to come.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A running stand-in; it ends with the test, also when that is killed, because its standard input closes.
+pub struct Standin {
+    child: Child,
+    address: String,
+}
+
+/// An LA's account at the stand-in.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// 12 digits.
+    pub id: String,
+    /// ECS cluster.
+    pub cluster: String,
+    /// Aurora cluster.
+    pub database: String,
+    /// Buckets by role.
+    pub buckets: Vec<(String, String)>,
+    /// Credentials file of the AWS tools.
+    pub credentials: PathBuf,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+impl Standin {
+    /// Start it in `folder`. Needs the sandbox's virtual environment, which `tests/run` makes.
+    pub async fn start(folder: &Path) -> Result<Self> {
+        let python = option_env_at_run_time("SFDATA_STANDIN_PYTHON")
+            .map_or_else(|| root().join("deploy/sandbox/.venv/bin/python"), PathBuf::from);
+        if !python.exists() {
+            bail!("{} is missing: run tests/run, which makes the virtual environment", python.display());
+        }
+        let ready = folder.join("standin.json");
+        let log = std::fs::File::create(folder.join("standin.log"))?;
+        let child = Command::new(&python)
+            .args(["-m", "standin", "--port", "0", "--until-stdin-closes", "--task-start-seconds", "0.2"])
+            .args(["--task-stop-seconds", "0.1", "--ready-file"])
+            .arg(&ready)
+            .env("PYTHONPATH", root().join("deploy/sandbox"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("starting the stand-in")?;
+        let mut standin = Self { child, address: String::new() };
+        let began = Instant::now();
+        while !ready.exists() {
+            if let Some(status) = standin.child.try_wait()? {
+                bail!("the stand-in ended with {status}; see {}", folder.join("standin.log").display());
+            }
+            if began.elapsed() > Duration::from_secs(60) {
+                bail!("the stand-in is not ready after a minute; see {}", folder.join("standin.log").display());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let text = std::fs::read_to_string(&ready)?;
+        let said: Value = serde_json::from_str(&text)?;
+        standin.address = format!("127.0.0.1:{}", said["port"]);
+        Ok(standin)
+    }
+
+    /// The endpoint for the AWS SDK.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Build an LA's estate in its account.
+    pub async fn seed(&self, folder: &Path, la: &str, account: &str) -> Result<Account> {
+        let said = self.ask("POST", "/standin/seed", Some(json!({"account": account, "la": la}))).await?;
+        let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
+        let credentials = folder.join(format!("{la}.credentials"));
+        let mut file = std::fs::File::create(&credentials)?;
+        writeln!(file, "[default]")?;
+        writeln!(file, "aws_access_key_id = {}", text("access_key_id"))?;
+        writeln!(file, "aws_secret_access_key = {}", text("secret_access_key"))?;
+        if let Some(token) = said["session_token"].as_str() {
+            writeln!(file, "aws_session_token = {token}")?;
+        }
+        let buckets = said["buckets"].as_object().into_iter().flatten();
+        Ok(Account {
+            id: account.to_owned(),
+            cluster: text("cluster"),
+            database: text("db_cluster"),
+            buckets: buckets.map(|(role, name)| (role.clone(), name.as_str().unwrap_or_default().to_owned())).collect(),
+            credentials,
+        })
+    }
+
+    /// Calls that reached AWS in that account, newest last.
+    pub async fn calls(&self, account: &str, service: &str, action: &str) -> Result<Vec<Value>> {
+        let path = format!("/standin/calls?account={account}&service={service}&action={action}");
+        let mut said = self.ask("GET", &path, None).await?;
+        match said["calls"].take() {
+            Value::Array(calls) => Ok(calls),
+            other => bail!("no list of calls: {other}"),
+        }
+    }
+
+    /// Deployments forced in that account: what `ecs restart` leaves behind at AWS.
+    pub async fn restarts(&self, account: &str) -> Result<usize> {
+        let calls = self.calls(account, "ecs", "UpdateService").await?;
+        Ok(calls.iter().filter(|call| call["params"]["forceNewDeployment"] == true).count())
+    }
+
+    /// Break calls to come: `{"service": "ecs", "action": "*", "kind": "throttle", "times": 3}`.
+    pub async fn fault(&self, fault: Value) -> Result<()> {
+        self.ask("POST", "/standin/faults", Some(fault)).await.map(|_| ())
+    }
+
+    /// Break nothing any more.
+    pub async fn heal(&self) -> Result<()> {
+        self.ask("DELETE", "/standin/faults", None).await.map(|_| ())
+    }
+
+    /// How new tasks of a service behave: `normal`, `never-starts`, `crashes`.
+    pub async fn tasks(&self, account: &Account, service: &str, behaviour: &str) -> Result<()> {
+        let body = json!({"account": account.id, "cluster": account.cluster, "service": service, "behaviour": behaviour});
+        self.ask("POST", "/standin/tasks", Some(body)).await.map(|_| ())
+    }
+
+    /// Take the stand-in away.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let mut stream = TcpStream::connect(&self.address).await?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
+        if !head.starts_with("HTTP/1.1 200") && !head.starts_with("HTTP/1.0 200") {
+            bail!("{method} {path}: {head} {body}");
+        }
+        Ok(serde_json::from_str(body)?)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration file")]
+fn option_env_at_run_time(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

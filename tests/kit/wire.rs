@@ -1,0 +1,83 @@
+//! The network between an agent and its hub: forwards bytes until it is told to cut or to stall.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::Result;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Closed,
+}
+
+/// A cable; dropping it cuts it for good.
+pub struct Wire {
+    /// Dial this instead of the other end.
+    pub address: SocketAddr,
+    state: watch::Sender<State>,
+    /// Connections that came in.
+    dialled: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Wire {
+    /// A cable to `target`.
+    pub async fn to(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (state, seen) = watch::channel(State::Open);
+        let dialled = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dialled);
+        let task = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut seen = seen.clone();
+                if *seen.borrow_and_update() == State::Closed {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = seen.wait_for(|state| *state == State::Closed) => {}
+                    }
+                });
+            }
+        });
+        Ok(Self { address, state, dialled, task })
+    }
+
+    /// End what is connected, and every new connection at once.
+    pub fn cut(&self) {
+        self.state.send_replace(State::Closed);
+    }
+
+    /// Let connections through again.
+    pub fn mend(&self) {
+        self.state.send_replace(State::Open);
+    }
+
+    /// Connections that came in so far.
+    pub fn dialled(&self) -> usize {
+        self.dialled.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
