@@ -16,7 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_common::{
-    command::{Action, Agent as AgentAction, Resource},
+    command::{Action, Agent as AgentAction, Class, Resource},
     dispatch::RECEIPT_PAYLOAD_TYPE,
     envelope,
     error::chain,
@@ -274,13 +274,17 @@ impl Inner {
         let _place = if command.action.resource().is_none() { self.reads.acquire().await.ok() } else { None };
         self.outbox.send(ToHub::Started(wire::Started { command_id: command.id.to_string() }));
         let job = Job::new(command.id, cancelled, Arc::clone(&self.journal), Arc::clone(&self.outbox));
+        let acts = command.action.class() != Class::Read;
+        if acts {
+            self.reports.nudge(); // what moves is looked at more often
+        }
         let result = match &command.action {
             Action::Ecs(action) => self.services.ecs.execute(action, &job).await,
             Action::Aurora(action) => self.services.aurora.execute(action, &job).await,
             Action::S3(action) => self.services.s3.execute(action, &job).await,
             Action::Agent(action) => self.on_the_agent(action).await,
         };
-        if !matches!(command.action, Action::Agent(_)) {
+        if acts {
             self.reports.nudge();
         }
         match result {

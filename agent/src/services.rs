@@ -9,16 +9,10 @@ pub mod aws;
 pub mod ecs;
 pub mod s3;
 
-use sfdata_common::{
-    command::Action,
-    outcome::{FailureCode, Outcome, failure_name},
-};
-use sfdata_proto::v1::{self as wire, action_result::Kind};
+use sfdata_common::outcome::{FailureCode, Outcome, failure_name};
+use sfdata_proto::v1 as wire;
 
-use crate::{
-    config::{self, Platform},
-    execute::Job,
-};
+use crate::config::{self, Platform};
 
 /// Why an action did not reach its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,16 +97,6 @@ impl Services {
     /// The 12-digit AWS account that the agent's credentials belong to, as STS tells it.
     pub async fn account(&self) -> Result<String, Error> {
         self.aws.account().await
-    }
-
-    /// Do what was ordered. `None` for an action on the agent itself, which no service knows.
-    pub async fn execute(&self, action: &Action, job: &Job) -> Option<Result<Kind, Error>> {
-        Some(match action {
-            Action::Ecs(action) => self.ecs.execute(action, job).await,
-            Action::Aurora(action) => self.aurora.execute(action, job).await,
-            Action::S3(action) => self.s3.execute(action, job).await,
-            Action::Agent(_) => return None,
-        })
     }
 
     /// Look at what runs, side by side. What can't be read is told in place of what it would have said.

@@ -59,7 +59,7 @@ aws_session_token = {session_token}
 # In a check, certificates live so short that their renewal is seen; otherwise 24 hours, as they should.
 SHORT_LIVES = """
 [certificates]
-agent_lifetime = "60s"
+agent_lifetime = "40s"
 """
 
 

@@ -245,7 +245,7 @@ def deny(walk):
 def certificates(walk):
     """Certificates
     An agent's certificate lives for 24 hours at most; the agent renews it itself at half of that and drops no work. In a
-    check it lives for a minute, so that a renewal is seen."""
+    check it lives for 40 seconds, so that a renewal is seen."""
     for name in AUTHORITIES:
         found = walk.until(
             f"{name} renewed its certificate",
