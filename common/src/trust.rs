@@ -304,6 +304,19 @@ impl Bundle {
 /// Media type of a signed epoch statement.
 pub const EPOCH_PAYLOAD_TYPE: &str = "application/vnd.sfdata.epoch.v1+protobuf";
 
+const HUB_IDENTITY_TAG: &str = "SFDATA HUB IDENTITY";
+
+/// What a hub shows of itself, as text: written by the hub, read where a bundle is made for it.
+pub fn hub_identity_to_pem(identity: &wire::HubIdentity) -> String {
+    pem::encode(&pem::Pem::new(HUB_IDENTITY_TAG, identity.encode_to_vec()))
+}
+
+/// What a hub shows of itself, from its file's text.
+pub fn hub_identity_from_pem(text: &[u8]) -> Option<wire::HubIdentity> {
+    let block = pem::parse(text).ok().filter(|block| block.tag() == HUB_IDENTITY_TAG)?;
+    wire::HubIdentity::decode(block.contents()).ok()
+}
+
 /// A bundle's envelope as text, for files.
 pub fn to_pem(envelope: &wire::Envelope) -> String {
     pem::encode(&pem::Pem::new(Bundle::PEM_TAG, envelope.encode_to_vec()))

@@ -219,7 +219,10 @@ impl Hub {
             () = self.stop.cancelled() => false,
             failed = self.failed.wait_for(|failed| *failed) => failed.is_ok(),
         };
-        self.readiness.send_modify(|readiness| readiness.draining = true);
+        self.readiness.send_modify(|readiness| {
+            readiness.draining = true;
+            readiness.store_failed = failure.then(|| "see the log".to_owned());
+        });
         self.stop.cancel();
         self.tasks.close();
         let drained = tokio::time::timeout(limits::DRAIN + Duration::from_secs(5), self.tasks.wait()).await;
@@ -418,9 +421,10 @@ impl Parts {
     fn keep(&self, readiness: watch::Sender<ops::Readiness>) {
         let stop = || self.stop.clone();
         let second = Duration::from_secs(1);
-        let queue = Arc::clone(&self.queue);
+        let (queue, metrics) = (Arc::clone(&self.queue), self.metrics.clone());
         self.tasks.spawn(tasks::every("expire", second, stop(), move || {
             let queue = Arc::clone(&queue);
+            metrics.queue_depth.set(queue.total().try_into().unwrap_or(i64::MAX));
             async move { queue.expire(Timestamp::now()).await }
         }));
         let disk = self.disk.clone();

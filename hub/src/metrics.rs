@@ -115,7 +115,7 @@ pub struct Metrics {
     pub commands_submitted: Totals,
     /// Commands not taken, by `reason`.
     pub commands_denied: Totals,
-    /// Dispatches that wait for their agents.
+    /// Commands that have not ended, counted once for each agent.
     pub queue_depth: Gauge,
     /// Commands ended at one agent, by `outcome`. Use [`Metrics::ended`].
     pub outcomes: Totals,
@@ -158,7 +158,7 @@ impl Default for Metrics {
             sessions_fenced: new.total("sessions_fenced_total", "Sessions ended by a newer one of the same agent"),
             commands_submitted: new.totals("commands_submitted_total", "Commands taken", "action"),
             commands_denied: new.totals("commands_denied_total", "Commands not taken", "reason"),
-            queue_depth: new.gauge("queue_depth", "Dispatches that wait for their agents"),
+            queue_depth: new.gauge("queue_depth", "Commands that have not ended, counted once for each agent"),
             outcomes: new.totals("outcomes_total", "Commands ended at one agent", "outcome").starting_with(outcomes),
             failures: new.totals("failures_total", "Commands that failed at one agent", "code").starting_with(failures),
             refusals: new.totals("refusals_total", "Commands that one agent refused", "reason").starting_with(refusals),

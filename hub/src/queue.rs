@@ -576,6 +576,11 @@ impl Queue {
         self.lock().lines.get(agent).map_or(0, |line| line.unfinished)
     }
 
+    /// Commands that have not ended, counted once for each agent.
+    pub fn total(&self) -> usize {
+        self.lock().lines.values().map(|line| line.unfinished).sum()
+    }
+
     /// Commands that have not ended, newest first.
     pub fn unfinished(&self) -> Vec<CommandId> {
         let mut ids: Vec<CommandId> = self.lock().live.keys().copied().collect();

@@ -244,7 +244,7 @@ fn operator_key(name: &str, key: &SigningKey, role: Role) -> Result<OperatorKey>
 
 /// A first bundle for the hub of that identity file, without operators, and its root key.
 pub fn first_bundle(identity_file: &Path) -> Result<(SigningKey, Bundle)> {
-    let identity = sfdata_hub::enrol::identity::from_pem(&std::fs::read(identity_file)?).context("no identity")?;
+    let identity = sfdata_common::trust::hub_identity_from_pem(&std::fs::read(identity_file)?).context("no identity")?;
     let root = SigningKey::generate()?;
     let bundle = Bundle {
         version: 1,

@@ -24,6 +24,7 @@ def start_hub(walk):
     init = walk.run("sfdata-hub", ("--config", "hub/hub.toml", "init", "--operator", "alice"), keep=True)
     walk.token = init.text
     walk.estate.start_hub()
+    walk.say("The hub runs: sfdata-hub --config hub/hub.toml run")
     walk.expect("/healthz of the hub", lambda: walk.estate.get("/healthz"), (200, "ok\n"), walk.estate.hub.log)
 
 
@@ -38,20 +39,21 @@ def log_in(walk):
 def make_trust(walk):
     """A trust root, which the hub cannot change
     Who may sign commands stands in a bundle that root keys sign, offline. Two root keys are made here, and both have to
-    sign. In earnest each is kept by another person, away from the hub; these are thrown away with the sandbox."""
+    sign. In earnest each is kept by another person, away from the hub; these are thrown away with the sandbox. hubctl
+    prints the bundle each time; here it is shown once, complete."""
     for number in (1, 2):
         walk.hubctl("key", "create", "--out", f"root-{number}.key")
     walk.hubctl("trust", "init", "--hub", "hub/data/hub-identity.pem", "--root-key", "root-1.key",
-                "--root-key", "root-2.key", "--threshold", "2")
+                "--root-key", "root-2.key", "--threshold", "2", brief=True)
     admit(walk, "alice", "admin", ())
 
 
 def admit(walk, operator, role, profile):
     """List an operator's key in the bundle, sign that with both root keys, and publish it."""
     key = walk.hubctl(*profile, "key", "show", quiet=True).json["public_key"]
-    walk.hubctl("trust", "add-operator", operator, "--key", key, "--role", role)
+    walk.hubctl("trust", "add-operator", operator, "--key", key, "--role", role, brief=True)
     for number in (1, 2):
-        signed = walk.hubctl("trust", "sign", "--root-key", f"root-{number}.key")
+        signed = walk.hubctl("trust", "sign", "--root-key", f"root-{number}.key", brief=number == 1)
         walk.expect(f"the bundle is complete after {number} of 2 signatures",
                     lambda: signed.json["complete"], number == 2)
     published = walk.hubctl("trust", "publish")
@@ -70,6 +72,7 @@ def join_agents(walk):
         walk.agent(name, "enrol", "--token", invited.json["token"] if walk.check else invited.text)
         walk.certificates[name] = certificate(walk, name)
         walk.estate.agents[name].start()
+        walk.say(f"The agent of {name} runs: sfdata-agent --config {name}/agent.toml run")
     for name in AUTHORITIES:
         walk.until(f"{name} reports its health", lambda: has_reported(walk.agents()[name]),
                    log=walk.estate.agents[name].log)
@@ -137,8 +140,7 @@ def restart(walk):
     for name in AUTHORITIES:
         walk.calls("a restart", name, "UpdateService", mark,
                    [{"service": "code-server", "forceNewDeployment": True}], pick)
-    if not walk.check:
-        talk.tell("In the stand-in's log: one UpdateService with forceNewDeployment in each account.")
+    walk.say("In the stand-in's log: one UpdateService with forceNewDeployment in each account")
 
 
 def see_database_and_buckets(walk):
@@ -172,8 +174,10 @@ def wait_for_absent(walk):
     southby's agent is stopped. A command for it is durable at the hub before hubctl returns, and waits. A second one is
     taken back before anybody saw it. When the agent is back, the first is delivered and the second is not."""
     mark = walk.estate.mark()
+    walk.say("southby's agent is stopped (SIGTERM)")
     walk.estate.agents["southby"].stop()
     walk.until_state("southby", "away")
+    walk.hubctl("agents", "list")
     kept = submit(walk, "ecs", "restart", "daemon", *SOUTHBY, "--reason", "hangs since noon")
     taken_back = submit(walk, "ecs", "scale", "webserver", "1", *SOUTHBY, "--reason", "a slip of the finger")
     waiting = walk.hubctl("commands", "list", "--unfinished")
@@ -183,6 +187,7 @@ def wait_for_absent(walk):
     cancelled = walk.hubctl("commands", "cancel", taken_back, "--reason", "not meant")
     walk.expect("the command that was taken back", lambda: cancelled.states(), {"southby": "cancelled"})
     walk.calls("nobody is there", "southby", "UpdateService", mark, [])
+    walk.say("southby's agent is started again")
     walk.estate.agents["southby"].start()
     watched = walk.hubctl("commands", "watch", kept)
     walk.expect("the command that waited", lambda: watched.states(), {"southby": "succeeded"})
@@ -223,6 +228,7 @@ def lock(walk):
     walk.expect("who is connected", lambda: answer.states(), {"northshire": "connected", "southby": "locked"})
     walk.hubctl("agents", "unlock", "southby", "--reason", "laptop found")
     walk.until_state("southby", "connected")
+    walk.say("southby has connected again by itself")
 
 
 def deny(walk):
@@ -244,15 +250,14 @@ def deny(walk):
 
 def certificates(walk):
     """Certificates
-    An agent's certificate lives for 24 hours at most; the agent renews it itself at half of that and drops no work. In a
-    check it lives for 40 seconds, so that a renewal is seen."""
+    An agent's certificate lives for 24 hours; the agent renews it itself at half of that and drops no work."""
     for name in AUTHORITIES:
         found = walk.until(
             f"{name} renewed its certificate",
             lambda: (seen := certificate(walk, name))["serial"] != walk.certificates[name]["serial"] and seen,
             90, walk.estate.agents[name].log, pause=0.5) if walk.check else certificate(walk, name)
         walk.expect(f"whose certificate {name} has", found["uri"], f"spiffe://sandbox.example/agent/{name}")
-        talk.say(f"  {found['uri']}  from {found['not_before']}  until {found['not_after']}")
+        walk.say(f"{found['uri']}\n  valid from {found['not_before']} until {found['not_after']}")
     if walk.check:
         walk.expect("who is connected", {name: agent["state"] for name, agent in walk.agents().items()},
                     dict.fromkeys(AUTHORITIES, "connected"))
@@ -287,7 +292,7 @@ def audit(walk):
 def measure(walk):
     """What Prometheus reads
     The hub's health and metrics, on loopback only."""
-    talk.say(f"  {walk.estate.ops}/healthz  /readyz  /metrics")
+    walk.say(f"{walk.estate.ops}/healthz, {walk.estate.ops}/readyz and {walk.estate.ops}/metrics")
     walk.expect("/readyz", lambda: walk.estate.get("/readyz"), (200, "ready\n"), walk.estate.hub.log)
     status, page = walk.estate.get("/metrics")
     samples = walk.reading("metrics", text=page)

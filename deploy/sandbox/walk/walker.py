@@ -55,20 +55,20 @@ class Walker:
         self.estate, self.check = estate, estate.check
         self.began = time.monotonic()
 
-    def hubctl(self, *arguments, code=0, keep=False, quiet=False):
-        """Run hubctl. `keep` takes its output, to be used by the walk; `quiet` says nothing of it."""
+    def hubctl(self, *arguments, code=0, keep=False, brief=False, quiet=False):
+        """Run hubctl. `keep` takes its output for the walk, `brief` does not show it, `quiet` shows nothing at all."""
         reads_json = self.check or quiet
         more = ("-o", "json") if reads_json else ()
-        return self.run("hubctl", (*arguments, *more), code, keep or reads_json, quiet)
+        return self.run("hubctl", (*arguments, *more), code, keep, brief, quiet)
 
     def agent(self, name, *arguments, code=0, keep=False):
         return self.run("sfdata-agent", ("--config", f"{name}/agent.toml", *arguments), code, keep)
 
-    def run(self, program, arguments, code=0, keep=False, quiet=False):
+    def run(self, program, arguments, code=0, keep=False, brief=False, quiet=False):
         shows = not self.check and not quiet
         if shows:
             talk.command(program, arguments)
-        keep = keep or not shows
+        keep = keep or brief or not shows
         errors = None if shows else subprocess.PIPE
         line = shlex.join(talk.shorten(str(argument)) for argument in (program, *arguments))
         begun = time.monotonic()
@@ -81,8 +81,10 @@ class Walker:
             raise Failed(f"`{line}` ends", f"within {CALL_SECONDS} s", "it does not end") from None
         out = done.stdout or ""
         self.note(line, f"exit code {done.returncode}, {time.monotonic() - begun:.2f} s", out, done.stderr or "")
-        if shows and keep:
+        if shows and keep and not brief:
             talk.say("\n".join(talk.shorten(text) for text in out.splitlines()))
+        if shows and done.returncode == code != 0:
+            talk.say(f"(exit code {code})")
         if done.returncode != code:
             said = f": {done.stderr.strip()}" if done.stderr else ""
             raise Failed(f"exit code of `{line}`", code, f"{done.returncode}{said}")
@@ -94,6 +96,11 @@ class Walker:
             out = "\n".join(talk.shorten(text) if '"token"' not in text else '  "token": ...'
                             for text in out.splitlines())
             log.write(f"[{at:7.2f}] $ {line}\n{out}{out and chr(10)}{errors}[{end}]\n\n")
+
+    def say(self, text):
+        """Tell a person what the walk itself does between commands."""
+        if not self.check:
+            talk.say(f"\n{talk.style('36', text)}")
 
     def expect(self, what, came, expected, log=LOG):
         """In a check: what came is what was expected. `came` may be a function, which is then asked once."""

@@ -12,10 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use prost::Message as _;
 use sfdata_common::{
     Timestamp, keyfile,
     keys::{self, SigningKey},
+    trust::{hub_identity_from_pem, hub_identity_to_pem},
 };
 use sfdata_proto::v1 as wire;
 use tracing::info;
@@ -26,8 +26,6 @@ use super::authority::{self, Authority, CERTIFICATE_FILE, KEY_FILE};
 pub const DISPATCH_FILE: &str = "dispatch.key";
 /// What the hub shows of itself. Nothing in it is secret.
 pub const IDENTITY_FILE: &str = "hub-identity.pem";
-/// Tag of its PEM block, around an encoded [`wire::HubIdentity`].
-pub const IDENTITY_TAG: &str = "SFDATA HUB IDENTITY";
 
 /// Why the hub's keys can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +95,7 @@ impl HubKeys {
             info!(folder = %folder.display(), "first start: making the hub's keys");
             Self::create(folder, trust_domain, now)?
         };
-        let text = to_pem(&keys.identity(hub_id));
+        let text = hub_identity_to_pem(&keys.identity(hub_id));
         if fs::read(&identity).ok().as_deref() != Some(text.as_bytes()) {
             keyfile::write(&identity, text.as_bytes())?;
         }
@@ -116,7 +114,7 @@ impl HubKeys {
             dispatch: Arc::new(SigningKey::read(&folder.join(DISPATCH_FILE))?),
         };
         let changed = |what| Error::Changed { identity: identity.into(), what };
-        let shown = from_pem(&keyfile::read(identity)?).ok_or_else(|| changed("kind of content"))?;
+        let shown = hub_identity_from_pem(&keyfile::read(identity)?).ok_or_else(|| changed("kind of content"))?;
         for (what, same) in [
             ("trust domain", shown.trust_domain == trust_domain),
             ("CA certificate", shown.ca_certificate == keys.authority.certificate()),
@@ -157,17 +155,6 @@ impl HubKeys {
     }
 }
 
-/// An identity as text.
-pub fn to_pem(identity: &wire::HubIdentity) -> String {
-    pem::encode(&pem::Pem::new(IDENTITY_TAG, identity.encode_to_vec()))
-}
-
-/// An identity from its text.
-pub fn from_pem(text: &[u8]) -> Option<wire::HubIdentity> {
-    let block = pem::parse(text).ok().filter(|block| block.tag() == IDENTITY_TAG)?;
-    wire::HubIdentity::decode(block.contents()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +169,7 @@ mod tests {
         let folder = &folder.path().join("new");
         let made = open(folder, "sfdata.example").unwrap().identity("core");
         assert_eq!(open(folder, "sfdata.example").unwrap().identity("core"), made);
-        let shown = from_pem(&fs::read(folder.join(IDENTITY_FILE)).unwrap()).unwrap();
+        let shown = hub_identity_from_pem(&fs::read(folder.join(IDENTITY_FILE)).unwrap()).unwrap();
         assert_eq!(shown, made);
         assert!(matches!(open(folder, "other.example"), Err(Error::Changed { what: "trust domain", .. })));
 

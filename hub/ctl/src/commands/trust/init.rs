@@ -4,11 +4,10 @@ use std::{path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use prost::Message as _;
 use sfdata_common::{
     Timestamp, keyfile,
     keys::{self, PublicKey, SigningKey},
-    trust::Bundle,
+    trust::{Bundle, hub_identity_from_pem},
 };
 use sfdata_proto::v1::HubIdentity;
 
@@ -18,9 +17,6 @@ use crate::{
     exit::{Exit, Usage},
     output,
 };
-
-/// PEM tag of the file that `sfdata-hub init` writes.
-const HUB_IDENTITY_TAG: &str = "SFDATA HUB IDENTITY";
 
 /// Begin the first trust bundle of a new hub
 #[derive(Debug, Args)]
@@ -109,10 +105,8 @@ impl Init {
 
     fn identity(&self) -> anyhow::Result<HubIdentity> {
         let text = keyfile::read(self.hub.as_ref())?;
-        let wrong = || format!("{} is not the identity file that `sfdata-hub init` writes", self.hub);
-        let block = pem::parse(text).with_context(wrong)?;
-        ensure!(block.tag() == HUB_IDENTITY_TAG, "{}: it holds a {}", wrong(), block.tag());
-        HubIdentity::decode(block.contents()).with_context(wrong)
+        hub_identity_from_pem(&text)
+            .with_context(|| format!("{} is not the identity file that `sfdata-hub init` writes", self.hub))
     }
 }
 
