@@ -104,7 +104,13 @@ impl Link {
     /// Put together.
     pub fn new(parts: Parts) -> Self {
         let boot_id = CommandId::generate().to_string();
-        Self { parts, boot_id, began: Instant::now(), skew_ms: AtomicI64::new(0), status: watch::channel(Status::default()).0 }
+        Self {
+            parts,
+            boot_id,
+            began: Instant::now(),
+            skew_ms: AtomicI64::new(0),
+            status: watch::channel(Status::default()).0,
+        }
     }
 
     /// How the link is, now and later.
@@ -280,16 +286,18 @@ impl Session<'_> {
                 Ok(version) => info!(version, "a newer trust bundle holds from now on"),
                 Err(error) => warn!(error = %chain(&error), "the hub offers a trust bundle that does not hold"),
             },
-            FromHub::EpochStatement(envelope) => {
-                match parts.trust.bundle().verify_epoch(&envelope, Timestamp::now()) {
-                    Ok(statement) if statement.epoch > parts.journal.last().epoch => {
-                        info!(epoch = statement.epoch, operator = statement.operator, "the hub was restored; counting anew");
-                        parts.journal.enter(statement.epoch).await?;
-                    }
-                    Ok(_) => debug!("an epoch statement that is not needed"),
-                    Err(error) => warn!(error = %chain(&error), "the hub offers an epoch that does not hold"),
+            FromHub::EpochStatement(envelope) => match parts.trust.bundle().verify_epoch(&envelope, Timestamp::now()) {
+                Ok(statement) if statement.epoch > parts.journal.last().epoch => {
+                    info!(
+                        epoch = statement.epoch,
+                        operator = statement.operator,
+                        "the hub was restored; counting anew"
+                    );
+                    parts.journal.enter(statement.epoch).await?;
                 }
-            }
+                Ok(_) => debug!("an epoch statement that is not needed"),
+                Err(error) => warn!(error = %chain(&error), "the hub offers an epoch that does not hold"),
+            },
             FromHub::Goodbye(goodbye) => {
                 let wait = Duration::from_millis(goodbye.retry_after_ms.into()).min(limits::RECONNECT_MAX);
                 return Ok(Some(Ended::Goodbye { reason: goodbye.reason, wait }));

@@ -351,7 +351,6 @@ impl Inner {
         envelope::seal(RECEIPT_PAYLOAD_TYPE, receipt.encode_to_vec(), self.identity.receipt_key())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one line")]
     fn record(
         &self,
         id: CommandId,
@@ -392,6 +391,9 @@ fn bounded(outcome: Outcome) -> Outcome {
     }
     Outcome::Failed {
         code: FailureCode::Internal,
-        message: format!("the result has {size} bytes, and at most {} can be sent; ask for less", limits::OUTCOME_BYTES),
+        message: format!(
+            "the result has {size} bytes, and at most {} can be sent; ask for less",
+            limits::OUTCOME_BYTES
+        ),
     }
 }

@@ -60,7 +60,9 @@ pub enum Error {
     #[error("the token names an invalid agent or account")]
     Names(#[from] sfdata_common::ids::Error),
     /// Another account.
-    #[error("the token is for AWS account {expected}, and these credentials belong to {found}; run it in the right account")]
+    #[error(
+        "the token is for AWS account {expected}, and these credentials belong to {found}; run it in the right account"
+    )]
     Account {
         /// In the token.
         expected: AccountId,

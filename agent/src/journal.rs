@@ -310,7 +310,7 @@ impl State {
 
     /// Ids are remembered until their commands have expired everywhere; after that the door refuses them as expired.
     fn forget_seen(&mut self, now: Timestamp, batch: &mut sled::Batch) {
-        if self.seen.len() < 1_000 || self.seen.len() % 100 != 0 {
+        if self.seen.len() < 1_000 || !self.seen.len().is_multiple_of(100) {
             return;
         }
         let now = now.as_millisecond();

@@ -8,7 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use sfdata_agent::{agent::Agent, audit, config::Config, identity, policy::{self, Brake}, services::Services};
+use sfdata_agent::{
+    agent::Agent,
+    audit,
+    config::Config,
+    identity,
+    policy::{self, Brake},
+    services::Services,
+};
 use sfdata_common::{Timestamp, config, shutdown, telemetry};
 
 /// Manage this account's Dagster platform on the hub's signed word, within the LA's own policy

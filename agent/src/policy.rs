@@ -9,7 +9,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{keyfile, policy::{self, Policy}};
+use sfdata_common::{
+    keyfile,
+    policy::{self, Policy},
+};
 use sfdata_proto::v1::Hold;
 
 /// Permits read, operate and change; refuses data and destroy.
@@ -93,7 +96,9 @@ impl Brake {
     pub fn release(&self) -> Result<(), Error> {
         let Some(path) = &self.path else { return Ok(()) };
         match std::fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Remove { path: path.clone(), source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Remove { path: path.clone(), source })
+            }
             _ => Ok(()),
         }
     }

@@ -152,7 +152,8 @@ fn dispatched(delivery: &wire::Delivery, facts: &Facts<'_>) -> Result<(wire::Dis
         return refuse(RefusalReason::TooLarge, format!("{size} bytes; at most {} are taken", limits::COMMAND_BYTES));
     }
     let envelope = delivery.dispatch.as_ref();
-    let signed = envelope.filter(|envelope| envelope::count_signers(envelope, PAYLOAD_TYPE, &facts.bundle.dispatch_keys) > 0);
+    let signed =
+        envelope.filter(|envelope| envelope::count_signers(envelope, PAYLOAD_TYPE, &facts.bundle.dispatch_keys) > 0);
     let Some(envelope) = signed else {
         return refuse(RefusalReason::DispatchSignature, "no dispatch key of the trust bundle signed it");
     };
@@ -169,7 +170,10 @@ fn dispatched(delivery: &wire::Delivery, facts: &Facts<'_>) -> Result<(wire::Dis
     if position.epoch != facts.last.epoch {
         return refuse(
             RefusalReason::WrongEpoch,
-            format!("it is of epoch {}, and this agent is in {}; see hubctl trust accept-restore", position.epoch, facts.last.epoch),
+            format!(
+                "it is of epoch {}, and this agent is in {}; see hubctl trust accept-restore",
+                position.epoch, facts.last.epoch
+            ),
         );
     }
     if position <= facts.last {
@@ -192,7 +196,8 @@ fn ordered(
     if sha256(&envelope.payload)[..] != dispatch.command_digest[..] {
         return refuse(RefusalReason::CommandDigest, "the command is not the one that the hub dispatched");
     }
-    let of_signer = |signature: &wire::Signature| facts.bundle.operators.iter().find(|o| o.key.id() == signature.key_id);
+    let of_signer =
+        |signature: &wire::Signature| facts.bundle.operators.iter().find(|o| o.key.id() == signature.key_id);
     let Some(operator) = envelope.signatures.iter().find_map(of_signer) else {
         return refuse(RefusalReason::OperatorUnknown, "no operator of the trust bundle signed it");
     };
@@ -200,7 +205,10 @@ fn ordered(
         return refuse(RefusalReason::OperatorSignature, format!("the signature is not {}'s", operator.name));
     }
     if operator.expires <= facts.now {
-        return refuse(RefusalReason::OperatorExpired, format!("{}'s key expired at {}", operator.name, operator.expires));
+        return refuse(
+            RefusalReason::OperatorExpired,
+            format!("{}'s key expired at {}", operator.name, operator.expires),
+        );
     }
     // What is not wholly understood can't be judged, so this comes before what the command says.
     let command = match Command::parse(&envelope.payload) {
@@ -211,16 +219,25 @@ fn ordered(
     };
     let class = command.action.class();
     if !operator.roles.iter().any(|role| role.grants(class)) {
-        return refuse(RefusalReason::ClassNotAllowed, format!("{}'s roles do not allow {class} actions", operator.name));
+        return refuse(
+            RefusalReason::ClassNotAllowed,
+            format!("{}'s roles do not allow {class} actions", operator.name),
+        );
     }
     if command.targets.binary_search(facts.agent).is_err() {
         return refuse(RefusalReason::NotATarget, "this agent is not among its targets");
     }
     if command.not_before > facts.now + limits::CLOCK_SKEW {
-        return refuse(RefusalReason::NotYetValid, format!("valid from {}; the clock here says {}", command.not_before, facts.now));
+        return refuse(
+            RefusalReason::NotYetValid,
+            format!("valid from {}; the clock here says {}", command.not_before, facts.now),
+        );
     }
     if command.expires <= facts.now {
-        return refuse(RefusalReason::Expired, format!("expired at {}; the clock here says {}", command.expires, facts.now));
+        return refuse(
+            RefusalReason::Expired,
+            format!("expired at {}; the clock here says {}", command.expires, facts.now),
+        );
     }
     if facts.seen {
         return refuse(RefusalReason::AlreadySeen, "a command of this id was let in before");

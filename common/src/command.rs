@@ -279,9 +279,7 @@ impl Action {
             Self::Agent(agent) => action::Kind::Agent(wire::AgentAction {
                 kind: Some(match agent {
                     Agent::Refresh => agent_action::Kind::Refresh(wire::AgentRefresh {}),
-                    Agent::Cancel(id) => {
-                        agent_action::Kind::Cancel(wire::AgentCancel { command_id: id.to_string() })
-                    }
+                    Agent::Cancel(id) => agent_action::Kind::Cancel(wire::AgentCancel { command_id: id.to_string() }),
                 }),
             }),
         };
@@ -308,10 +306,9 @@ impl TryFrom<wire::Action> for Action {
                         deadline: deadline(scale.deadline_seconds)?,
                     }
                 }
-                ecs_action::Kind::Restart(restart) => Ecs::Restart {
-                    service: service(restart.service)?,
-                    deadline: deadline(restart.deadline_seconds)?,
-                },
+                ecs_action::Kind::Restart(restart) => {
+                    Ecs::Restart { service: service(restart.service)?, deadline: deadline(restart.deadline_seconds)? }
+                }
             }),
             action::Kind::Aurora(aurora) => match aurora.kind.ok_or_else(unknown)? {
                 aurora_action::Kind::Status(_) => Self::Aurora(Aurora::Status),
@@ -321,9 +318,7 @@ impl TryFrom<wire::Action> for Action {
             },
             action::Kind::Agent(agent) => Self::Agent(match agent.kind.ok_or_else(unknown)? {
                 agent_action::Kind::Refresh(_) => Agent::Refresh,
-                agent_action::Kind::Cancel(cancel) => {
-                    Agent::Cancel(cancel.command_id.parse().map_err(malformed)?)
-                }
+                agent_action::Kind::Cancel(cancel) => Agent::Cancel(cancel.command_id.parse().map_err(malformed)?),
             }),
         })
     }

@@ -34,9 +34,7 @@ pub fn seal(payload_type: &str, payload: impl Into<Bytes>, key: &SigningKey) -> 
 pub fn add_signature(envelope: &mut wire::Envelope, key: &SigningKey) {
     let signed = pre_authentication_encoding(&envelope.payload_type, &envelope.payload);
     envelope.signatures.retain(|signature| signature.key_id != key.id());
-    envelope
-        .signatures
-        .push(wire::Signature { key_id: key.id().to_owned(), signature: key.sign(&signed).into() });
+    envelope.signatures.push(wire::Signature { key_id: key.id().to_owned(), signature: key.sign(&signed).into() });
 }
 
 /// Whether the envelope is of that type and `key` signed it.

@@ -130,10 +130,8 @@ fn translate(question: &Question<'_>) -> Option<(Request, Entities)> {
         Resource::Fleet => uid("Fleet", "fleet")?,
         Resource::Agent(id, facts) => {
             let groups: HashSet<_> = facts.groups.iter().filter_map(|group| uid("Group", group.as_str())).collect();
-            let labels = facts
-                .labels
-                .iter()
-                .map(|(key, value)| (key.clone(), RestrictedExpression::new_string(value.clone())));
+            let labels =
+                facts.labels.iter().map(|(key, value)| (key.clone(), RestrictedExpression::new_string(value.clone())));
             let labels = RestrictedExpression::new_record(labels).ok()?;
             let agent = uid("Agent", id.as_str())?;
             entities.extend(groups.iter().cloned().map(|group| Entity::new_no_attrs(group, HashSet::new())));

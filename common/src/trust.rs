@@ -375,7 +375,9 @@ mod tests {
         let first = bundle(1, &[&a, &b, &c], 2);
         let second = bundle(2, &[&c, &d], 2);
         let verify = |keys: &[&SigningKey]| first.verify_next(&sign(&second, keys));
-        assert!(matches!(verify(&[&c, &d]), Err(Error::Threshold { have: 1, need: 2, whose, .. }) if whose.starts_with("the previous")));
+        assert!(
+            matches!(verify(&[&c, &d]), Err(Error::Threshold { have: 1, need: 2, whose, .. }) if whose.starts_with("the previous"))
+        );
         assert!(matches!(verify(&[&a, &b]), Err(Error::Threshold { have: 0, whose: "its own", .. })));
         assert!(matches!(verify(&[&a, &b, &c]), Err(Error::Threshold { have: 1, whose: "its own", .. })));
         assert_eq!(verify(&[&b, &c, &d]).unwrap(), second);

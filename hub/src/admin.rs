@@ -93,4 +93,3 @@ pub async fn backup(data_dir: &Path, mut out: Box<dyn Write + Send>) -> Result<b
         }
     }
 }
-

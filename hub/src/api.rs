@@ -19,7 +19,8 @@ use crate::{fleet::Fleet, server::ConnectedPeer};
 /// The subject of the connection, if the registry still admits it: asked at every call, since locks act at once.
 fn caller<T>(request: &Request<T>, fleet: &Fleet) -> Result<Subject, Status> {
     let peer = ConnectedPeer::of(request).and_then(|connected| connected.peer.as_ref());
-    let subject = peer.map(|peer| peer.subject.clone()).ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+    let subject =
+        peer.map(|peer| peer.subject.clone()).ok_or_else(|| Status::unauthenticated("no client certificate"))?;
     if fleet.admits(&subject) {
         Ok(subject)
     } else {

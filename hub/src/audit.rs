@@ -24,7 +24,13 @@ pub fn agent(id: &AgentId) -> String {
 pub const HUB: &str = "hub";
 
 /// An entry that has no place in the chain yet.
-pub fn draft(at: Timestamp, kind: &str, actor: impl Into<String>, subject: impl Into<String>, detail: impl Into<String>) -> AuditEntry {
+pub fn draft(
+    at: Timestamp,
+    kind: &str,
+    actor: impl Into<String>,
+    subject: impl Into<String>,
+    detail: impl Into<String>,
+) -> AuditEntry {
     AuditEntry {
         at_unix_ms: at.as_millisecond(),
         kind: kind.to_owned(),

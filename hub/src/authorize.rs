@@ -226,12 +226,9 @@ impl Authorizer {
         });
         match verdict {
             Verdict::Allowed => Ok(()),
-            Verdict::Denied(why) => Err(Denied::Policy {
-                operator: by.clone(),
-                action: action.to_owned(),
-                on: "the fleet".into(),
-                why,
-            }),
+            Verdict::Denied(why) => {
+                Err(Denied::Policy { operator: by.clone(), action: action.to_owned(), on: "the fleet".into(), why })
+            }
         }
     }
 

@@ -96,7 +96,12 @@ pub struct Commands {
 
 impl Commands {
     /// Take an operator's signed command. When this returns it is durable and on its way.
-    pub async fn submit(&self, by: &OperatorName, envelope: wire::Envelope, now: Timestamp) -> Result<Following, SubmitError> {
+    pub async fn submit(
+        &self,
+        by: &OperatorName,
+        envelope: wire::Envelope,
+        now: Timestamp,
+    ) -> Result<Following, SubmitError> {
         self.disk.check()?;
         let authorized = match self.authorizer.authorize(by, envelope, now) {
             Ok(authorized) => authorized,
@@ -120,7 +125,13 @@ impl Commands {
     }
 
     /// Put a denial on record.
-    pub async fn record_denial(&self, by: &OperatorName, what: &str, denied: &Denied, now: Timestamp) -> Result<(), store::Error> {
+    pub async fn record_denial(
+        &self,
+        by: &OperatorName,
+        what: &str,
+        denied: &Denied,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
         self.metrics.commands_denied.inc(denied.name());
         info!(operator = %by, what, reason = %denied, "denied");
         let mut batch = Batch::default();
@@ -129,7 +140,12 @@ impl Commands {
     }
 
     /// Keep an agent's receipt. When this returns it is durable and its watchers know.
-    pub async fn complete(&self, agent: &AgentId, envelope: wire::Envelope, now: Timestamp) -> Result<CommandId, ReceiptError> {
+    pub async fn complete(
+        &self,
+        agent: &AgentId,
+        envelope: wire::Envelope,
+        now: Timestamp,
+    ) -> Result<CommandId, ReceiptError> {
         let key = self.fleet.receipt_key(agent).ok_or_else(|| ReceiptError::Signature(agent.clone()))?;
         if !envelope::is_signed_by(&envelope, RECEIPT_PAYLOAD_TYPE, &key) {
             return Err(ReceiptError::Signature(agent.clone()));
@@ -179,7 +195,12 @@ impl Commands {
     }
 
     /// An agent did not even take a delivery's number. What it names was only claimed by the delivery.
-    pub async fn rejected(&self, agent: &AgentId, rejected: wire::Rejected, now: Timestamp) -> Result<(), store::Error> {
+    pub async fn rejected(
+        &self,
+        agent: &AgentId,
+        rejected: wire::Rejected,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
         let refused = rejected.refused.unwrap_or_default();
         let reason = refused.reason();
         let position = Position { epoch: rejected.epoch, sequence: rejected.sequence };
@@ -246,12 +267,17 @@ impl Commands {
         } else {
             let look = if wanted.agent_id.is_empty() { limit } else { LOOK };
             let newest = self.store.scan::<records::Command>(keys::COMMANDS).rev().take(look);
-            newest.map(|item| item.map(|(key, _)| CommandId::from_bytes(&key))).filter_map(Result::transpose).collect::<Result<_, _>>()?
+            newest
+                .map(|item| item.map(|(key, _)| CommandId::from_bytes(&key)))
+                .filter_map(Result::transpose)
+                .collect::<Result<_, _>>()?
         };
         let mut commands = Vec::new();
         for id in ids {
             let Some(order) = self.order(id)? else { continue };
-            if wanted.agent_id.is_empty() || order.command.targets.iter().any(|target| target.as_str() == wanted.agent_id) {
+            if wanted.agent_id.is_empty()
+                || order.command.targets.iter().any(|target| target.as_str() == wanted.agent_id)
+            {
                 commands.push(summary(&order, &self.targets(id)?));
             }
             if commands.len() == limit {
@@ -265,7 +291,9 @@ impl Commands {
         let record = self.store.get::<records::Command>(&keys::command(id))?;
         let Some(records::Command { envelope: Some(envelope), submitted }) = record else { return Ok(None) };
         let submitted = Timestamp::from_millisecond(submitted).unwrap_or_default();
-        Ok(Order::stored(envelope, submitted).inspect_err(|error| warn!(command = %id, %error, "a stored command")).ok())
+        Ok(Order::stored(envelope, submitted)
+            .inspect_err(|error| warn!(command = %id, %error, "a stored command"))
+            .ok())
     }
 
     /// Every target of a command: as stored, with the newer state of those that have not ended.

@@ -15,7 +15,8 @@ use sfdata_common::limits;
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
     "the hub's disk has {free_bytes} bytes free at {path} and keeps {} in reserve; \
-     free some space, then try again", limits::DISK_RESERVE_BYTES
+     free some space, then try again",
+    limits::DISK_RESERVE_BYTES
 )]
 pub struct Low {
     /// Where.

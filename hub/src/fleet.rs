@@ -198,10 +198,7 @@ impl Fleet {
         change: impl FnOnce(&mut records::Operator) -> wire::AuditEntry,
     ) -> Result<Written, Error> {
         let mut registry = self.write();
-        let record = registry
-            .operators
-            .get_mut(name)
-            .ok_or_else(|| Error::Unknown(Subject::Operator(name.clone())))?;
+        let record = registry.operators.get_mut(name).ok_or_else(|| Error::Unknown(Subject::Operator(name.clone())))?;
         let mut batch = Batch::default();
         batch.audit(change(record));
         batch.put(keys::operator(name), record);
@@ -246,7 +243,14 @@ impl Fleet {
     }
 
     /// An agent joined with a token. `batch` carries the token's use.
-    pub fn agent_joined(&self, id: &AgentId, receipt_key: Bytes, version: String, now: Timestamp, mut batch: Batch) -> Result<Written, Error> {
+    pub fn agent_joined(
+        &self,
+        id: &AgentId,
+        receipt_key: Bytes,
+        version: String,
+        now: Timestamp,
+        mut batch: Batch,
+    ) -> Result<Written, Error> {
         let mut registry = self.write();
         let agent = registry.agents.get_mut(id).ok_or_else(|| Error::Unknown(Subject::Agent(id.clone())))?;
         let mut record = agent.record.clone();
@@ -262,7 +266,13 @@ impl Fleet {
     }
 
     /// Add and remove labels and groups.
-    pub async fn edit_agent(&self, by: &OperatorName, edit: wire::EditAgentRequest, id: &AgentId, now: Timestamp) -> Result<(), Error> {
+    pub async fn edit_agent(
+        &self,
+        by: &OperatorName,
+        edit: wire::EditAgentRequest,
+        id: &AgentId,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let written = self.update_agent(id, |record| {
             record.labels.extend(edit.set_labels);
             record.labels.retain(|key, _| !edit.remove_labels.contains(key));
@@ -278,7 +288,14 @@ impl Fleet {
     }
 
     /// Lock an agent out (`Some` reason) or let it in again (`None`).
-    pub async fn lock_agent(&self, actor: String, id: &AgentId, lock: Option<String>, why: &str, now: Timestamp) -> Result<(), Error> {
+    pub async fn lock_agent(
+        &self,
+        actor: String,
+        id: &AgentId,
+        lock: Option<String>,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let written = self.update_agent(id, |record| {
             let kind = if lock.is_some() { "agent.locked" } else { "agent.unlocked" };
             record.locked = lock;
@@ -312,17 +329,21 @@ impl Fleet {
     /// An operator joined with a token. `batch` carries the token's use.
     pub fn operator_joined(&self, name: &OperatorName, mut batch: Batch) -> Result<Written, Error> {
         let mut registry = self.write();
-        let record = registry
-            .operators
-            .get_mut(name)
-            .ok_or_else(|| Error::Unknown(Subject::Operator(name.clone())))?;
+        let record = registry.operators.get_mut(name).ok_or_else(|| Error::Unknown(Subject::Operator(name.clone())))?;
         record.joined = true;
         batch.put(keys::operator(name), record);
         Ok(self.store.submit(batch))
     }
 
     /// Lock an operator out (`Some` reason) or let them in again (`None`).
-    pub async fn lock_operator(&self, by: &OperatorName, name: &OperatorName, lock: Option<String>, why: &str, now: Timestamp) -> Result<(), Error> {
+    pub async fn lock_operator(
+        &self,
+        by: &OperatorName,
+        name: &OperatorName,
+        lock: Option<String>,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let kind = if lock.is_some() { "operator.locked" } else { "operator.unlocked" };
         let entry = audit::draft(now, kind, audit::operator(by), audit::operator(name), why);
         let written = self.update_operator(name, |record| {
@@ -396,7 +417,8 @@ impl Fleet {
     /// Every agent, by name. `commands` tells how many have not ended at each.
     pub fn agents(&self, commands: impl Fn(&AgentId) -> usize, now: Timestamp) -> Vec<wire::AgentSummary> {
         let registry = self.read();
-        let mut agents: Vec<_> = registry.agents.iter().map(|(id, agent)| summary(id, agent, commands(id), now)).collect();
+        let mut agents: Vec<_> =
+            registry.agents.iter().map(|(id, agent)| summary(id, agent, commands(id), now)).collect();
         agents.sort_by(|a, b| a.agent_id.cmp(&b.agent_id));
         agents
     }

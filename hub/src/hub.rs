@@ -362,7 +362,12 @@ impl Parts {
             limits: Limits::authenticated(),
             metrics: self.metrics.clone(),
         };
-        spawn(&self.tasks, "authenticated listener", &self.stop, server.serve(authenticated, routes, self.stop.clone()));
+        spawn(
+            &self.tasks,
+            "authenticated listener",
+            &self.stop,
+            server.serve(authenticated, routes, self.stop.clone()),
+        );
 
         let server = Server {
             name: "enrolment",
@@ -398,7 +403,8 @@ impl Parts {
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
         };
-        LinkServiceServer::new(Links { link, tasks: self.tasks.clone() }).max_decoding_message_size(limits::MESSAGE_BYTES)
+        LinkServiceServer::new(Links { link, tasks: self.tasks.clone() })
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
     }
 
     fn operator_service(&self) -> OperatorServiceServer<Operators> {

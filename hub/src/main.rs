@@ -105,7 +105,9 @@ async fn write_backup(config: &Config, out: PathBuf) -> Result<()> {
         Box::new(io::stdout())
     } else {
         let file = File::create_new(&out);
-        Box::new(file.with_context(|| format!("cannot make {}; a file that is there is not overwritten", out.display()))?)
+        Box::new(
+            file.with_context(|| format!("cannot make {}; a file that is there is not overwritten", out.display()))?,
+        )
     };
     let summary = admin::backup(&config.data_dir, target).await?;
     writeln!(io::stderr(), "{} records written to {}", summary.records, out.display())?;

@@ -254,12 +254,15 @@ impl Queue {
             }
         }
         let mut batch = Batch::default();
-        let record = records::Command { envelope: Some(order.envelope.clone()), submitted: order.submitted.as_millisecond() };
+        let record =
+            records::Command { envelope: Some(order.envelope.clone()), submitted: order.submitted.as_millisecond() };
         batch.put(keys::command(command.id), &record);
         batch.put(keys::unfinished(command.id), &());
         let detail = format!("{} on {} agents: {}", command.action.name(), command.targets.len(), command.reason);
         let actor = audit::operator(&command.operator);
-        batch.audit(audit::draft(now, "command.submitted", actor, command.id.to_string(), detail).about(&order.envelope));
+        batch.audit(
+            audit::draft(now, "command.submitted", actor, command.id.to_string(), detail).about(&order.envelope),
+        );
         let mut targets = HashMap::with_capacity(command.targets.len());
         for agent in &command.targets {
             let line = inner.lines.entry(agent.clone()).or_insert_with(|| Line::new(self.epoch));
@@ -283,7 +286,13 @@ impl Queue {
 
     /// An agent's session begins: settle what its journal says against what the hub believed. Gives the last
     /// number that needs no sending.
-    pub fn hello(&self, agent: &AgentId, said: Position, running: &[CommandId], now: Timestamp) -> Result<u64, Diverged> {
+    pub fn hello(
+        &self,
+        agent: &AgentId,
+        said: Position,
+        running: &[CommandId],
+        now: Timestamp,
+    ) -> Result<u64, Diverged> {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let line = inner.lines.entry(agent.clone()).or_insert_with(|| Line::new(self.epoch));
@@ -300,11 +309,9 @@ impl Queue {
         line.connected = true;
         let not_seen = line.pending.split_off(&(last + 1));
         let seen = std::mem::replace(&mut line.pending, not_seen);
-        let events = line
-            .pending
-            .values()
-            .map(|id| (*id, Event::NotSeen))
-            .chain(seen.into_values().map(|id| (id, if running.contains(&id) { Event::Started } else { Event::Received })));
+        let events = line.pending.values().map(|id| (*id, Event::NotSeen)).chain(
+            seen.into_values().map(|id| (id, if running.contains(&id) { Event::Started } else { Event::Received })),
+        );
         for (id, event) in events {
             if let Some(live) = inner.live.get_mut(&id) {
                 // What was believed lost in the queue and is in the journal was sent after all.
@@ -422,7 +429,9 @@ impl Queue {
         let detail = match &outcome {
             Outcome::Succeeded(_) | Outcome::Expired => String::new(),
             Outcome::Failed { code, message } => format!("{}: {message}", sfdata_common::outcome::failure_name(*code)),
-            Outcome::Refused { reason, detail } => format!("{}: {detail}", sfdata_common::outcome::refusal_name(*reason)),
+            Outcome::Refused { reason, detail } => {
+                format!("{}: {detail}", sfdata_common::outcome::refusal_name(*reason))
+            }
             Outcome::Cancelled { detail } => detail.clone(),
         };
         self.metrics.ended(&outcome);
@@ -468,7 +477,13 @@ impl Queue {
     }
 
     /// End a command as cancelled wherever it has not been handed to an agent. Gives the agents.
-    pub async fn cancel_waiting(&self, id: CommandId, targets: &[AgentId], detail: &str, now: Timestamp) -> Result<Vec<AgentId>, Error> {
+    pub async fn cancel_waiting(
+        &self,
+        id: CommandId,
+        targets: &[AgentId],
+        detail: &str,
+        now: Timestamp,
+    ) -> Result<Vec<AgentId>, Error> {
         self.end_waiting(id, Some(targets), &Outcome::Cancelled { detail: detail.to_owned() }, now).await
     }
 
@@ -559,7 +574,8 @@ impl Queue {
     /// The states of an unfinished command's targets.
     pub fn states(&self, id: CommandId) -> Option<Vec<(AgentId, Position, State, Timestamp)>> {
         self.lock().live.get(&id).map(|live| {
-            let row = |(agent, target): (&AgentId, &Target)| (agent.clone(), target.position, target.state, target.changed);
+            let row =
+                |(agent, target): (&AgentId, &Target)| (agent.clone(), target.position, target.state, target.changed);
             live.targets.iter().map(row).collect()
         })
     }

@@ -212,10 +212,17 @@ impl Link {
 
     async fn lock_clone(&self, agent: &AgentId, boot_id: &str) {
         warn!(%agent, boot_id, "two instances of one agent are alive; the agent is locked");
-        let why = "two instances with this agent's certificate are alive: find the second one, then invite the agent anew";
+        let why =
+            "two instances with this agent's certificate are alive: find the second one, then invite the agent anew";
         let locked = self
             .fleet
-            .lock_agent(audit::HUB.into(), agent, Some(why.into()), "clone: a superseded instance came back", Timestamp::now())
+            .lock_agent(
+                audit::HUB.into(),
+                agent,
+                Some(why.into()),
+                "clone: a superseded instance came back",
+                Timestamp::now(),
+            )
             .await;
         if let Err(error) = locked {
             warn!(%agent, %error, "the lock could not be stored");
@@ -356,7 +363,11 @@ impl Session<'_> {
             }
             FromAgent::Health(health) => self.link.fleet.reported(self.agent, *health, now),
             FromAgent::Rejected(rejected) => {
-                self.link.commands.rejected(self.agent, rejected, now).await.map_err(|error| Status::unavailable(error.to_string()))?;
+                self.link
+                    .commands
+                    .rejected(self.agent, rejected, now)
+                    .await
+                    .map_err(|error| Status::unavailable(error.to_string()))?;
             }
             FromAgent::Resync(resync) => {
                 debug!(agent = %self.agent, last = resync.last_sequence, "the agent asks for everything after");

@@ -63,7 +63,9 @@ pub enum Error {
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// A later release wrote it.
-    #[error("the store in {path} has layout {found}; this release knows {SCHEMA}. Run the release that wrote it, or a later one")]
+    #[error(
+        "the store in {path} has layout {found}; this release knows {SCHEMA}. Run the release that wrote it, or a later one"
+    )]
     Schema {
         /// The folder.
         path: PathBuf,
@@ -77,7 +79,9 @@ pub enum Error {
         key: String,
     },
     /// Writing failed; the hub stops.
-    #[error("cannot write the store in {path}; free space on that disk or mend it, then start the hub again. Nothing that was confirmed is lost")]
+    #[error(
+        "cannot write the store in {path}; free space on that disk or mend it, then start the hub again. Nothing that was confirmed is lost"
+    )]
     Write {
         /// The folder.
         path: PathBuf,
@@ -177,7 +181,10 @@ impl Store {
     }
 
     /// Read the records whose keys begin with `prefix`, in order; keys come without the prefix.
-    pub fn scan<R: Message + Default>(&self, prefix: &[u8]) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Error>> {
+    pub fn scan<R: Message + Default>(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Error>> {
         let (path, skip) = (self.path.clone(), prefix.len());
         self.db.scan_prefix(prefix).map(move |item| {
             let (key, value) = item.map_err(|source| damaged(&path, source))?;
@@ -199,7 +206,9 @@ impl Store {
 fn open_sled(path: &Path) -> Result<sled::Db, Error> {
     sled::Config::new().path(path).flush_every_ms(None).cache_capacity(64 * 1024 * 1024).open().map_err(|source| {
         match &source {
-            sled::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("lock") => {
+            sled::Error::Io(error)
+                if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("lock") =>
+            {
                 Error::InUse { path: path.into() }
             }
             _ => damaged(path, source),

@@ -37,14 +37,18 @@ async fn every_action_does_its_work_at_aws_and_says_so() {
     result(run(Action::Ecs(restart)).await);
     assert_eq!(fleet.aws().restarts(&la.account.id).await.unwrap(), 1);
 
-    let Kind::AuroraStatus(aurora) = result(run(Action::Aurora(Aurora::Status)).await) else { panic!("another result") };
+    let Kind::AuroraStatus(aurora) = result(run(Action::Aurora(Aurora::Status)).await) else {
+        panic!("another result")
+    };
     assert_eq!(aurora.aurora.unwrap().status, "available");
 
     let Kind::S3Usage(usage) = result(run(Action::S3(S3::Usage)).await) else { panic!("another result") };
     assert_eq!(usage.buckets.len(), 3);
     assert!(usage.buckets.iter().all(|bucket| bucket.objects > 0 && bucket.size_bytes > 0), "{usage:?}");
 
-    let Kind::AgentRefresh(refresh) = result(run(Action::Agent(Agent::Refresh)).await) else { panic!("another result") };
+    let Kind::AgentRefresh(refresh) = result(run(Action::Agent(Agent::Refresh)).await) else {
+        panic!("another result")
+    };
     assert_eq!(refresh.health.unwrap().ecs.unwrap().services.len(), 3);
 
     let two_daemons = Ecs::Scale { service: "daemon".into(), desired: 2, deadline: MINUTE };

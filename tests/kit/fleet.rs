@@ -8,8 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use sfdata_agent::{agent::Agent, config as agent_config, connect, identity};
 use sfdata_common::{
-    Timestamp,
-    envelope,
+    Timestamp, envelope,
     ids::AgentId,
     keys::SigningKey,
     telemetry::Log,
@@ -102,7 +101,8 @@ impl Fleet {
 
     async fn try_with(agents: usize, options: Options) -> Result<Self> {
         // What a failed test logged is shown with it.
-        let lines = tracing_subscriber::fmt().with_test_writer().with_env_filter("info,sfdata_hub=debug,sfdata_agent=debug");
+        let lines =
+            tracing_subscriber::fmt().with_test_writer().with_env_filter("info,sfdata_hub=debug,sfdata_agent=debug");
         let _ = lines.try_init();
         let folder = tempfile::tempdir()?;
         let standin = if options.aws { Some(Standin::start(folder.path()).await?) } else { None };
@@ -244,7 +244,8 @@ fn operator_key(name: &str, key: &SigningKey, role: Role) -> Result<OperatorKey>
 
 /// A first bundle for the hub of that identity file, without operators, and its root key.
 pub fn first_bundle(identity_file: &Path) -> Result<(SigningKey, Bundle)> {
-    let identity = sfdata_common::trust::hub_identity_from_pem(&std::fs::read(identity_file)?).context("no identity")?;
+    let identity =
+        sfdata_common::trust::hub_identity_from_pem(&std::fs::read(identity_file)?).context("no identity")?;
     let root = SigningKey::generate()?;
     let bundle = Bundle {
         version: 1,
@@ -262,14 +263,13 @@ pub fn first_bundle(identity_file: &Path) -> Result<(SigningKey, Bundle)> {
 async fn start_hub(config: &Config) -> Result<Running> {
     let stop = CancellationToken::new();
     // A hub that was just stopped may still be giving back its ports.
-    let hub = eventually("the hub starts", Duration::from_secs(10), async || {
-        match Hub::start(config, stop.clone()).await {
+    let hub =
+        eventually("the hub starts", Duration::from_secs(10), async || match Hub::start(config, stop.clone()).await {
             Ok(hub) => Some(Ok(hub)),
             Err(hub::Error::Server(_) | hub::Error::Store(sfdata_hub::store::Error::InUse { .. })) => None,
             Err(error) => Some(Err(error)),
-        }
-    })
-    .await?;
+        })
+        .await?;
     let task = tokio::spawn(async move { Ok(hub.stopped().await?) });
     Ok(Running { stop, task })
 }

@@ -47,7 +47,8 @@ impl Operator {
             csr_der: tls_key.request()?.into(),
             subject: Some(wire::enrol_request::Subject::Operator(wire::EnrollingOperator {})),
         };
-        let answer = EnrolServiceClient::new(channel::open(&token.enrol_address, tls)).enrol(request).await?.into_inner();
+        let answer =
+            EnrolServiceClient::new(channel::open(&token.enrol_address, tls)).enrol(request).await?.into_inner();
         let chain: Vec<Vec<u8>> = answer.certificates.iter().map(|der| der.to_vec()).collect();
         let ca = vec![chain[1].clone()];
         let identity = Identity::new(chain, &tls_key)?;
@@ -81,8 +82,7 @@ impl Operator {
 
     /// Hand in a signed command; gives its id once it is durable. Nobody follows it.
     pub async fn hand_in(&self, command: wire::Envelope) -> Result<CommandId, Status> {
-        let mut stream =
-            self.client.clone().submit(wire::SubmitRequest { command: Some(command) }).await?.into_inner();
+        let mut stream = self.client.clone().submit(wire::SubmitRequest { command: Some(command) }).await?.into_inner();
         match stream.message().await?.and_then(|answer| answer.message) {
             Some(submit_response::Message::Accepted(accepted)) => {
                 accepted.command_id.parse().map_err(|_| Status::internal("no command id"))
@@ -112,7 +112,9 @@ impl Operator {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait).await.with_context(|| format!("command {id} at {agent} has not ended"))
+        tokio::time::timeout(Duration::from_secs(60), wait)
+            .await
+            .with_context(|| format!("command {id} at {agent} has not ended"))
     }
 
     async fn watch_for(&self, id: CommandId, agent: &AgentId) -> Result<Option<Outcome>, Status> {

@@ -21,7 +21,9 @@ use sfdata_hub::{
     server::{self, Clients, Connections, Limits, Server},
 };
 use sfdata_proto::v1::{
-    self as wire, connect_request::Message as FromAgent, connect_response::Message as FromHub,
+    self as wire,
+    connect_request::Message as FromAgent,
+    connect_response::Message as FromHub,
     link_service_client::LinkServiceClient,
     link_service_server::{LinkService, LinkServiceServer},
 };
@@ -55,12 +57,16 @@ struct Links(mpsc::Sender<Session>);
 impl LinkService for Links {
     type ConnectStream = Pin<Box<dyn Stream<Item = Result<wire::ConnectResponse, Status>> + Send>>;
 
-    async fn connect(&self, request: Request<Streaming<wire::ConnectRequest>>) -> Result<Response<Self::ConnectStream>, Status> {
+    async fn connect(
+        &self,
+        request: Request<Streaming<wire::ConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
         let mut incoming = request.into_inner();
         let (out, messages) = mpsc::channel(64);
         let sessions = self.0.clone();
         tokio::spawn(async move {
-            if let Ok(Some(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) })) = incoming.message().await {
+            if let Ok(Some(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) })) = incoming.message().await
+            {
                 let _ = sessions.send(Session { hello, out, incoming }).await;
             }
         });
@@ -123,7 +129,14 @@ impl RogueHub {
     }
 
     /// A delivery that only this command's operator or this dispatch can be wrong in.
-    pub fn delivery(&self, agent: &AgentId, epoch: u64, sequence: u64, command: &wire::Envelope, id: &str) -> wire::Delivery {
+    pub fn delivery(
+        &self,
+        agent: &AgentId,
+        epoch: u64,
+        sequence: u64,
+        command: &wire::Envelope,
+        id: &str,
+    ) -> wire::Delivery {
         let dispatch = wire::Dispatch {
             agent_id: agent.to_string(),
             epoch,

@@ -131,7 +131,8 @@ impl Standin {
 
     /// How new tasks of a service behave: `normal`, `never-starts`, `crashes`.
     pub async fn tasks(&self, account: &Account, service: &str, behaviour: &str) -> Result<()> {
-        let body = json!({"account": account.id, "cluster": account.cluster, "service": service, "behaviour": behaviour});
+        let body =
+            json!({"account": account.id, "cluster": account.cluster, "service": service, "behaviour": behaviour});
         self.ask("POST", "/standin/tasks", Some(body)).await.map(|_| ())
     }
 

@@ -5,15 +5,13 @@ use std::{pin::Pin, sync::Arc};
 use futures::Stream;
 use jiff::Timestamp;
 use sfdata_common::{limits, peer::Subject};
-use sfdata_proto::v1::{
-    self as wire, link_service_server::LinkService, renewal_service_server::RenewalService,
-};
+use sfdata_proto::v1::{self as wire, link_service_server::LinkService, renewal_service_server::RenewalService};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{calling_agent, caller};
+use super::{caller, calling_agent};
 use crate::{config::Certificates, enrol::authority::Authority, fleet::Fleet, metrics::Metrics, sessions::Link};
 
 /// Serves [`LinkService`].

@@ -77,7 +77,8 @@ impl Operators {
     }
 
     fn events(&self, following: Following) -> impl Stream<Item = wire::CommandEvent> + Send + 'static {
-        let later = following.later.map_or_else(|| stream::empty().boxed(), |watcher| ReceiverStream::new(watcher).boxed());
+        let later =
+            following.later.map_or_else(|| stream::empty().boxed(), |watcher| ReceiverStream::new(watcher).boxed());
         let stop = self.stop.clone().cancelled_owned();
         stream::iter(following.now).chain(later).take_until(stop)
     }
@@ -180,7 +181,10 @@ impl OperatorService for Operators {
         Ok(Response::new(Box::pin(answers.take_until(self.stop.clone().cancelled_owned()))))
     }
 
-    async fn edit_agent(&self, request: Request<wire::EditAgentRequest>) -> Result<Response<wire::EditAgentResponse>, Status> {
+    async fn edit_agent(
+        &self,
+        request: Request<wire::EditAgentRequest>,
+    ) -> Result<Response<wire::EditAgentResponse>, Status> {
         let by = self.may(&request, "agents.edit", ADMINISTER).await?;
         let request = request.into_inner();
         let id: AgentId = parse(&request.agent_id)?;
@@ -191,7 +195,10 @@ impl OperatorService for Operators {
         Ok(Response::new(wire::EditAgentResponse { agent: Some(agent) }))
     }
 
-    async fn lock_agent(&self, request: Request<wire::LockAgentRequest>) -> Result<Response<wire::LockAgentResponse>, Status> {
+    async fn lock_agent(
+        &self,
+        request: Request<wire::LockAgentRequest>,
+    ) -> Result<Response<wire::LockAgentResponse>, Status> {
         let by = self.may(&request, "agents.lock", ADMINISTER).await?;
         let request = request.into_inner();
         let id: AgentId = parse(&request.agent_id)?;
@@ -249,7 +256,9 @@ impl OperatorService for Operators {
         self.may(&request, "operators.list", Authorizer::READ).await?;
         let mut operators = self.fleet.operators();
         for operator in &mut operators {
-            let key = self.trust.with(|bundle| bundle.operators.iter().find(|key| key.name.as_str() == operator.name).cloned());
+            let key = self
+                .trust
+                .with(|bundle| bundle.operators.iter().find(|key| key.name.as_str() == operator.name).cloned());
             if let Some(key) = key.flatten() {
                 operator.roles = key.roles.iter().map(ToString::to_string).collect();
                 operator.key_expires_unix_ms = key.expires.as_millisecond();
@@ -286,7 +295,10 @@ impl OperatorService for Operators {
         Ok(Response::new(wire::UnlockOperatorResponse {}))
     }
 
-    async fn get_trust(&self, request: Request<wire::GetTrustRequest>) -> Result<Response<wire::GetTrustResponse>, Status> {
+    async fn get_trust(
+        &self,
+        request: Request<wire::GetTrustRequest>,
+    ) -> Result<Response<wire::GetTrustResponse>, Status> {
         self.may(&request, "trust.show", Authorizer::READ).await?;
         Ok(Response::new(wire::GetTrustResponse {
             trust_bundle: self.trust.envelope(),
@@ -317,7 +329,10 @@ impl OperatorService for Operators {
         Ok(Response::new(wire::PublishEpochResponse {}))
     }
 
-    async fn list_audit(&self, request: Request<wire::ListAuditRequest>) -> Result<Response<Self::ListAuditStream>, Status> {
+    async fn list_audit(
+        &self,
+        request: Request<wire::ListAuditRequest>,
+    ) -> Result<Response<Self::ListAuditStream>, Status> {
         self.may(&request, "audit.list", Authorizer::READ).await?;
         let wire::ListAuditRequest { from, limit } = request.into_inner();
         let limit = if limit == 0 { usize::MAX } else { limit.try_into().unwrap_or(usize::MAX) };
@@ -342,8 +357,13 @@ fn reason(text: String) -> Result<String, Status> {
 
 fn check_labels(labels: &std::collections::HashMap<String, String>, groups: &[String]) -> Result<(), Status> {
     let too_long = |text: &String| text.is_empty() || text.len() > LABEL;
-    if labels.len() > LABELS || groups.len() > LABELS || labels.iter().any(|(key, value)| too_long(key) || value.len() > LABEL) {
-        return Err(Status::invalid_argument(format!("at most {LABELS} labels and groups, each of 1 to {LABEL} bytes")));
+    if labels.len() > LABELS
+        || groups.len() > LABELS
+        || labels.iter().any(|(key, value)| too_long(key) || value.len() > LABEL)
+    {
+        return Err(Status::invalid_argument(format!(
+            "at most {LABELS} labels and groups, each of 1 to {LABEL} bytes"
+        )));
     }
     groups.iter().try_for_each(|group| parse::<GroupName>(group).map(|_| ()))
 }

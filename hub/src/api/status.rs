@@ -5,7 +5,13 @@ use sfdata_common::error::chain;
 use tonic::{Code, Status};
 use tracing::error;
 
-use crate::{authorize::Denied, commands::SubmitError, disk, enrol::{authority, tokens}, fleet, queue, store, trust};
+use crate::{
+    authorize::Denied,
+    commands::SubmitError,
+    disk,
+    enrol::{authority, tokens},
+    fleet, queue, store, trust,
+};
 
 /// An error that has a gRPC code.
 pub(super) trait ToStatus: std::error::Error + Sized {
@@ -36,9 +42,11 @@ impl ToStatus for Denied {
             Self::TooLarge { .. } | Self::Malformed(_) | Self::NotNow { .. } => Code::InvalidArgument,
             Self::UnknownAgent(_) => Code::NotFound,
             Self::LockedAgent { .. } => Code::FailedPrecondition,
-            Self::SomebodyElse { .. } | Self::NoKey(_) | Self::Signature(_) | Self::Role { .. } | Self::Policy { .. } => {
-                Code::PermissionDenied
-            }
+            Self::SomebodyElse { .. }
+            | Self::NoKey(_)
+            | Self::Signature(_)
+            | Self::Role { .. }
+            | Self::Policy { .. } => Code::PermissionDenied,
         }
     }
 }
@@ -102,9 +110,7 @@ impl ToStatus for tokens::Error {
             | Self::Expired(_)
             | Self::OtherKind
             | tokens::Error::Account { .. }
-            | Self::Locked(_) => {
-                Code::PermissionDenied
-            }
+            | Self::Locked(_) => Code::PermissionDenied,
             Self::ReceiptKey | Self::Issue(authority::Error::Request(_)) => Code::InvalidArgument,
             Self::NoBundle => Code::FailedPrecondition,
             Self::Random(_) | Self::Issue(_) => Code::Internal,

@@ -89,7 +89,12 @@ impl Tokens {
     }
 
     /// A token for an agent that the registry expects. Gives its text and its end.
-    pub async fn for_agent(&self, agent: &AgentId, account: &AccountId, now: Timestamp) -> Result<(String, Timestamp), Error> {
+    pub async fn for_agent(
+        &self,
+        agent: &AgentId,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> Result<(String, Timestamp), Error> {
         if self.trust.version() == 0 {
             return Err(Error::NoBundle);
         }
@@ -105,7 +110,12 @@ impl Tokens {
         self.make(Bearer::Operator(bearer), record, now).await
     }
 
-    async fn make(&self, bearer: Bearer, mut record: records::Token, now: Timestamp) -> Result<(String, Timestamp), Error> {
+    async fn make(
+        &self,
+        bearer: Bearer,
+        mut record: records::Token,
+        now: Timestamp,
+    ) -> Result<(String, Timestamp), Error> {
         let secret: [u8; 32] = crypto::random()?;
         let expires = now + limits::JOIN_TOKEN;
         record.expires = expires.as_millisecond();

@@ -131,7 +131,8 @@ pub fn restore(data_dir: &Path, input: impl Read) -> Result<(Summary, u64), Erro
     let db = super::open_sled(&partial)?;
     let summary = read(input, |key, value| db.insert(key, value).map(|_| ()).map_err(io::Error::other))?;
     let old = db.get(keys::EPOCH).map_err(io::Error::other)?;
-    let old = old.and_then(|value| records::Epoch::decode(&value[..]).ok()).ok_or(Error::NotWhole("it has no epoch"))?;
+    let old =
+        old.and_then(|value| records::Epoch::decode(&value[..]).ok()).ok_or(Error::NotWhole("it has no epoch"))?;
     let epoch = records::Epoch { number: old.number + 1, statement: None };
     db.insert(keys::EPOCH, epoch.encode_to_vec()).map_err(io::Error::other)?;
     writer::sync(&db, &partial)?;

@@ -180,10 +180,8 @@ impl Writer {
         let (began, before) = (Instant::now(), self.head.next);
         let (batches, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         let size = batches.len();
-        let result = self.apply(batches).map_err(|source| Error::Write {
-            path: self.path.clone(),
-            source: Arc::new(source),
-        });
+        let result =
+            self.apply(batches).map_err(|source| Error::Write { path: self.path.clone(), source: Arc::new(source) });
         self.metrics.store_commit_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.store_batch_operations.observe(size as f64);
         self.metrics.audit_entries.add(self.head.next - before);
