@@ -330,8 +330,8 @@ impl Session<'_> {
                 parts.executor.start(Begun { verified: *verified, began: now });
             }
             Judgement::Void(position) => parts.journal.skip(position).await?,
-            Judgement::Refused { position, id, digest, reason, detail } => {
-                parts.executor.refuse(position, id, &digest, reason, detail, now).await?;
+            Judgement::Refused { position, id, digest, reason, detail, until } => {
+                parts.executor.refuse(position, id, &digest, reason, detail, until, now).await?;
             }
             Judgement::Rejected(rejected) => {
                 let reason = rejected.refused.as_ref().map_or(RefusalReason::Unspecified, wire::Refused::reason);

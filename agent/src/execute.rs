@@ -207,7 +207,8 @@ impl Executor {
         });
     }
 
-    /// Put a refusal on record, signed: its number is used up.
+    /// Put a refusal on record, signed: its number is used up, and its id is not let in until then. Where the command's
+    /// own outcome is still on its way, the refusal is only told: nothing may take that outcome's place.
     pub async fn refuse(
         &self,
         position: Position,
@@ -215,13 +216,23 @@ impl Executor {
         digest: &[u8],
         reason: RefusalReason,
         detail: String,
+        until: Timestamp,
         now: Timestamp,
     ) -> Result<(), journal::Error> {
+        let open = self.inner.journal.is_open(id);
+        let reason = if open { RefusalReason::AlreadySeen } else { reason };
         info!(command = %id, %position, reason = refusal_name(reason), detail, "refused");
-        let outcome = Outcome::Refused { reason, detail };
+        let outcome = Outcome::Refused { reason, detail: detail.clone() };
         self.inner.record(id, position, digest, "", "", &outcome, now);
+        if open {
+            self.inner.journal.skip(position).await?;
+            let (command_id, Position { epoch, sequence }) = (id.to_string(), position);
+            let refused = Some(wire::Refused { reason: reason.into(), detail });
+            self.inner.outbox.send(ToHub::Rejected(wire::Rejected { command_id, epoch, sequence, refused }));
+            return Ok(());
+        }
         let receipt = self.inner.receipt(id, position, digest, &outcome, now, now);
-        self.inner.journal.refuse(position, id, receipt).await?;
+        self.inner.journal.refuse(position, id, until, receipt).await?;
         self.inner.outbox.receipts.notify_one();
         Ok(())
     }
@@ -307,7 +318,12 @@ impl Inner {
                         wire::CancelDisposition::Asked
                     }
                     None if self.journal.has_seen(*id) => wire::CancelDisposition::AlreadyEnded,
-                    None => wire::CancelDisposition::NotBegun,
+                    None => {
+                        // Whoever delivers it later, it will not be let in.
+                        let barred = self.journal.bar(*id, Timestamp::now() + limits::COMMAND_VALIDITY_MAX).await;
+                        barred.map_err(|error| Error::failed(FailureCode::Internal, chain(&error).to_string()))?;
+                        wire::CancelDisposition::NotBegun
+                    }
                 };
                 Ok(Kind::AgentCancel(wire::AgentCancelResult { disposition: disposition.into() }))
             }

@@ -30,7 +30,10 @@ use sfdata_common::{
 use sfdata_proto::v1::{
     self as wire, enrol_service_client::EnrolServiceClient, renewal_service_client::RenewalServiceClient,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -276,7 +279,8 @@ impl Identity {
     /// Keep the certificate young and follow the bundle's CAs, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut trust = self.trust.changes();
-        let mut wait = self.until_renewal(Timestamp::now());
+        // A moment, not a pause: a newer trust bundle must not put the renewal off.
+        let mut due = Instant::now() + self.until_renewal(Timestamp::now());
         loop {
             tokio::select! {
                 biased;
@@ -290,13 +294,16 @@ impl Identity {
                         Err(error) => warn!(error = %chain(&error), "the new bundle's CAs cannot be used"),
                     }
                 }
-                () = tokio::time::sleep(wait) => wait = match self.renew().await {
-                    Ok(()) => self.until_renewal(Timestamp::now()),
-                    Err(error) => {
-                        warn!(error = %chain(&error), "the certificate was not renewed; trying again");
-                        jittered(RETRY.min(self.lifetime() / 10), 0.5)
-                    }
-                },
+                () = sleep_until(due) => {
+                    let wait = match self.renew().await {
+                        Ok(()) => self.until_renewal(Timestamp::now()),
+                        Err(error) => {
+                            warn!(error = %chain(&error), "the certificate was not renewed; trying again");
+                            jittered(RETRY.min(self.lifetime() / 10), 0.5)
+                        }
+                    };
+                    due = Instant::now() + wait;
+                }
             }
         }
     }

@@ -168,7 +168,7 @@ impl Journal {
         self.state().last
     }
 
-    /// Whether a command of this id was let in before.
+    /// Whether a command of this id was let in or refused before.
     pub fn has_seen(&self, id: CommandId) -> bool {
         self.state().seen.contains_key(&id)
     }
@@ -210,14 +210,12 @@ impl Journal {
             began: now.as_millisecond(),
             note: None,
         };
-        let until = verified.command().expires.as_millisecond() + limits::CLOCK_SKEW.as_millis() as i64;
         let batch = {
             let mut state = self.state();
             let mut batch = state.advance(position);
-            batch.insert(key(SEEN, id), SeenRecord { until }.encode_to_vec());
             batch.insert(key(BEGUN, id), record.encode_to_vec());
             state.forget_seen(now, &mut batch);
-            state.seen.insert(id, until);
+            state.see(id, verified.command().expires, &mut batch);
             state.begun.insert(id, record);
             batch
         };
@@ -230,15 +228,36 @@ impl Journal {
         self.write(batch).await
     }
 
-    /// A number is used up by a command that was refused; the receipt says so.
-    pub async fn refuse(&self, position: Position, id: CommandId, receipt: wire::Envelope) -> Result<(), Error> {
+    /// Whether the outcome of a command of this id is still to come, or to be confirmed.
+    pub fn is_open(&self, id: CommandId) -> bool {
+        let state = self.state();
+        state.begun.contains_key(&id) || state.unsent.contains_key(&id)
+    }
+
+    /// A number is used up by a command that was refused; the receipt says so. Its id is seen until then: what an
+    /// operator was told to be refused must not be let in later, under another number.
+    pub async fn refuse(
+        &self,
+        position: Position,
+        id: CommandId,
+        until: Timestamp,
+        receipt: wire::Envelope,
+    ) -> Result<(), Error> {
         let batch = {
             let mut state = self.state();
             let mut batch = state.advance(position);
+            state.see(id, until, &mut batch);
             batch.insert(key(UNSENT, id), receipt.encode_to_vec());
             state.unsent.insert(id, receipt);
             batch
         };
+        self.write(batch).await
+    }
+
+    /// Let no command of this id in until then: an operator is told that it was not begun and will not be.
+    pub async fn bar(&self, id: CommandId, until: Timestamp) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        self.state().see(id, until, &mut batch);
         self.write(batch).await
     }
 
@@ -306,6 +325,14 @@ impl State {
         let mut batch = sled::Batch::default();
         batch.insert(POSITION, PositionRecord { epoch: position.epoch, sequence: position.sequence }.encode_to_vec());
         batch
+    }
+
+    /// Remember an id until then, with what clocks may differ by; never for a shorter time than before.
+    fn see(&mut self, id: CommandId, until: Timestamp, batch: &mut sled::Batch) {
+        let until = until.as_millisecond() + limits::CLOCK_SKEW.as_millis() as i64;
+        let kept = self.seen.entry(id).or_insert(until);
+        *kept = until.max(*kept);
+        batch.insert(key(SEEN, id), SeenRecord { until: *kept }.encode_to_vec());
     }
 
     /// Ids are remembered until their commands have expired everywhere; after that the door refuses them as expired.

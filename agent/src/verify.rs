@@ -28,7 +28,7 @@ pub struct Facts<'a> {
     pub bundle: &'a Bundle,
     /// Last position accepted.
     pub last: Position,
-    /// Whether a command of this id was let in before.
+    /// Whether a command of this id was let in or refused before.
     pub seen: bool,
     /// Why the journal can't take anything but reads; `None` when it can.
     pub journal: Option<&'static str>,
@@ -96,6 +96,8 @@ pub enum Judgement {
         reason: RefusalReason,
         /// Its facts.
         detail: String,
+        /// No command of this id can be valid after that.
+        until: Timestamp,
     },
     /// As if it had never come; the ids are claims.
     Rejected(wire::Rejected),
@@ -108,6 +110,13 @@ pub fn claimed_id(delivery: &wire::Delivery) -> Option<CommandId> {
 
 fn claimed(delivery: &wire::Delivery) -> Option<wire::Dispatch> {
     wire::Dispatch::decode(&delivery.dispatch.as_ref()?.payload[..]).ok()
+}
+
+/// When the command in a delivery can't be valid any more. What it says is a claim, which can only move that to later.
+fn claimed_end(delivery: &wire::Delivery, now: Timestamp) -> Timestamp {
+    let latest = now + limits::COMMAND_VALIDITY_MAX;
+    let command = delivery.command.as_ref().and_then(|envelope| Command::parse(&envelope.payload).ok());
+    command.map_or(latest, |command| command.expires.max(latest))
 }
 
 /// Judge a delivery.
@@ -134,7 +143,8 @@ pub fn verify(delivery: &wire::Delivery, facts: &Facts<'_>) -> Judgement {
             Judgement::Verified(Box::new(Verified { command, envelope, position, digest }))
         }
         Err((reason, detail)) => {
-            Judgement::Refused { position, id, digest: dispatch.command_digest.to_vec(), reason, detail }
+            let (digest, until) = (dispatch.command_digest.to_vec(), claimed_end(delivery, facts.now));
+            Judgement::Refused { position, id, digest, reason, detail, until }
         }
     }
 }
@@ -240,7 +250,7 @@ fn ordered(
         );
     }
     if facts.seen {
-        return refuse(RefusalReason::AlreadySeen, "a command of this id was let in before");
+        return refuse(RefusalReason::AlreadySeen, "a command of this id was let in or refused before");
     }
     if let (Some(why), true) = (facts.journal, class != Class::Read) {
         return refuse(RefusalReason::Journal, why);

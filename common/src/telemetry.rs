@@ -1,6 +1,8 @@
 //! Logs: one line an event, for people or as JSON, to stderr. `RUST_LOG`-style filters come from the
 //! configuration, not from the environment.
 
+use std::io::{self, IsTerminal as _};
+
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -47,9 +49,9 @@ pub fn check(log: &Log) -> Result<EnvFilter, InvalidLevel> {
 
 /// Switch logging on, once for a process.
 pub fn init(log: &Log) -> Result<(), InvalidLevel> {
-    let lines = fmt().with_env_filter(check(log)?).with_writer(std::io::stderr);
+    let lines = fmt().with_env_filter(check(log)?).with_writer(io::stderr);
     match log.format {
-        Format::Human => lines.with_target(false).init(),
+        Format::Human => lines.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
         Format::Json => lines.json().init(),
     }
     Ok(())

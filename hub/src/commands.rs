@@ -211,8 +211,12 @@ impl Commands {
         batch.audit(audit::draft(now, "delivery.refused", audit::agent(agent), rejected.command_id.clone(), detail));
         self.store.commit(batch).await?;
 
-        // A replay or a gap says nothing about the command itself; it may well be running.
-        let ends = !matches!(reason, wire::RefusalReason::Replayed | wire::RefusalReason::SequenceGap);
+        // A replay or a gap says nothing about the command itself; it may well be running. One that was seen already
+        // and is only rejected has its own outcome on the way.
+        let ends = !matches!(
+            reason,
+            wire::RefusalReason::Replayed | wire::RefusalReason::SequenceGap | wire::RefusalReason::AlreadySeen
+        );
         let Ok(id) = rejected.command_id.parse() else { return Ok(()) };
         if ends && self.queue.dispatched(agent, id).is_some_and(|(place, _)| place == position) {
             let outcome = Outcome::Refused { reason, detail: refused.detail };

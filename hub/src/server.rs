@@ -6,6 +6,7 @@
 
 mod address;
 mod connection;
+mod whole;
 
 use std::{
     io,
@@ -214,7 +215,9 @@ impl Server {
             server: self,
         });
         let accepting = door.accept(listener, sender, stop.clone());
+        let requests = TaskTracker::new();
         let serving = transport()
+            .layer(whole::Whole { tasks: requests.clone() })
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.clone().cancelled_owned());
         let mut work = pin!(future::join(accepting, serving));
@@ -230,6 +233,8 @@ impl Server {
                 work.await
             }
         };
+        requests.close();
+        requests.wait().await;
         served.map_err(|source| Error::Serve { listener: name, source })
     }
 }

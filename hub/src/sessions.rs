@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -244,6 +245,7 @@ impl Link {
         let running: Vec<CommandId> = hello.running.iter().filter_map(|id| id.parse().ok()).collect();
         let (cursor, note) = match self.queue.hello(agent, said, &running, now) {
             Ok(_) if hello.epoch < epoch && self.trust.needs_statement() => {
+                self.queue.disconnected(agent); // nothing is handed over
                 (None, "waits for hubctl trust accept-restore".to_owned())
             }
             Ok(last) => (Some(last), String::new()),
@@ -270,11 +272,20 @@ impl Link {
             session.send_commands().await
         };
         match begun.await {
-            Ok(()) => session.serve(incoming, opened).await,
+            Ok(()) => {
+                let mut keeping = FuturesUnordered::new();
+                let status = session.serve(incoming, opened, &mut keeping).await;
+                // What is being stored is also to be told, to those who watch and to the list.
+                while keeping.next().await.is_some() {}
+                status
+            }
             Err(status) => status,
         }
     }
 }
+
+/// A receipt that is being kept: resolves to its command.
+type Keeping = Pin<Box<dyn Future<Output = Result<CommandId, Status>> + Send>>;
 
 struct Session<'a> {
     link: &'a Link,
@@ -286,8 +297,12 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn serve(&mut self, mut incoming: Streaming<wire::ConnectRequest>, opened: Opened) -> Status {
-        let mut keeping = FuturesUnordered::new();
+    async fn serve(
+        &mut self,
+        mut incoming: Streaming<wire::ConnectRequest>,
+        opened: Opened,
+        keeping: &mut FuturesUnordered<Keeping>,
+    ) -> Status {
         loop {
             tokio::select! {
                 biased;
@@ -322,13 +337,13 @@ impl Session<'_> {
                         match message {
                             FromAgent::Receipt(receipt) => {
                                 let (commands, agent) = (Arc::clone(&self.link.commands), self.agent.clone());
-                                keeping.push(async move {
+                                keeping.push(Box::pin(async move {
                                     match commands.complete(&agent, receipt, Timestamp::now()).await {
                                         Ok(id) => Ok(id),
                                         Err(ReceiptError::Store(error)) => Err(Status::unavailable(error.to_string())),
                                         Err(error) => Err(Status::invalid_argument(error.to_string())),
                                     }
-                                });
+                                }));
                             }
                             message => if let Err(status) = self.take(message).await { return status },
                         }

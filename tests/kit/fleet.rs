@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use sfdata_agent::{agent::Agent, config as agent_config, connect, identity};
 use sfdata_common::{
     Timestamp, envelope,
@@ -27,6 +28,7 @@ use crate::{
     eventually,
     operator::Operator,
     standin::{Account, Standin},
+    wire::Wire,
 };
 
 /// The organisation of every test.
@@ -195,6 +197,16 @@ impl Fleet {
         }
     }
 
+    /// Put a cable between an agent and its hub, and wait until it is connected through it.
+    pub async fn wire(&mut self, number: usize) -> Wire {
+        let wire = Wire::to(self.hub_config.listen.address).await.expect("a cable");
+        self.stop_agent(number).await;
+        self.agents[number].config.hub.address = Some(wire.address.to_string());
+        self.start_agent(number).await;
+        self.connected(number).await;
+        wire
+    }
+
     /// Wait until an agent is connected, as the hub sees it.
     pub async fn connected(&self, number: usize) {
         let id = &self.agents[number].id;
@@ -274,9 +286,21 @@ async fn start_hub(config: &Config) -> Result<Running> {
     Ok(Running { stop, task })
 }
 
-/// A free port: bound, and given back at once.
+/// A free port: bound, and given back at once. Below those that the system gives to whoever dials (32768 and up), so that
+/// it is still free when a hub comes back to it.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 22_000;
+    let start = (std::process::id().wrapping_mul(997) % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + ((u32::from(start) + u32::from(next)) % u32::from(COUNT)) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {FIRST} on is free")
 }
 
 /// A hub's configuration on free ports.

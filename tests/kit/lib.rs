@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod operator;
 pub mod process;
 pub mod rogue;
+pub mod settings;
 pub mod standin;
 pub mod wire;
 

@@ -114,11 +114,16 @@ impl RogueHub {
 
     /// Wait for an agent to connect, and welcome it.
     pub async fn agent(&self, epoch: u64) -> Held {
+        self.agent_at(epoch, Timestamp::now()).await
+    }
+
+    /// Wait for an agent to connect, and welcome it with this for the hub's clock.
+    pub async fn agent_at(&self, epoch: u64, clock: Timestamp) -> Held {
         let wait = async { self.agent.lock().await.recv().await.expect("the rogue hub runs") };
         let session = tokio::time::timeout(Duration::from_secs(40), wait).await.expect("an agent connects");
         let held = Held { hello: session.hello, out: session.out, incoming: session.incoming };
         let welcome =
-            wire::Welcome { clock_unix_ms: Timestamp::now().as_millisecond(), epoch, health_interval_seconds: 30 };
+            wire::Welcome { clock_unix_ms: clock.as_millisecond(), epoch, health_interval_seconds: 30 };
         held.send(FromHub::Welcome(welcome)).await;
         held
     }
@@ -169,6 +174,18 @@ impl Held {
     /// Say something to the agent.
     pub async fn send(&self, message: FromHub) {
         let _ = self.out.send(Ok(wire::ConnectResponse { message: Some(message) })).await;
+    }
+
+    /// The health that the agent tells next.
+    pub async fn health(&mut self) -> Option<wire::Health> {
+        let read = async {
+            loop {
+                if let FromAgent::Health(health) = self.incoming.message().await.ok()??.message? {
+                    return Some(*health);
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read).await.ok().flatten()
     }
 
     /// What the agent says next, leaving out its health.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -19,6 +19,7 @@ use tokio::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
+    Stalled,
     Closed,
 }
 
@@ -50,8 +51,12 @@ impl Wire {
                 tokio::spawn(async move {
                     let Ok(mut far) = TcpStream::connect(target).await else { return };
                     let _ = (near.set_nodelay(true), far.set_nodelay(true));
+                    let (mut near_in, mut near_out) = near.split();
+                    let (mut far_in, mut far_out) = far.split();
+                    let there = pump(&mut near_in, &mut far_out, seen.clone());
+                    let back = pump(&mut far_in, &mut near_out, seen.clone());
                     tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = futures::future::join(there, back) => {}
                         _ = seen.wait_for(|state| *state == State::Closed) => {}
                     }
                 });
@@ -65,6 +70,12 @@ impl Wire {
         self.state.send_replace(State::Closed);
     }
 
+    /// Keep connections open and let nothing through: each side thinks that the other is silent. What was sent
+    /// meanwhile goes on after [`Self::mend`], and is lost after [`Self::cut`].
+    pub fn stall(&self) {
+        self.state.send_replace(State::Stalled);
+    }
+
     /// Let connections through again.
     pub fn mend(&self) {
         self.state.send_replace(State::Open);
@@ -74,6 +85,17 @@ impl Wire {
     pub fn dialled(&self) -> usize {
         self.dialled.load(Ordering::Relaxed)
     }
+}
+
+/// Carry bytes one way until that side ends.
+async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), mut seen: watch::Receiver<State>) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        if seen.wait_for(|state| *state != State::Stalled).await.is_err() || to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
 }
 
 impl Drop for Wire {

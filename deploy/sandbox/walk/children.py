@@ -61,12 +61,28 @@ def kill_group(process):
         pass
 
 
-def call(arguments, seconds=None, **options):
-    """Run a program to its end; it does not outlive this call, however this call ends."""
+class GaveUp(Exception):
+    """A program was ended before its end, with what it said until then."""
+
+    def __init__(self, why, out, err):
+        super().__init__(why)
+        self.out, self.err = out or "", err or ""
+
+
+def call(arguments, give_up=None, **options):
+    """Run a program to its end; it does not outlive this call, however this call ends.
+
+    `give_up` is asked twice a second for a reason not to wait any longer."""
     process = spawn(arguments, stdin=subprocess.DEVNULL, **options)
     try:
-        out, err = process.communicate(timeout=seconds)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        while True:
+            try:
+                out, err = process.communicate(timeout=0.5 if give_up else None)
+                return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+            except subprocess.TimeoutExpired:
+                if why := give_up():
+                    end([process], grace=5)
+                    raise GaveUp(why, *process.communicate()) from None
     finally:
         if process.poll() is None:
             end([process], grace=5)

@@ -57,9 +57,10 @@ aws_secret_access_key = {secret_access_key}
 aws_session_token = {session_token}
 """
 # In a check, certificates live so short that their renewal is seen; otherwise 24 hours, as they should.
-SHORT_LIVES = """
+SHORT_LIFE_SECONDS = 40
+SHORT_LIVES = f"""
 [certificates]
-agent_lifetime = "40s"
+agent_lifetime = "{SHORT_LIFE_SECONDS}s"
 """
 
 

@@ -24,7 +24,8 @@ def certificate(path):
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {"uri": names.get_values_for_type(x509.UniformResourceIdentifier)[0],
             "serial": format(found.serial_number, "x"),
-            "not_before": found.not_valid_before_utc.isoformat(), "not_after": found.not_valid_after_utc.isoformat()}
+            "from": found.not_valid_before_utc.isoformat(), "until": found.not_valid_after_utc.isoformat(),
+            "ends": found.not_valid_after_utc.timestamp()}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from . import ground, talk
-from .children import call, environment
+from .children import GaveUp, call, environment
 
 CALL_SECONDS = 180
 SFDATA_HOME = ground.STATE / "hubctl"
@@ -73,12 +73,12 @@ class Walker:
         line = shlex.join(talk.shorten(str(argument)) for argument in (program, *arguments))
         begun = time.monotonic()
         try:
-            done = call((ground.BIN / program, *arguments), CALL_SECONDS, cwd=ground.STATE, text=True,
-                        env=environment(SFDATA_HOME=str(SFDATA_HOME)), stdout=subprocess.PIPE if keep else None,
-                        stderr=errors)
-        except subprocess.TimeoutExpired:
-            self.note(line, f"killed after {CALL_SECONDS} s", "", "")
-            raise Failed(f"`{line}` ends", f"within {CALL_SECONDS} s", "it does not end") from None
+            done = call((ground.BIN / program, *arguments), lambda: self.why_not_wait(begun), cwd=ground.STATE,
+                        text=True, env=environment(SFDATA_HOME=str(SFDATA_HOME)),
+                        stdout=subprocess.PIPE if keep else None, stderr=errors)
+        except GaveUp as gave_up:
+            self.note(line, f"ended from outside: {gave_up}", gave_up.out, gave_up.err)
+            raise Failed(f"`{line}` ends", f"within {CALL_SECONDS} s", gave_up) from None
         out = done.stdout or ""
         self.note(line, f"exit code {done.returncode}, {time.monotonic() - begun:.2f} s", out, done.stderr or "")
         if shows and keep and not brief:
@@ -89,6 +89,11 @@ class Walker:
             said = f": {done.stderr.strip()}" if done.stderr else ""
             raise Failed(f"exit code of `{line}`", code, f"{done.returncode}{said}")
         return Answer(done.returncode, out)
+
+    def why_not_wait(self, begun):
+        if dead := self.estate.dead():
+            return f"{dead[0].name} has died"
+        return "not in this time" if time.monotonic() - begun > CALL_SECONDS else None
 
     def note(self, line, end, out, errors):
         with LOG.open("a") as log:
@@ -114,9 +119,9 @@ class Walker:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if dead := self.estate.dead():
-                raise Failed(what, f"within {seconds} s", f"{dead[0].name} has died", dead[0].log)
+                raise Failed(what, f"within {seconds:.0f} s", f"{dead[0].name} has died", dead[0].log)
             if time.monotonic() > deadline:
-                raise Failed(what, f"within {seconds} s", "not in this time", log)
+                raise Failed(what, f"within {seconds:.0f} s", "not in this time", log)
             time.sleep(pause)
         return found
 

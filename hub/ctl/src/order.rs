@@ -91,7 +91,11 @@ pub(crate) async fn submit(
     targets: Vec<AgentId>,
     about: &About,
 ) -> anyhow::Result<Submitted> {
-    let trust = pinned::refresh(hub).await?.held.context(
+    let trust = pinned::refresh(hub).await?;
+    if trust.epoch_needs_statement {
+        output::warn(pinned::NEEDS_STATEMENT);
+    }
+    let held = trust.held.context(
         "the hub has no trust bundle yet, so that no agent would obey; an admin makes one: hubctl trust init, \
          add-operator, sign, publish",
     )?;
@@ -106,7 +110,7 @@ pub(crate) async fn submit(
         expires: (now + about.wait.validity()).min(not_before + limits::COMMAND_VALIDITY_MAX),
         operator: hub.profile.settings.operator.clone(),
         reason: about.reason.clone(),
-        trust_version: trust.bundle.version,
+        trust_version: held.bundle.version,
     };
     let payload = checked(&command)?;
     let events = open(hub, &command, envelope::seal(Command::PAYLOAD_TYPE, payload, &key)).await?;

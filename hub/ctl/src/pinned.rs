@@ -91,6 +91,10 @@ pub(crate) fn follow(profile: &Profile, offered: &wire::Envelope) -> anyhow::Res
     Ok(())
 }
 
+/// Said while agents wait for an admin's word.
+pub(crate) const NEEDS_STATEMENT: &str = "the hub was restored from a backup, and agents take no command until an admin \
+     runs: hubctl trust accept-restore --reason ...";
+
 /// What the hub says of trust, once its bundle has been taken over.
 pub(crate) struct Trust {
     /// The bundle that is held now; none before the first.

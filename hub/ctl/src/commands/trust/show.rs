@@ -47,9 +47,7 @@ impl Show {
         let epoch = Epoch { number: trust.epoch, needs_statement: trust.epoch_needs_statement };
         print(context, &held.envelope, &held.bundle, Some(&epoch))?;
         if epoch.needs_statement {
-            output::warn(
-                "the hub was restored from a backup and agents wait for: hubctl trust accept-restore --reason ...",
-            );
+            output::warn(pinned::NEEDS_STATEMENT);
         }
         Ok(Exit::Done)
     }

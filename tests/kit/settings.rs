@@ -1,0 +1,49 @@
+//! Configurations of the fixture as the TOML files that the real binaries read.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use sfdata_agent::config as agent;
+use sfdata_hub::config as hub;
+
+/// Write a hub's configuration to `path`.
+pub fn write_hub(config: &hub::Config, path: &Path) -> Result<PathBuf> {
+    let hub::Listen { address, enrol, ops } = config.listen;
+    let hub::Public { address: public, enrol_address } = &config.public;
+    let text = format!(
+        "data_dir = {:?}\ntrust_domain = {:?}\nhub_id = {:?}\n\n\
+         [listen]\naddress = \"{address}\"\nenrol = \"{enrol}\"\nops = \"{ops}\"\n\n\
+         [public]\naddress = {public:?}\nenrol_address = {enrol_address:?}\n",
+        config.data_dir, config.trust_domain, config.hub_id
+    );
+    std::fs::write(path, text)?;
+    Ok(path.into())
+}
+
+/// Write an agent's configuration to `path`.
+pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
+    let mut text = format!("data_dir = {:?}\n\n[aws]\nregion = {:?}\n", config.data_dir, config.aws.region);
+    let mut key = |key: &str, value: Option<String>| -> std::fmt::Result {
+        value.map_or(Ok(()), |value| writeln!(text, "{key} = {value:?}"))
+    };
+    key("endpoint_url", config.aws.endpoint_url.clone())?;
+    key("credentials_file", config.aws.credentials_file.as_ref().map(|path| path.display().to_string()))?;
+    let platform = &config.platform;
+    write!(
+        text,
+        "\n[platform]\ncluster = {:?}\nwebserver = {:?}\ndaemon = {:?}\ncode_servers = {:?}\n",
+        platform.cluster, platform.webserver, platform.daemon, platform.code_servers
+    )?;
+    if let Some(cluster) = &platform.aurora_cluster {
+        writeln!(text, "aurora_cluster = {cluster:?}")?;
+    }
+    writeln!(text, "\n[platform.buckets]")?;
+    for (role, name) in platform.buckets.named() {
+        writeln!(text, "{} = {name:?}", role.replace('-', "_"))?;
+    }
+    std::fs::write(path, text)?;
+    Ok(path.into())
+}
