@@ -178,7 +178,7 @@ impl Journal {
         self.state().begun.keys().copied().collect()
     }
 
-    /// Work that was let in before this start and has to be taken up again.
+    /// Work that was let in before this start and has to be taken up again, in the order in which it was let in.
     pub fn begun(&self) -> Vec<Begun> {
         let state = self.state();
         let each = state.begun.values().filter_map(|record| {
@@ -186,7 +186,9 @@ impl Journal {
             let verified = Verified::journalled(record.envelope.clone()?, position).ok()?;
             Some(Begun { verified, began: Timestamp::from_millisecond(record.began).unwrap_or_default() })
         });
-        each.collect()
+        let mut begun: Vec<Begun> = each.collect();
+        begun.sort_by_key(|begun| begun.verified.position());
+        begun
     }
 
     /// Outcomes that the hub has not confirmed, oldest command first, without those that `skip` names.
@@ -248,10 +250,11 @@ impl Journal {
             let mut batch = state.advance(position);
             state.see(id, until, &mut batch);
             batch.insert(key(UNSENT, id), receipt.encode_to_vec());
-            state.unsent.insert(id, receipt);
             batch
         };
-        self.write(batch).await
+        self.write(batch).await?;
+        self.state().unsent.insert(id, receipt);
+        Ok(())
     }
 
     /// Let no command of this id in until then: an operator is told that it was not begun and will not be.
@@ -266,12 +269,11 @@ impl Journal {
         let mut batch = sled::Batch::default();
         batch.remove(key(BEGUN, id));
         batch.insert(key(UNSENT, id), receipt.encode_to_vec());
-        {
-            let mut state = self.state();
-            state.begun.remove(&id);
-            state.unsent.insert(id, receipt);
-        }
-        self.write(batch).await
+        self.write(batch).await?;
+        let mut state = self.state(); // not before it is durable, since what is in it may be sent
+        state.begun.remove(&id);
+        state.unsent.insert(id, receipt);
+        Ok(())
     }
 
     /// The hub has these outcomes. Need not be durable: what comes back is sent again.

@@ -95,7 +95,16 @@ pub const AWS_TRIES: u32 = 5;
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.
 pub const JOURNAL_UNSENT: usize = 10_000;
-/// Steps of progress kept for a watcher who is slow: older ones are dropped, states never.
-pub const WATCH_BACKLOG: usize = 4_096;
+/// Events kept for a watcher who is slow. Half of that behind, it misses steps of progress; wholly behind, it is dropped
+/// and asks again. Times 64 watchers of one command that is some 5 MiB.
+pub const WATCH_BACKLOG: usize = 256;
+/// Watchers of one command: a whole team with a terminal each. The oldest gives way.
+pub const WATCHERS_PER_COMMAND: usize = 64;
+/// Length of a step of progress: one line of a terminal.
+pub const STEP_BYTES: usize = 200;
+/// Length of an agent's version, and of the random name of one of its runs.
+pub const VERSION_BYTES: usize = 64;
+/// Length of each text of an audit entry, which is kept for ever: labels and groups of one agent are under 6 KiB.
+pub const AUDIT_TEXT_BYTES: usize = 8 * 1024;
 /// A process gets so long to end its work after SIGTERM; ECS kills after 30 s.
 pub const DRAIN: Duration = Duration::from_secs(20);

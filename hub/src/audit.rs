@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sfdata_common::{
     ids::{AgentId, OperatorName},
     keys::sha256,
+    limits,
 };
 use sfdata_proto::v1::{AuditEntry, Envelope};
 
@@ -23,7 +24,7 @@ pub fn agent(id: &AgentId) -> String {
 /// The actor word of the hub itself.
 pub const HUB: &str = "hub";
 
-/// An entry that has no place in the chain yet.
+/// An entry that has no place in the chain yet. Its texts are cut to what is kept for ever.
 pub fn draft(
     at: Timestamp,
     kind: &str,
@@ -35,10 +36,15 @@ pub fn draft(
         at_unix_ms: at.as_millisecond(),
         kind: kind.to_owned(),
         actor: actor.into(),
-        subject: subject.into(),
-        detail: detail.into(),
+        subject: cut(subject.into()),
+        detail: cut(detail.into()),
         ..Default::default()
     }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(limits::AUDIT_TEXT_BYTES));
+    text
 }
 
 /// Names the signed bytes that an entry is about.

@@ -162,7 +162,7 @@ impl Commands {
         if dispatched.is_some_and(|(expected, _)| expected != position) {
             warn!(%agent, command = %id, %position, "a receipt for another place in the order");
         }
-        match self.queue.ended(agent, id, outcome, Some(envelope.clone()), now).await {
+        match self.queue.ended(agent, id, outcome, Some((envelope.clone(), position)), now).await {
             Ok(()) => Ok(id),
             Err(queue::Error::Store(error)) => Err(error.into()),
             Err(error) => {

@@ -132,6 +132,7 @@ impl Ground {
 /// Make a hub in `data_dir`, or find it there, and invite an operator. Gives the join token and the identity file.
 /// Harmless to repeat: keys and data stay, the token is a new one.
 pub async fn init(config: &Config, operator: &OperatorName, now: Timestamp) -> Result<(String, PathBuf), Error> {
+    check_identity(&config.data_dir)?;
     let keys = HubKeys::open_or_create(&config.data_dir, &config.trust_domain, &config.hub_id, now)?;
     let metrics = Metrics::default();
     let store = if Store::exists(&config.data_dir) {
@@ -169,7 +170,7 @@ pub struct Hub {
     tasks: TaskTracker,
     stop: CancellationToken,
     store: Store,
-    failed: watch::Receiver<bool>,
+    failed: watch::Receiver<Option<store::Error>>,
     readiness: watch::Sender<ops::Readiness>,
     /// The operations listener tells of the drain, so it ends after it.
     ops: TaskTracker,
@@ -180,7 +181,8 @@ impl Hub {
     /// Open everything and begin to serve; it stops when `stop` is cancelled or the store fails.
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
         let data_dir: &Path = &config.data_dir;
-        if !Store::exists(data_dir) || !data_dir.join(IDENTITY_FILE).exists() {
+        check_identity(data_dir)?;
+        if !data_dir.join(IDENTITY_FILE).exists() {
             return Err(Error::NoHub(data_dir.into()));
         }
         let authenticated = server::bind("listen.address", config.listen.address)?;
@@ -204,7 +206,7 @@ impl Hub {
         check_clock(&ground.store, now)?;
         let failed = ground.store.failed();
         let store = ground.store.clone();
-        let parts = Parts::new(config, ground, metrics, tasks.clone(), stop.clone())?;
+        let parts = Parts::new(config, ground, metrics, tasks.clone(), stop.clone()).await?;
         parts.serve(authenticated, enrolment)?;
         admin::listen(data_dir, store.clone(), &tasks, stop.clone())?;
         parts.keep(readiness.clone());
@@ -216,12 +218,12 @@ impl Hub {
     /// Wait until the hub was asked to stop and has drained. An error means that the store failed.
     pub async fn stopped(mut self) -> Result<(), store::Error> {
         let failure = tokio::select! {
-            () = self.stop.cancelled() => false,
-            failed = self.failed.wait_for(|failed| *failed) => failed.is_ok(),
+            () = self.stop.cancelled() => None,
+            failed = self.failed.wait_for(Option::is_some) => failed.ok().and_then(|failed| failed.clone()),
         };
         self.readiness.send_modify(|readiness| {
             readiness.draining = true;
-            readiness.store_failed = failure.then(|| "see the log".to_owned());
+            readiness.store_failed = failure.as_ref().map(|failure| chain(failure).to_string());
         });
         self.stop.cancel();
         self.tasks.close();
@@ -234,8 +236,20 @@ impl Hub {
         self.ops.close();
         self.ops.wait().await;
         info!("the hub has stopped");
-        if failure { Err(store::Error::Stopped) } else { Ok(()) }
+        match self.failed.borrow().clone().or(failure) {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
     }
+}
+
+/// A hub that has a store has had keys, and is never given new ones.
+fn check_identity(data_dir: &Path) -> Result<(), identity::Error> {
+    let missing = data_dir.join(IDENTITY_FILE);
+    if Store::exists(data_dir) && !missing.exists() {
+        return Err(identity::Error::Missing { missing, identity: Store::folder(data_dir) });
+    }
+    Ok(())
 }
 
 /// A clock that is behind what was recorded would make fresh certificates and commands invalid.
@@ -277,14 +291,14 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(
+    async fn new(
         config: &Config,
         ground: Ground,
         metrics: Metrics,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::load(ground.store.clone(), metrics.clone(), ground.trust.epoch())?);
+        let queue = Arc::new(Queue::load(ground.store.clone(), metrics.clone(), ground.trust.epoch()).await?);
         let sessions = Arc::<Sessions>::default();
         let authorizer =
             Arc::new(Authorizer::new(config.policy()?, Arc::clone(&ground.trust), Arc::clone(&ground.fleet)));

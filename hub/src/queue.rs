@@ -112,6 +112,8 @@ struct Target {
     state: State,
     /// The store knows that it may have left.
     handed_over: bool,
+    /// It may have left in an earlier epoch, so that an agent which has not seen this place may know it all the same.
+    earlier: bool,
     changed: Timestamp,
     outcome: Option<Outcome>,
 }
@@ -137,13 +139,20 @@ impl Live {
     fn watch(&mut self) -> Watcher {
         let (sender, watcher) = mpsc::channel(limits::WATCH_BACKLOG.max(8 * self.targets.len()));
         self.watchers.retain(|watcher| !watcher.is_closed());
+        if self.watchers.len() >= limits::WATCHERS_PER_COMMAND {
+            self.watchers.remove(0);
+        }
         self.watchers.push(sender);
         watcher
     }
 
     fn tell(&mut self, event: &wire::CommandEvent) {
-        // A watcher that does not keep up is dropped; it asks again and is told where everything stands.
-        self.watchers.retain(|watcher| watcher.try_send(event.clone()).is_ok());
+        // States are never left out: a watcher that does not keep up with them is dropped, asks again and is told where
+        // everything stands. Progress is left out while it is behind.
+        self.watchers.retain(|watcher| {
+            let behind = watcher.capacity() < watcher.max_capacity() / 2;
+            (event.progress.is_some() && behind) || watcher.try_send(event.clone()).is_ok()
+        });
     }
 }
 
@@ -194,8 +203,8 @@ pub struct Queue {
 
 impl Queue {
     /// Read what has not ended. What may have left for its agent counts as sent until the agent tells.
-    pub fn load(store: Store, metrics: Metrics, epoch: u64) -> Result<Self, Error> {
-        let mut inner = Inner::default();
+    pub async fn load(store: Store, metrics: Metrics, epoch: u64) -> Result<Self, Error> {
+        let (mut inner, mut moved) = (Inner::default(), Batch::default());
         for item in store.scan::<records::Line>(keys::LINES) {
             let (key, record) = item?;
             let Ok(agent) = String::from_utf8_lossy(&key).parse::<AgentId>() else { continue };
@@ -206,8 +215,9 @@ impl Queue {
         for item in store.scan::<()>(keys::UNFINISHED) {
             let (key, ()) = item?;
             let Some(id) = CommandId::from_bytes(&key) else { continue };
-            inner.load(&store, id, epoch)?;
+            inner.load(&store, id, epoch, &mut moved)?;
         }
+        store.commit(moved).await?; // a place that was given stays
         Ok(Self { store, metrics, epoch, inner: Mutex::new(inner) })
     }
 
@@ -222,16 +232,21 @@ impl Queue {
         let id = order.command.id;
         let (written, watcher) = {
             let mut inner = self.lock();
-            if let Some(known) = self.known(&inner, id)? {
-                return if known == order.digest { Ok(None) } else { Err(Error::Taken(id)) };
+            match self.known(&inner, id)? {
+                Some(known) if known != order.digest => return Err(Error::Taken(id)),
+                // The first may not be durable yet: it is when this is.
+                Some(_) => (self.store.submit(Batch::default()), None),
+                None => {
+                    let (written, watcher) = self.add(&mut inner, order, now)?;
+                    (written, Some(watcher))
+                }
             }
-            self.add(&mut inner, order, now)?
         };
         written.await?;
-        if let Some(live) = self.lock().live.get_mut(&id) {
+        if let (Some(_), Some(live)) = (&watcher, self.lock().live.get_mut(&id)) {
             live.ready = true;
         }
-        Ok(Some(watcher))
+        Ok(watcher)
     }
 
     fn known(&self, inner: &Inner, id: CommandId) -> Result<Option<[u8; 32]>, Error> {
@@ -269,7 +284,8 @@ impl Queue {
             let position = line.give(command.id);
             line.unfinished += 1;
             let handed_over = line.connected;
-            let target = Target { position, state: State::Waiting, handed_over, changed: now, outcome: None };
+            let target =
+                Target { position, state: State::Waiting, handed_over, earlier: false, changed: now, outcome: None };
             batch.put(keys::line(agent), &line.record);
             batch.put(keys::delivery(command.id, agent), &target.record(None));
             if handed_over {
@@ -302,18 +318,27 @@ impl Queue {
         if said.epoch > self.epoch || last > given.sequence {
             return Err(Diverged::HubWentBack { said, given });
         }
-        if last < accepted.sequence {
+        // Enrolment begins a journal in epoch 1 or later: an agent of none has lost it.
+        if last < accepted.sequence || said.epoch == 0 {
             return Err(Diverged::AgentWentBack { said, accepted });
         }
         line.record.accepted = last;
         line.connected = true;
         let not_seen = line.pending.split_off(&(last + 1));
         let seen = std::mem::replace(&mut line.pending, not_seen);
+        // What it runs from an earlier epoch is not sent again: a void goes in its place.
+        let begun: Vec<CommandId> =
+            line.pending.extract_if(.., |_, id| running.contains(id)).map(|(_, id)| id).collect();
         let events = line.pending.values().map(|id| (*id, Event::NotSeen)).chain(
-            seen.into_values().map(|id| (id, if running.contains(&id) { Event::Started } else { Event::Received })),
+            seen.into_values()
+                .chain(begun)
+                .map(|id| (id, if running.contains(&id) { Event::Started } else { Event::Received })),
         );
         for (id, event) in events {
             if let Some(live) = inner.live.get_mut(&id) {
+                if event == Event::NotSeen && live.targets.get(agent).is_some_and(|target| target.earlier) {
+                    continue;
+                }
                 // What was believed lost in the queue and is in the journal was sent after all.
                 if event != Event::NotSeen {
                     let _ = live.step(agent, Event::Sent, now);
@@ -345,6 +370,8 @@ impl Queue {
             let position = Position { epoch: self.epoch, sequence };
             let live = line.pending.get(&sequence).and_then(|id| inner.live.get_mut(id));
             let Some(live) = live else {
+                // Why nothing goes in this place must be durable first, or a crash would bring the command back.
+                batch.get_or_insert_with(Batch::default);
                 next.outgoing.push(Outgoing { position, order: None });
                 continue;
             };
@@ -395,13 +422,14 @@ impl Queue {
         }
     }
 
-    /// A command ended at an agent, with the agent's receipt where there is one. Resolves when it is durable and told.
+    /// A command ended at an agent, with the agent's receipt and the place that it names, where there is one. Resolves
+    /// when it is durable and told.
     pub async fn ended(
         &self,
         agent: &AgentId,
         id: CommandId,
         outcome: Outcome,
-        receipt: Option<wire::Envelope>,
+        receipt: Option<(wire::Envelope, Position)>,
         now: Timestamp,
     ) -> Result<(), Error> {
         let (written, event) = {
@@ -419,12 +447,16 @@ impl Queue {
         agent: &AgentId,
         id: CommandId,
         outcome: Outcome,
-        receipt: Option<wire::Envelope>,
+        receipt: Option<(wire::Envelope, Position)>,
         now: Timestamp,
     ) -> Result<(Written, wire::CommandEvent), Error> {
         let live = inner.live.get_mut(&id).ok_or_else(|| Error::Unknown(id, agent.clone()))?;
         let target = live.targets.get_mut(agent).ok_or_else(|| Error::Unknown(id, agent.clone()))?;
-        target.state = lifecycle::next(target.state, Event::Ended(State::of(&outcome)))?;
+        // What was done in an epoch that this hub forgot had been sent after all.
+        let earlier = receipt.as_ref().is_some_and(|(_, place)| place.epoch < self.epoch);
+        let receipt = receipt.map(|(receipt, _)| receipt);
+        let sent = if earlier { lifecycle::next(target.state, Event::Sent).ok() } else { None };
+        target.state = lifecycle::next(sent.unwrap_or(target.state), Event::Ended(State::of(&outcome)))?;
         target.changed = now;
         let detail = match &outcome {
             Outcome::Succeeded(_) | Outcome::Expired => String::new(),
@@ -454,7 +486,7 @@ impl Queue {
         }
         if let Some(line) = inner.lines.get_mut(agent) {
             line.unfinished -= 1;
-            if receipt.is_some() {
+            if receipt.is_some() && !earlier {
                 line.accepted(target.position);
                 batch.put(keys::line(agent), &line.record);
             } else {
@@ -610,7 +642,7 @@ fn dispatched(now: Timestamp, agent: &AgentId, id: CommandId, position: Position
 }
 
 impl Inner {
-    fn load(&mut self, store: &Store, id: CommandId, epoch: u64) -> Result<(), Error> {
+    fn load(&mut self, store: &Store, id: CommandId, epoch: u64, moved: &mut Batch) -> Result<(), Error> {
         let Some(records::Command { envelope: Some(envelope), submitted }) = store.get(&keys::command(id))? else {
             return Ok(());
         };
@@ -624,6 +656,7 @@ impl Inner {
                 position: Position { epoch: record.epoch, sequence: record.sequence },
                 state: if record.handed_over { State::Sent } else { State::Waiting },
                 handed_over: record.handed_over,
+                earlier: record.earlier,
                 changed: Timestamp::from_millisecond(record.changed).unwrap_or_default(),
                 outcome: record.outcome.and_then(|outcome| Outcome::try_from(outcome).ok()),
             };
@@ -636,6 +669,9 @@ impl Inner {
                         line.pending.insert(target.position.sequence, id);
                     } else {
                         target.position = line.give(id); // after a restore: a place in the new epoch
+                        target.earlier = target.handed_over;
+                        moved.put(keys::line(&agent), &line.record);
+                        moved.put(keys::delivery(id, &agent), &target.record(None));
                     }
                 }
             }
@@ -670,6 +706,7 @@ impl Target {
             epoch: self.position.epoch,
             sequence: self.position.sequence,
             handed_over: self.handed_over,
+            earlier: self.earlier,
             outcome: self.outcome.as_ref().map(Outcome::to_wire),
             receipt,
             changed: self.changed.as_millisecond(),

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use sfdata_common::{
     ids::{AgentId, CommandId, Position},
     limits,
+    peer::Subject,
 };
 use sfdata_proto::v1::{self as wire, connect_request::Message as FromAgent, connect_response::Message as ToAgent};
 use tokio::sync::{Notify, mpsc};
@@ -157,6 +158,11 @@ impl Sessions {
     }
 }
 
+/// What an agent says is kept and shown, so it has a bound.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 /// What a session works with.
 #[derive(Clone)]
 pub struct Link {
@@ -184,9 +190,13 @@ impl Link {
     /// Hold one agent's stream until it ends.
     pub async fn run(self, agent: AgentId, mut incoming: Streaming<wire::ConnectRequest>, out: Sender) {
         let hello = match tokio::time::timeout(limits::HELLO_TIMEOUT, incoming.message()).await {
-            Ok(Ok(Some(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) }))) => hello,
+            Ok(Ok(Some(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) })))
+                if hello.boot_id.len() <= limits::VERSION_BYTES =>
+            {
+                hello
+            }
             _ => {
-                let _ = out.try_send(Err(Status::invalid_argument("the first message on a link is Hello")));
+                let _ = out.try_send(Err(Status::invalid_argument("the first message on a link is a valid Hello")));
                 return;
             }
         };
@@ -200,8 +210,13 @@ impl Link {
         }
         let generation = opened.generation;
         self.metrics.agents_connected.set(self.sessions.count() as i64);
-        debug!(%agent, version = hello.version, "session begins");
-        let status = self.hold(&agent, &hello, incoming, &out, opened).await;
+        debug!(%agent, version = cut(&hello.version, limits::VERSION_BYTES), "session begins");
+        // Enter, then ask: whoever locks the agent does so before ending its session, so one of both sees the other.
+        let status = if self.fleet.admits(&Subject::Agent(agent.clone())) {
+            self.hold(&agent, &hello, incoming, &out, opened).await
+        } else {
+            Status::permission_denied(format!("agent {agent} is locked"))
+        };
         if self.sessions.close(&agent, generation) {
             self.queue.disconnected(&agent);
             self.fleet.disconnected(&agent, Timestamp::now());
@@ -254,7 +269,7 @@ impl Link {
                 (None, diverged.to_string())
             }
         };
-        self.fleet.connected(agent, &hello.version, note, now);
+        self.fleet.connected(agent, cut(&hello.version, limits::VERSION_BYTES), note, now);
         let mut session = Session { link: self, agent, out, cursor, trust_version: hello.trust_version };
         let welcome = wire::Welcome {
             clock_unix_ms: now.as_millisecond(),
@@ -330,7 +345,7 @@ impl Session<'_> {
                         Err(status) => return status,
                     }
                 }
-                message = incoming.message() => match message {
+                message = incoming.message(), if keeping.len() < limits::STREAM_BACKLOG => match message {
                     Ok(Some(message)) => {
                         let Some(message) = message.message else { continue };
                         self.link.fleet.seen(self.agent, Timestamp::now());
@@ -372,7 +387,8 @@ impl Session<'_> {
             FromAgent::Started(started) => self.advance(&started.command_id, Event::Started, now),
             FromAgent::Progress(progress) => {
                 if let Ok(id) = progress.command_id.parse() {
-                    let progress = wire::CommandProgress { step: progress.step, percent: progress.percent };
+                    let step = cut(&progress.step, limits::STEP_BYTES).to_owned();
+                    let progress = wire::CommandProgress { step, percent: progress.percent };
                     self.link.queue.progress(self.agent, id, progress, now);
                 }
             }

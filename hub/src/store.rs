@@ -52,7 +52,7 @@ pub enum Error {
     },
     /// It can't be read.
     #[error(
-        "the store in {path} is damaged and was left as it is; move the folder away and run \
+        "the store in {path} is damaged; move the folder away, and keep it, then run \
          `sfdata-hub restore --from BACKUP`"
     )]
     Damaged {
@@ -123,10 +123,18 @@ impl Store {
         }
         let db = open_sled(&path)?;
         match db.get(keys::SCHEMA).map_err(|source| damaged(&path, source))? {
-            Some(version) if version.as_ref() == [SCHEMA] => Self::start(db, path, metrics),
+            Some(version) if version.as_ref() == [SCHEMA] => {
+                whole(&db).map_err(|source| damaged(&path, source))?;
+                Self::start(db, path, metrics)
+            }
             Some(version) => Err(Error::Schema { path, found: version.first().copied().unwrap_or_default() }),
             None => Err(damaged(&path, io::Error::other("the layout's version is missing"))),
         }
+    }
+
+    /// Where the store of `data_dir` lies.
+    pub fn folder(data_dir: &Path) -> PathBuf {
+        data_dir.join(FOLDER)
     }
 
     /// Whether `data_dir` holds a store.
@@ -157,8 +165,8 @@ impl Store {
         self.submit(batch).await
     }
 
-    /// Becomes `true` once a write has failed.
-    pub fn failed(&self) -> watch::Receiver<bool> {
+    /// Tells how a write failed, once one has.
+    pub fn failed(&self) -> watch::Receiver<Option<Error>> {
         self.writer.failed()
     }
 
@@ -214,6 +222,22 @@ fn open_sled(path: &Path) -> Result<sled::Db, Error> {
             _ => damaged(path, source),
         }
     })
+}
+
+/// Read everything once: sled itself finds damage only where it happens to read, which may be months later. An audit
+/// record with a gap has lost what stood there, and what else has can't be told.
+fn whole(db: &sled::Db) -> io::Result<()> {
+    let mut next = 0_u64;
+    for item in db.iter() {
+        let (key, _) = item.map_err(io::Error::other)?;
+        if let Some(index) = key.strip_prefix(keys::AUDIT) {
+            if index != next.to_be_bytes() {
+                return Err(io::Error::other(format!("the audit record has no entry {next}")));
+            }
+            next += 1;
+        }
+    }
+    Ok(())
 }
 
 fn last(db: &sled::Db, prefix: &[u8]) -> sled::Result<Option<(sled::IVec, sled::IVec)>> {

@@ -294,7 +294,7 @@ async fn what_was_begun_before_a_restart_of_the_agent_goes_on_in_the_order_of_th
     let mut fleet = Fleet::start(1).await;
     let la = fleet.agents[0].id.clone();
     // Its id is older, and it comes later.
-    let older = fleet.alice.command(scale("code-server", 0), &[&la]);
+    let older = fleet.alice.command(restart("code-server"), &[&la]);
     let first = restart_without_end(&fleet, 0, "code-server").await;
     let last = fleet.alice.hand_in(fleet.alice.sign(&older)).await.unwrap();
     becomes(&fleet, 0, last, CommandState::Received).await;
@@ -304,6 +304,7 @@ async fn what_was_begun_before_a_restart_of_the_agent_goes_on_in_the_order_of_th
     tasks(&fleet, 0, "code-server", "normal").await;
     assert!(succeeded(&outcome(&fleet, 0, first).await));
     assert!(succeeded(&outcome(&fleet, 0, last).await));
+    assert_eq!(restarts(&fleet, 0).await, 2);
     fleet.stop().await;
 }
 

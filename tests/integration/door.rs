@@ -12,7 +12,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId},
     keys::SigningKey,
     limits,
-    outcome::{Outcome, RefusalReason},
+    outcome::RefusalReason,
     trust::{EPOCH_PAYLOAD_TYPE, OperatorKey, Role},
 };
 use sfdata_proto::v1::{
@@ -580,45 +580,4 @@ async fn only_an_admins_word_moves_an_agent_to_another_epoch() {
     let back = taken.delivery(taken.used + 1, &command);
     assert_eq!(taken.refused(back).await, (RefusalReason::WrongEpoch, false));
     taken.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_sees_by_name_what_the_la_refuses() {
-    let mut fleet = Fleet::without_aws(1).await;
-    let la = fleet.agents[0].id.clone();
-    let refusal = async |fleet: &Fleet, action: Action| {
-        let id = fleet.alice.submit(action, &[&la]).await.unwrap();
-        let Outcome::Refused { reason, detail } = fleet.alice.outcome(id, &la).await.unwrap() else { panic!("let in") };
-        let shown = fleet.alice.show(id).await.unwrap();
-        assert_eq!(shown.targets[0].state(), wire::CommandState::Refused);
-        assert!(shown.targets[0].receipt.is_some(), "the agent signed its refusal");
-        (reason, detail)
-    };
-
-    let brake = Brake::new(&fleet.agents[0].config.data_dir);
-    brake.hold("inspection until noon", Timestamp::now()).unwrap();
-    let (reason, detail) = refusal(&fleet, harmless()).await;
-    assert_eq!(reason, RefusalReason::Held);
-    assert!(detail.contains("inspection until noon"), "{detail}");
-    let read = fleet.alice.run(Action::Agent(Agent::Refresh), &la).await.unwrap();
-    assert!(matches!(read, Outcome::Succeeded(_)), "a held agent still tells how it is: {read:?}");
-    eventually("the list shows the hold", MINUTE, async || {
-        let hold = fleet.alice.agent(&la).await.unwrap().health?.hold?;
-        (hold.reason == "inspection until noon").then_some(())
-    })
-    .await;
-    brake.release().unwrap();
-
-    fleet.stop_agent(0).await;
-    let policy = fleet.folder.path().join("policy.cedar");
-    let text = r#"permit (principal, action, resource);
-        @id("no restarts here") forbid (principal, action == Action::"ecs.restart", resource);"#;
-    std::fs::write(&policy, text).unwrap();
-    fleet.agents[0].config.policy = Some(policy);
-    fleet.start_agent(0).await;
-    let (reason, detail) = refusal(&fleet, restart()).await;
-    assert_eq!(reason, RefusalReason::LocalPolicy);
-    assert!(detail.contains("no restarts here"), "{detail}");
-    assert!(matches!(fleet.alice.run(harmless(), &la).await.unwrap(), Outcome::Succeeded(_)));
-    fleet.stop().await;
 }

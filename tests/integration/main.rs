@@ -1,6 +1,12 @@
 //! The one integration binary: every test talks over the wire to real parts.
 
+mod aws;
 mod door;
+mod frames;
+mod join;
+mod identity;
+mod crash;
 mod delivery;
 mod main_job;
+mod operations;
 mod submit;

@@ -1,24 +1,65 @@
-//! What the hub does not even take from an operator, and what it takes once only.
+//! What the hub does not even take from an operator, what it takes once only, and what the operator sees of an LA's no.
 
 use std::time::Duration;
 
-use sfdata_agent::audit;
+use sfdata_agent::{audit, policy::Brake};
 use sfdata_common::{
     Timestamp,
-    command::Command,
+    command::{Action, Agent, Command},
     envelope,
     keys::{SigningKey, sha256},
     limits,
-    outcome::Outcome,
+    outcome::{Outcome, RefusalReason},
     trust::Role,
 };
 use sfdata_proto::v1 as wire;
-use sfdata_tests::{fleet::Fleet, operator::Operator};
+use sfdata_tests::{eventually, fleet::Fleet, operator::Operator};
 use tonic::Code;
 
 use crate::door::{flip, harmless, restart, seal};
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sees_by_name_what_the_la_refuses() {
+    let mut fleet = Fleet::without_aws(1).await;
+    let la = fleet.agents[0].id.clone();
+    let refusal = async |fleet: &Fleet, action: Action| {
+        let id = fleet.alice.submit(action, &[&la]).await.unwrap();
+        let Outcome::Refused { reason, detail } = fleet.alice.outcome(id, &la).await.unwrap() else { panic!("let in") };
+        let shown = fleet.alice.show(id).await.unwrap();
+        assert_eq!(shown.targets[0].state(), wire::CommandState::Refused);
+        assert!(shown.targets[0].receipt.is_some(), "the agent signed its refusal");
+        (reason, detail)
+    };
+
+    let brake = Brake::new(&fleet.agents[0].config.data_dir);
+    brake.hold("inspection until noon", Timestamp::now()).unwrap();
+    let (reason, detail) = refusal(&fleet, harmless()).await;
+    assert_eq!(reason, RefusalReason::Held);
+    assert!(detail.contains("inspection until noon"), "{detail}");
+    let read = fleet.alice.run(Action::Agent(Agent::Refresh), &la).await.unwrap();
+    assert!(matches!(read, Outcome::Succeeded(_)), "a held agent still tells how it is: {read:?}");
+    eventually("the list shows the hold", MINUTE, async || {
+        let hold = fleet.alice.agent(&la).await.unwrap().health?.hold?;
+        (hold.reason == "inspection until noon").then_some(())
+    })
+    .await;
+    brake.release().unwrap();
+
+    fleet.stop_agent(0).await;
+    let policy = fleet.folder.path().join("policy.cedar");
+    let text = r#"permit (principal, action, resource);
+        @id("no restarts here") forbid (principal, action == Action::"ecs.restart", resource);"#;
+    std::fs::write(&policy, text).unwrap();
+    fleet.agents[0].config.policy = Some(policy);
+    fleet.start_agent(0).await;
+    let (reason, detail) = refusal(&fleet, restart()).await;
+    assert_eq!(reason, RefusalReason::LocalPolicy);
+    assert!(detail.contains("no restarts here"), "{detail}");
+    assert!(matches!(fleet.alice.run(harmless(), &la).await.unwrap(), Outcome::Succeeded(_)));
+    fleet.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hub_takes_no_command_that_does_not_hold_and_puts_the_denial_on_record() {

@@ -5,8 +5,10 @@
 //! [`process`] runs the real binaries, to be killed.
 
 pub mod fleet;
+pub mod h2;
 pub mod operator;
 pub mod process;
+pub mod raw;
 pub mod rogue;
 pub mod settings;
 pub mod standin;
@@ -24,4 +26,11 @@ pub async fn eventually<T>(what: &str, within: Duration, mut condition: impl Asy
         assert!(began.elapsed() < within, "after {within:?} still not: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Memory of this process that is resident, in bytes.
+pub fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    pages * 4096
 }

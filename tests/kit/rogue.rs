@@ -16,7 +16,7 @@ use sfdata_common::{
     tls::{self, Identity, Knows, TlsKey},
 };
 use sfdata_hub::{
-    enrol::identity::HubKeys,
+    enrol::{authority::Authority, identity::HubKeys},
     metrics::Metrics,
     server::{self, Clients, Connections, Limits, Server},
 };
@@ -33,7 +33,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, service::Routes};
+use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Channel};
 
 use crate::fleet::{Fleet, TRUST_DOMAIN};
 
@@ -240,13 +240,44 @@ pub fn stolen_tls(data_dir: &Path, ca: &[u8]) -> Result<SharedTls> {
     Ok(Arc::new(ArcSwap::new(tls::client(Some(&identity), knows)?)))
 }
 
+/// TLS with a certificate that the fleet's own CA issued to `subject` at `now`: of any age and life.
+pub fn issued_tls(fleet: &Fleet, subject: &Subject, lifetime: Duration, now: Timestamp) -> Result<SharedTls> {
+    let keys = HubKeys::open_or_create(&fleet.hub_config.data_dir, TRUST_DOMAIN, "core", now)?;
+    tls_by(&keys.authority, fleet, subject, lifetime, now)
+}
+
+/// TLS with a certificate that `authority` issued, and which knows the fleet's hub.
+pub fn tls_by(
+    authority: &Authority,
+    fleet: &Fleet,
+    subject: &Subject,
+    lifetime: Duration,
+    now: Timestamp,
+) -> Result<SharedTls> {
+    let key = TlsKey::generate()?;
+    let identity = Identity::new(authority.issue(&key.request()?, subject, lifetime, now)?, &key)?;
+    client_tls(fleet, Some(&identity))
+}
+
+/// TLS that knows the fleet's hub, with this certificate or none.
+pub fn client_tls(fleet: &Fleet, identity: Option<&Identity>) -> Result<SharedTls> {
+    let knows = Knows::Cas { certificates: &fleet.bundle.ca_certificates, trust_domain: TRUST_DOMAIN };
+    Ok(Arc::new(ArcSwap::new(tls::client(identity, knows)?)))
+}
+
 impl RogueAgent {
     /// Connect with a stolen certificate and say this first.
     pub async fn connect(fleet: &Fleet, number: usize, hello: wire::Hello) -> Result<Self> {
         let tls = stolen_tls(&fleet.agents[number].config.data_dir, &fleet.bundle.ca_certificates[0])?;
+        Self::on(channel::open(&fleet.alice.address, tls), Some(hello)).await
+    }
+
+    /// Open a stream on this channel and say this first, or nothing.
+    pub async fn on(channel: Channel, hello: Option<wire::Hello>) -> Result<Self> {
         let (out, messages) = mpsc::channel(64);
-        out.send(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) }).await?;
-        let channel = channel::open(&fleet.alice.address, tls);
+        if let Some(hello) = hello {
+            out.send(wire::ConnectRequest { message: Some(FromAgent::Hello(hello)) }).await?;
+        }
         let mut client = LinkServiceClient::new(channel);
         let connected = client.connect(ReceiverStream::new(messages));
         let incoming = tokio::time::timeout(Duration::from_secs(10), connected).await.context("no answer")??;

@@ -1,7 +1,7 @@
 //! The network between an agent and its hub: forwards bytes until it is told to cut or to stall.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
@@ -36,6 +36,11 @@ pub struct Wire {
 impl Wire {
     /// A cable to `target`.
     pub async fn to(target: SocketAddr) -> Result<Self> {
+        Self::from_to(Ipv4Addr::LOCALHOST, target).await
+    }
+
+    /// A cable to `target`, which sees `source` at its other end.
+    pub async fn from_to(source: Ipv4Addr, target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (state, seen) = watch::channel(State::Open);
@@ -49,7 +54,7 @@ impl Wire {
                     continue;
                 }
                 tokio::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    let Ok(mut far) = dial(source, target).await else { return };
                     let _ = (near.set_nodelay(true), far.set_nodelay(true));
                     let (mut near_in, mut near_out) = near.split();
                     let (mut far_in, mut far_out) = far.split();
@@ -85,6 +90,13 @@ impl Wire {
     pub fn dialled(&self) -> usize {
         self.dialled.load(Ordering::Relaxed)
     }
+}
+
+/// Connect from an address of this machine: all of 127.0.0.0/8 is.
+pub async fn dial(source: Ipv4Addr, target: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(target).await
 }
 
 /// Carry bytes one way until that side ends.

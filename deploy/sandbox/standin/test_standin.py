@@ -142,7 +142,9 @@ class LifeCycle(unittest.TestCase):
         wait_for(lambda: ended("RUNNING"))
         self.estate.update("webserver", desiredCount=0)
         task = wait_for(lambda: ended("STOPPED"))
-        self.assertEqual(seen, ["PROVISIONING", "PENDING", "RUNNING", "STOPPING", "DEPROVISIONING", "STOPPED"])
+        order = ["PROVISIONING", "PENDING", "RUNNING", "STOPPING", "DEPROVISIONING", "STOPPED"]
+        # Each lasts a fifth of a second: a busy machine may look too late for one, but never sees them out of order.
+        self.assertEqual(seen, [status for status in order if status in seen])
         self.assertEqual(task["stopCode"], "ServiceSchedulerInitiated")
         self.assertEqual(task["containers"][0]["exitCode"], 143)
         self.assertLess(task["createdAt"], task["startedAt"])

@@ -76,11 +76,31 @@ impl Operators {
         Ok(by)
     }
 
-    fn events(&self, following: Following) -> impl Stream<Item = wire::CommandEvent> + Send + 'static {
+    /// Resolves when a stream of this operator has to end: the hub stops, or their key is no longer valid. (A lock
+    /// ends their connections.)
+    fn end_of(&self, by: OperatorName) -> impl Future<Output = ()> + Send + 'static {
+        let (stop, trust) = (self.stop.clone(), Arc::clone(&self.trust));
+        async move {
+            let mut changes = trust.changes();
+            while let Some(key) = trust.operator(&by, Timestamp::now()) {
+                let left = Duration::try_from(key.expires.duration_since(Timestamp::now())).unwrap_or_default();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(left) => {}
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+            }
+        }
+    }
+
+    fn events(
+        &self,
+        by: OperatorName,
+        following: Following,
+    ) -> impl Stream<Item = wire::CommandEvent> + Send + 'static {
         let later =
             following.later.map_or_else(|| stream::empty().boxed(), |watcher| ReceiverStream::new(watcher).boxed());
-        let stop = self.stop.clone().cancelled_owned();
-        stream::iter(following.now).chain(later).take_until(stop)
+        stream::iter(following.now).chain(later).take_until(Box::pin(self.end_of(by)))
     }
 
     fn list(fleet: &Fleet, queue: &Queue) -> Vec<wire::AgentSummary> {
@@ -103,7 +123,7 @@ impl OperatorService for Operators {
         let following = self.commands.submit(&by, envelope, now).await.map_err(fail)?;
         use wire::submit_response::Message;
         let accepted = Message::Accepted(wire::Accepted { command_id: following.id.to_string() });
-        let messages = stream::once(async { accepted }).chain(self.events(following).map(Message::Event));
+        let messages = stream::once(async { accepted }).chain(self.events(by, following).map(Message::Event));
         Ok(Response::new(Box::pin(messages.map(|message| Ok(wire::SubmitResponse { message: Some(message) })))))
     }
 
@@ -111,10 +131,10 @@ impl OperatorService for Operators {
         &self,
         request: Request<wire::WatchCommandRequest>,
     ) -> Result<Response<Self::WatchCommandStream>, Status> {
-        self.may(&request, "commands.watch", Authorizer::READ).await?;
+        let by = self.may(&request, "commands.watch", Authorizer::READ).await?;
         let id: CommandId = parse(&request.into_inner().command_id)?;
         let following = self.commands.follow(id).map_err(fail)?.ok_or_else(|| no_command(id))?;
-        let events = self.events(following).map(|event| Ok(wire::WatchCommandResponse { event: Some(event) }));
+        let events = self.events(by, following).map(|event| Ok(wire::WatchCommandResponse { event: Some(event) }));
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -166,7 +186,7 @@ impl OperatorService for Operators {
         &self,
         request: Request<wire::WatchAgentsRequest>,
     ) -> Result<Response<Self::WatchAgentsStream>, Status> {
-        self.may(&request, "agents.list", Authorizer::READ).await?;
+        let by = self.may(&request, "agents.list", Authorizer::READ).await?;
         let (fleet, queue, mut changes) = (Arc::clone(&self.fleet), Arc::clone(&self.queue), self.fleet.changes());
         changes.mark_changed();
         let answers = stream::unfold(changes, move |mut changes| {
@@ -178,7 +198,7 @@ impl OperatorService for Operators {
                 Some((Ok(wire::WatchAgentsResponse { agents: Self::list(&fleet, &queue) }), changes))
             }
         });
-        Ok(Response::new(Box::pin(answers.take_until(self.stop.clone().cancelled_owned()))))
+        Ok(Response::new(Box::pin(answers.take_until(Box::pin(self.end_of(by))))))
     }
 
     async fn edit_agent(

@@ -32,7 +32,7 @@ pub enum Error {
     #[error("cannot read or write the backup")]
     File(#[from] io::Error),
     /// It is not a backup, or not a whole one.
-    #[error("this is not a whole backup of a hub: {0}")]
+    #[error("this is not a whole backup of a hub: {0}; take another one")]
     NotWhole(&'static str),
     /// The store.
     #[error(transparent)]
@@ -130,6 +130,11 @@ pub fn restore(data_dir: &Path, input: impl Read) -> Result<(Summary, u64), Erro
     }
     let db = super::open_sled(&partial)?;
     let summary = read(input, |key, value| db.insert(key, value).map(|_| ()).map_err(io::Error::other))?;
+    let schema = db.get(keys::SCHEMA).map_err(io::Error::other)?.ok_or(Error::NotWhole("it has no layout"))?;
+    if schema.as_ref() != [super::SCHEMA] {
+        let found = schema.first().copied().unwrap_or_default();
+        return Err(super::Error::Schema { path: partial, found }.into());
+    }
     let old = db.get(keys::EPOCH).map_err(io::Error::other)?;
     let old =
         old.and_then(|value| records::Epoch::decode(&value[..]).ok()).ok_or(Error::NotWhole("it has no epoch"))?;

@@ -38,6 +38,9 @@ pub struct Delivery {
     /// Last durable change.
     #[prost(int64, tag = "6")]
     pub changed: i64,
+    /// It may have left in an earlier epoch than this one, before the hub was restored.
+    #[prost(bool, tag = "7")]
+    pub earlier: bool,
 }
 
 /// An agent's place in its order.

@@ -82,7 +82,7 @@ enum Job {
 #[derive(Clone)]
 pub(super) struct Handle {
     jobs: mpsc::UnboundedSender<Job>,
-    failed: watch::Receiver<bool>,
+    failed: watch::Receiver<Option<Error>>,
     thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
 }
 
@@ -101,7 +101,7 @@ impl Handle {
         let _ = self.jobs.send(Job::Backup(out, reply));
     }
 
-    pub(super) fn failed(&self) -> watch::Receiver<bool> {
+    pub(super) fn failed(&self) -> watch::Receiver<Option<Error>> {
         self.failed.clone()
     }
 
@@ -118,7 +118,7 @@ impl Handle {
 
 pub(super) fn start(db: sled::Db, path: PathBuf, head: AuditHead, metrics: Metrics) -> io::Result<Handle> {
     let (jobs, queue) = mpsc::unbounded_channel();
-    let (failing, failed) = watch::channel(false);
+    let (failing, failed) = watch::channel(None);
     let file = File::open(path.join("db"))?;
     let writer = Writer { db, path, file, head, metrics };
     let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(queue, &failing))?;
@@ -140,7 +140,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>, failing: &watch::Sender<bool>) {
+    fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>, failing: &watch::Sender<Option<Error>>) {
         let mut waiting = Vec::with_capacity(limits::COMMIT_BATCH);
         while let Some(first) = queue.blocking_recv() {
             let mut next = Some(first);
@@ -175,7 +175,7 @@ impl Writer {
     fn write(
         &mut self,
         waiting: &mut Vec<(Batch, oneshot::Sender<Result<(), Error>>)>,
-        failing: &watch::Sender<bool>,
+        failing: &watch::Sender<Option<Error>>,
     ) -> bool {
         let (began, before) = (Instant::now(), self.head.next);
         let (batches, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
@@ -188,12 +188,12 @@ impl Writer {
         if let Err(error) = &result {
             error!(error = %sfdata_common::error::chain(error), "the store failed; the hub stops");
         }
-        let ok = result.is_ok();
         for reply in replies {
             let _ = reply.send(result.clone()); // nobody may be waiting for a note
         }
-        if !ok {
-            failing.send_replace(true);
+        let ok = result.is_ok();
+        if let Err(error) = result {
+            failing.send_replace(Some(error));
         }
         ok
     }
