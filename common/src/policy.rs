@@ -29,6 +29,31 @@ pub struct Invalid(#[source] Box<cedar_policy::ParseErrors>);
 pub struct Policy {
     policies: PolicySet,
     authorizer: Authorizer,
+    types: Types,
+}
+
+/// Names of the entity types: Cedar parses them like any text, so that is done once and not for each question.
+struct Types {
+    operator: EntityTypeName,
+    role: EntityTypeName,
+    action: EntityTypeName,
+    agent: EntityTypeName,
+    group: EntityTypeName,
+    fleet: EntityTypeName,
+}
+
+impl Types {
+    fn new() -> Result<Self, cedar_policy::ParseErrors> {
+        let name = EntityTypeName::from_str;
+        Ok(Self {
+            operator: name("Operator")?,
+            role: name("Role")?,
+            action: name("Action")?,
+            agent: name("Agent")?,
+            group: name("Group")?,
+            fleet: name("Fleet")?,
+        })
+    }
 }
 
 /// What an agent is, to a policy.
@@ -81,12 +106,13 @@ impl Policy {
     /// Parse a policy text.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let policies = PolicySet::from_str(text).map_err(|errors| Invalid(Box::new(errors)))?;
-        Ok(Self { policies, authorizer: Authorizer::new() })
+        let types = Types::new().map_err(|errors| Invalid(Box::new(errors)))?;
+        Ok(Self { policies, authorizer: Authorizer::new(), types })
     }
 
     /// Ask. What can't be evaluated is denied.
     pub fn ask(&self, question: &Question<'_>) -> Verdict {
-        let Some((request, entities)) = translate(question) else {
+        let Some((request, entities)) = self.translate(question) else {
             return Verdict::Denied("the question could not be put to the policy".into());
         };
         let answer = self.authorizer.is_authorized(&request, &self.policies, &entities);
@@ -111,43 +137,48 @@ impl Policy {
     }
 }
 
-fn uid(kind: &str, name: &str) -> Option<EntityUid> {
-    Some(EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).ok()?, EntityId::new(name)))
+fn uid(kind: &EntityTypeName, name: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(name))
 }
 
-fn translate(question: &Question<'_>) -> Option<(Request, Entities)> {
-    let mut entities = Vec::with_capacity(8);
-    let roles: HashSet<_> = question.roles.iter().filter_map(|role| uid("Role", role.as_str())).collect();
-    let operator = uid("Operator", question.operator.as_str())?;
-    entities.extend(roles.iter().cloned().map(|role| Entity::new_no_attrs(role, HashSet::new())));
-    entities.push(Entity::new_no_attrs(operator.clone(), roles));
+impl Policy {
+    fn translate(&self, question: &Question<'_>) -> Option<(Request, Entities)> {
+        let types = &self.types;
+        let mut entities = Vec::with_capacity(8);
+        let roles: HashSet<_> = question.roles.iter().map(|role| uid(&types.role, role.as_str())).collect();
+        let operator = uid(&types.operator, question.operator.as_str());
+        entities.extend(roles.iter().cloned().map(|role| Entity::new_no_attrs(role, HashSet::new())));
+        entities.push(Entity::new_no_attrs(operator.clone(), roles));
 
-    let (action, class) = (uid("Action", question.action)?, uid("Action", question.class)?);
-    entities.push(Entity::new_no_attrs(class.clone(), HashSet::new()));
-    entities.push(Entity::new_no_attrs(action.clone(), HashSet::from([class])));
+        let (action, class) = (uid(&types.action, question.action), uid(&types.action, question.class));
+        entities.push(Entity::new_no_attrs(class.clone(), HashSet::new()));
+        entities.push(Entity::new_no_attrs(action.clone(), HashSet::from([class])));
 
-    let resource = match question.resource {
-        Resource::Fleet => uid("Fleet", "fleet")?,
-        Resource::Agent(id, facts) => {
-            let groups: HashSet<_> = facts.groups.iter().filter_map(|group| uid("Group", group.as_str())).collect();
-            let labels =
-                facts.labels.iter().map(|(key, value)| (key.clone(), RestrictedExpression::new_string(value.clone())));
-            let labels = RestrictedExpression::new_record(labels).ok()?;
-            let agent = uid("Agent", id.as_str())?;
-            entities.extend(groups.iter().cloned().map(|group| Entity::new_no_attrs(group, HashSet::new())));
-            entities.push(Entity::new(agent.clone(), [("labels".to_owned(), labels)].into(), groups).ok()?);
-            agent
-        }
-    };
-    let time = question.now.to_zoned(TimeZone::UTC);
-    let context = Context::from_pairs([
-        ("reason".to_owned(), RestrictedExpression::new_string(question.reason.to_owned())),
-        ("hour_utc".to_owned(), RestrictedExpression::new_long(time.hour().into())),
-        ("weekday".to_owned(), RestrictedExpression::new_long(time.weekday().to_monday_one_offset().into())),
-    ])
-    .ok()?;
-    let request = Request::new(operator, action, resource, context, None).ok()?;
-    Some((request, Entities::from_entities(entities, None).ok()?))
+        let resource = match question.resource {
+            Resource::Fleet => uid(&types.fleet, "fleet"),
+            Resource::Agent(id, facts) => {
+                let groups: HashSet<_> = facts.groups.iter().map(|group| uid(&types.group, group.as_str())).collect();
+                let labels = facts
+                    .labels
+                    .iter()
+                    .map(|(key, value)| (key.clone(), RestrictedExpression::new_string(value.clone())));
+                let labels = RestrictedExpression::new_record(labels).ok()?;
+                let agent = uid(&types.agent, id.as_str());
+                entities.extend(groups.iter().cloned().map(|group| Entity::new_no_attrs(group, HashSet::new())));
+                entities.push(Entity::new(agent.clone(), [("labels".to_owned(), labels)].into(), groups).ok()?);
+                agent
+            }
+        };
+        let time = question.now.to_zoned(TimeZone::UTC);
+        let context = Context::from_pairs([
+            ("reason".to_owned(), RestrictedExpression::new_string(question.reason.to_owned())),
+            ("hour_utc".to_owned(), RestrictedExpression::new_long(time.hour().into())),
+            ("weekday".to_owned(), RestrictedExpression::new_long(time.weekday().to_monday_one_offset().into())),
+        ])
+        .ok()?;
+        let request = Request::new(operator, action, resource, context, None).ok()?;
+        Some((request, Entities::from_entities(entities, None).ok()?))
+    }
 }
 
 #[cfg(test)]
