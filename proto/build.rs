@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false) // callers bring a channel with mutual TLS
+        .codec_path("crate::codec::Small")
         .bytes(".")
         .boxed(".sfdata.v1.ConnectRequest.message.health")
         .compile_fds(descriptors)?;

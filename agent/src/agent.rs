@@ -46,10 +46,11 @@ pub struct Agent {
     tasks: TaskTracker,
     executor: Executor,
     stop: CancellationToken,
+    failed: watch::Receiver<Option<journal::Error>>,
 }
 
 impl Agent {
-    /// Open everything and begin; it stops when `stop` is cancelled.
+    /// Open everything and begin; it stops when `stop` is cancelled or the journal fails.
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
         let data_dir = &config.data_dir;
         if !Identity::exists(data_dir) {
@@ -62,6 +63,7 @@ impl Agent {
         if let Some(fault) = journal.fault() {
             tracing::error!(fault, "only reads will be let in");
         }
+        let failed = journal.failed();
         let services = Services::new(&config.aws, &config.platform).await;
         let (reports, reporter) = Reporter::new(services.clone());
         let outbox = Arc::<Outbox>::default();
@@ -91,7 +93,7 @@ impl Agent {
         tasks.spawn(reporter.run(reporting));
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });
-        Ok(Self { id, status, tasks, executor, stop })
+        Ok(Self { id, status, tasks, executor, stop, failed })
     }
 
     /// Its id.
@@ -104,11 +106,19 @@ impl Agent {
         self.status.clone()
     }
 
-    /// Wait until it was asked to stop and has. What runs stays begun in the journal and is taken up at the next start.
-    pub async fn stopped(self) {
-        self.stop.cancelled().await;
+    /// Wait until it was asked to stop and has. What runs stays begun in the journal and is taken up at the next start. An
+    /// error means that the journal failed.
+    pub async fn stopped(mut self) -> Result<(), journal::Error> {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            Ok(_) = self.failed.wait_for(Option::is_some) => self.stop.cancel(),
+        }
         self.tasks.close();
         self.tasks.wait().await;
         self.executor.stopped().await;
+        match self.failed.borrow().clone() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -20,6 +21,7 @@ use sfdata_common::{
     limits,
 };
 use sfdata_proto::v1 as wire;
+use tokio::sync::watch;
 
 use crate::verify::Verified;
 
@@ -48,7 +50,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// It can't be written.
-    #[error("the journal in {path} cannot be written; free space on that disk")]
+    #[error("the journal in {path} cannot be written; free space on that disk or mend it, then start the agent again")]
     Write {
         /// Where.
         path: PathBuf,
@@ -115,6 +117,7 @@ pub struct Journal {
     state: Mutex<State>,
     disk: Option<Arc<Disk>>,
     lost: bool,
+    failed: watch::Sender<Option<Error>>,
 }
 
 fn key(kind: u8, id: CommandId) -> Vec<u8> {
@@ -135,17 +138,26 @@ impl Journal {
     /// Open the journal of an enrolled agent.
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         if !data_dir.join(FOLDER).join("db").exists() {
-            return Ok(Self { state: Mutex::default(), disk: None, lost: true });
+            return Ok(Self::of(State::default(), None, true));
         }
         let disk = Disk::open(data_dir)?;
         let state = disk.load()?;
-        Ok(Self { state: Mutex::new(state), disk: Some(Arc::new(disk)), lost: false })
+        Ok(Self::of(state, Some(disk), false))
     }
 
     /// A journal that forgets everything with the process: for measuring a hub with many agents in one process.
     pub fn in_memory(epoch: u64) -> Self {
         let state = State { last: Position { epoch, sequence: 0 }, ..State::default() };
-        Self { state: Mutex::new(state), disk: None, lost: false }
+        Self::of(state, None, false)
+    }
+
+    fn of(state: State, disk: Option<Disk>, lost: bool) -> Self {
+        Self { state: Mutex::new(state), disk: disk.map(Arc::new), lost, failed: watch::channel(None).0 }
+    }
+
+    /// Tells how a write failed, once one has. From then on memory says more than the disk, so that the process must end.
+    pub fn failed(&self) -> watch::Receiver<Option<Error>> {
+        self.failed.subscribe()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -314,10 +326,14 @@ impl Journal {
             disk.db.apply_batch(batch).map_err(|source| disk.failed(source))?;
             disk.sync()
         };
-        match tokio::task::spawn_blocking(write).await {
+        let written = match tokio::task::spawn_blocking(write).await {
             Ok(written) => written,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            Err(error) => panic::resume_unwind(error.into_panic()),
+        };
+        if let Err(error) = &written {
+            self.failed.send_replace(Some(error.clone()));
         }
+        written
     }
 }
 
@@ -358,7 +374,13 @@ impl Disk {
         let path = data_dir.join(FOLDER);
         let open = |source: Arc<dyn std::error::Error + Send + Sync>| Error::Open { path: path.clone(), source };
         let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(4 * 1024 * 1024);
-        let db = config.open().map_err(|source| open(Arc::new(source)))?;
+        // sled panics on some damage that it does not expect.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = match opened {
+            Ok(Ok(db)) => db,
+            Ok(Err(sled::Error::Io(source))) => return Err(open(Arc::new(source))),
+            Ok(Err(_)) | Err(_) => return Err(Error::Damaged { path }),
+        };
         let file = File::open(path.join("db")).map_err(|source| open(Arc::new(source)))?;
         Ok(Self { db, file, path })
     }

@@ -104,8 +104,7 @@ async fn enrol(config: &Config, token: &str) -> Result<()> {
 
 async fn serve(config: &Config) -> Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
-    Agent::start(config, stop).await?.stopped().await;
-    Ok(())
+    Ok(Agent::start(config, stop).await?.stopped().await?)
 }
 
 fn print_audit(config: &Config) -> Result<()> {

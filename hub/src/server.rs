@@ -43,6 +43,9 @@ use crate::metrics::Metrics;
 
 /// Connections that the kernel completes before we accept them: a fleet that comes back at once waits there.
 const BACKLOG: u32 = 4_096;
+/// Connections that wait for their turn at a handshake, half of them from one address: a fleet that comes back from
+/// behind one address has to wait, and must not be sent away. Each takes a file descriptor and little else.
+const WAITING: usize = 4_096;
 /// Handshaken connections on their way to tonic, which takes them at once.
 const HANDOVER: usize = 64;
 /// Wait after a failed accept: without file descriptors it fails at once, and the loop would spin.
@@ -135,7 +138,9 @@ pub struct Limits {
     pub per_address: usize,
     /// Whether `per_address` bounds open connections too.
     pub per_address_stays: bool,
-    /// For one handshake.
+    /// Connections that wait for their turn at a handshake; at most half of them from one address.
+    pub waiting: usize,
+    /// For one handshake, and for the wait before it.
     pub handshake_timeout: Duration,
     /// Open connections.
     pub connections: usize,
@@ -152,6 +157,7 @@ impl Limits {
             handshakes: limits::HANDSHAKES,
             per_address: limits::HANDSHAKES_PER_ADDRESS,
             per_address_stays: false,
+            waiting: WAITING,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
             connections: CONNECTIONS,
             lifetime: None,
@@ -163,6 +169,7 @@ impl Limits {
     pub fn enrolment() -> Self {
         Self {
             per_address_stays: true,
+            waiting: 0,
             connections: ENROL_CONNECTIONS,
             lifetime: Some(ENROL_LIFETIME),
             ..Self::authenticated()
@@ -209,7 +216,8 @@ impl Server {
         let (sender, accepted) = mpsc::channel(HANDOVER);
         let kill = CancellationToken::new();
         let door = Arc::new(Door {
-            addresses: Addresses::new(self.limits.per_address),
+            addresses: Addresses::new(self.limits.per_address, self.limits.waiting / 2),
+            handshakes: Semaphore::new(self.limits.handshakes),
             room: Arc::new(Semaphore::new(self.limits.connections)),
             kill: kill.clone(),
             server: self,
@@ -254,7 +262,7 @@ fn transport() -> tonic::transport::Server {
 /// Why somebody did not get in.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("this address has as many handshakes under way as it may have")]
+    #[error("this address has as many handshakes under way, and waiting, as it may have")]
     Address,
     #[error("the hub has as many connections as it may have")]
     Full,
@@ -295,6 +303,7 @@ type Accepted = Connection<TlsStream<TcpStream>>;
 struct Door {
     server: Server,
     addresses: Addresses,
+    handshakes: Semaphore,
     room: Arc<Semaphore>,
     /// Ends every connection of this listener.
     kill: CancellationToken,
@@ -307,13 +316,14 @@ impl Door {
         accepted: mpsc::Sender<io::Result<Accepted>>,
         stop: CancellationToken,
     ) {
-        let handshakes = Arc::new(Semaphore::new(self.server.limits.handshakes));
+        let Limits { handshakes, waiting, .. } = self.server.limits;
+        let places = Arc::new(Semaphore::new(handshakes + waiting));
         let tasks = TaskTracker::new();
         let mut complained: Option<Instant> = None;
         loop {
             // A place first, a peer second: who finds no place waits in the kernel's queue.
             let next = async {
-                let place = Arc::clone(&handshakes).acquire_owned().await;
+                let place = Arc::clone(&places).acquire_owned().await;
                 (place, listener.accept().await)
             };
             let (place, peer) = tokio::select! {
@@ -361,14 +371,22 @@ impl Door {
         debug!(listener = self.server.name, %remote, error = %chain(refusal), "connection refused");
     }
 
-    async fn welcome(&self, tcp: TcpStream, remote: SocketAddr, slot: Slot) -> Result<Accepted, Refusal> {
+    async fn welcome(&self, tcp: TcpStream, remote: SocketAddr, mut slot: Slot) -> Result<Accepted, Refusal> {
         let Server { limits, clients, connections, metrics, tls, .. } = &self.server;
+        let turn = async {
+            // Who says nothing takes nobody's turn. What else is wrong with the socket, the handshake will tell.
+            let _ = tcp.readable().await;
+            slot.turn().await;
+            self.handshakes.acquire().await
+        };
+        let place = timeout(limits.handshake_timeout, turn).await.map_err(|_| Refusal::Timeout)?;
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Refusal::Full)?;
         // A socket that refuses this option is a dead one; the handshake will tell.
         let _ = tcp.set_nodelay(true);
         let handshake = TlsAcceptor::from(tls.load_full()).accept(tcp);
         let tls =
             timeout(limits.handshake_timeout, handshake).await.map_err(|_| Refusal::Timeout)?.map_err(Refusal::Tls)?;
+        drop(place);
 
         let kill = self.kill.child_token();
         let slot = limits.per_address_stays.then_some(slot);

@@ -13,6 +13,7 @@ mod writer;
 
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -121,10 +122,10 @@ impl Store {
         if !path.join("db").exists() {
             return Err(Error::Absent { path });
         }
-        let db = open_sled(&path)?;
+        let db = surely(&path, || open_sled(&path))?;
         match db.get(keys::SCHEMA).map_err(|source| damaged(&path, source))? {
             Some(version) if version.as_ref() == [SCHEMA] => {
-                whole(&db).map_err(|source| damaged(&path, source))?;
+                surely(&path, || whole(&db).map_err(|source| damaged(&path, source)))?;
                 Self::start(db, path, metrics)
             }
             Some(version) => Err(Error::Schema { path, found: version.first().copied().unwrap_or_default() }),
@@ -150,8 +151,12 @@ impl Store {
                 writer::AuditHead { next: entry.index + 1, hash: entry.hash }
             }
         };
-        let writer = writer::start(db.clone(), path.clone(), head, metrics)
-            .map_err(|source| Error::Write { path: path.clone(), source: Arc::new(source) })?;
+        let failed = |source| Error::Write { path: path.clone(), source: Arc::new(source) };
+        let mark = writer::Mark::open(&path).map_err(failed)?;
+        if mark.read() > head.next {
+            return Err(damaged(&path, io::Error::other("the end of the audit record is gone")));
+        }
+        let writer = writer::start(db.clone(), path.clone(), head, mark, metrics).map_err(failed)?;
         Ok(Self { db, path, writer })
     }
 
@@ -222,6 +227,12 @@ fn open_sled(path: &Path) -> Result<sled::Db, Error> {
             _ => damaged(path, source),
         }
     })
+}
+
+/// sled panics on some damage that it does not expect.
+fn surely<T>(path: &Path, look: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let looked = panic::catch_unwind(AssertUnwindSafe(look));
+    looked.unwrap_or_else(|_| Err(damaged(path, io::Error::other("the database gave up on it"))))
 }
 
 /// Read everything once: sled itself finds damage only where it happens to read, which may be months later. An audit

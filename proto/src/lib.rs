@@ -1,5 +1,7 @@
 //! Messages and services of `proto/sfdata/v1`, generated at build time. No logic lives here.
 
+mod codec;
+
 /// Version 1 of the wire.
 pub mod v1 {
     #![allow(missing_docs, clippy::all, clippy::unwrap_used)]

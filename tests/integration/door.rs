@@ -35,7 +35,7 @@ pub(crate) fn harmless() -> Action {
     Action::Agent(Agent::Cancel(CommandId::generate()))
 }
 
-fn member(name: &str, key: &SigningKey, role: Role, expires: Timestamp) -> OperatorKey {
+pub(crate) fn member(name: &str, key: &SigningKey, role: Role, expires: Timestamp) -> OperatorKey {
     OperatorKey { name: name.parse().expect("a name"), key: key.public(), roles: vec![role], expires }
 }
 
@@ -50,48 +50,48 @@ pub(crate) fn flip(bytes: &[u8], bit: usize) -> bytes::Bytes {
 }
 
 /// The hub's place taken over, with its one agent connected.
-struct Taken {
-    fleet: Fleet,
-    rogue: RogueHub,
-    held: Held,
-    agent: AgentId,
+pub(crate) struct Taken {
+    pub(crate) fleet: Fleet,
+    pub(crate) rogue: RogueHub,
+    pub(crate) held: Held,
+    pub(crate) agent: AgentId,
     /// Last number that the agent used up.
-    used: u64,
+    pub(crate) used: u64,
 }
 
 impl Taken {
-    async fn over(mut fleet: Fleet) -> Self {
+    pub(crate) async fn over(mut fleet: Fleet) -> Self {
         fleet.stop_hub().await;
-        let rogue = RogueHub::in_place_of(&fleet).await.unwrap();
+        let rogue = RogueHub::in_place_of(&fleet).await.expect("the address is free");
         let held = rogue.agent(1).await;
         assert_eq!(held.hello.trust_version, fleet.bundle.version);
         let (agent, used) = (fleet.agents[0].id.clone(), held.hello.last_sequence);
         Self { fleet, rogue, held, agent, used }
     }
 
-    fn ordered(&self, action: Action) -> Command {
+    pub(crate) fn ordered(&self, action: Action) -> Command {
         self.fleet.alice.command(action, &[&self.agent])
     }
 
-    fn dispatch(&self, sequence: u64, command: &wire::Envelope) -> wire::Dispatch {
+    pub(crate) fn dispatch(&self, sequence: u64, command: &wire::Envelope) -> wire::Dispatch {
         let id = wire::Command::decode(&command.payload[..]).map(|command| command.id).unwrap_or_default();
         let id = id.parse().unwrap_or_else(|_| CommandId::generate());
         let delivery = self.rogue.delivery(&self.agent, 1, sequence, command, &id.to_string());
-        wire::Dispatch::decode(&delivery.dispatch.unwrap().payload[..]).unwrap()
+        wire::Dispatch::decode(&delivery.dispatch.expect("it was made").payload[..]).expect("and is one")
     }
 
-    fn delivery(&self, sequence: u64, command: &wire::Envelope) -> wire::Delivery {
+    pub(crate) fn delivery(&self, sequence: u64, command: &wire::Envelope) -> wire::Delivery {
         self.rogue.deliver(&self.dispatch(sequence, command), command)
     }
 
     /// Deliver what has to be refused: why it was, and whether its number was used up. Panics when the agent begins it.
-    async fn refused(&mut self, delivery: wire::Delivery) -> (RefusalReason, bool) {
+    pub(crate) async fn refused(&mut self, delivery: wire::Delivery) -> (RefusalReason, bool) {
         let sequence = number(&delivery);
         self.held.send(FromHub::Delivery(delivery)).await;
         loop {
             match self.held.next().await.expect("the agent says something") {
                 FromAgent::Resync(_) => {}
-                FromAgent::Rejected(rejected) => return (rejected.refused.unwrap().reason(), false),
+                FromAgent::Rejected(rejected) => return (rejected.refused.expect("a reason").reason(), false),
                 said @ FromAgent::Receipt(_) if receipt(&said).sequence != sequence => {} // not yet confirmed
                 said @ FromAgent::Receipt(_) => match outcome(&said) {
                     Kind::Refused(refused) => return (refused.reason(), true),
@@ -103,7 +103,7 @@ impl Taken {
     }
 
     /// Deliver something good, and tell how it ended.
-    async fn executed(&mut self, delivery: wire::Delivery) -> Kind {
+    pub(crate) async fn executed(&mut self, delivery: wire::Delivery) -> Kind {
         let sequence = number(&delivery);
         self.held.send(FromHub::Delivery(delivery)).await;
         loop {
@@ -116,7 +116,7 @@ impl Taken {
     }
 
     /// The next good command is executed: nothing before it has confused the agent.
-    async fn still_works(&mut self) {
+    pub(crate) async fn still_works(&mut self) {
         self.used += 1;
         let command = self.fleet.alice.sign(&self.ordered(harmless()));
         let ended = self.executed(self.delivery(self.used, &command)).await;
@@ -124,18 +124,18 @@ impl Taken {
     }
 
     /// Send the agent away, and let it connect again.
-    async fn again(&mut self, epoch: u64) {
+    pub(crate) async fn again(&mut self, epoch: u64) {
         self.held.send(FromHub::Goodbye(wire::Goodbye::default())).await;
         self.held = self.rogue.agent(epoch).await;
     }
 
     /// What stands in the agent's own record, which has to be unbroken.
-    fn record(&self) -> Vec<audit::Entry> {
-        let entries = audit::read(&self.fleet.agents[0].config.data_dir).unwrap();
-        entries.map(|entry| entry.unwrap().0).collect()
+    pub(crate) fn record(&self) -> Vec<audit::Entry> {
+        let entries = audit::read(&self.fleet.agents[0].config.data_dir).expect("a record");
+        entries.map(|entry| entry.expect("an unbroken one").0).collect()
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let Self { fleet, rogue, held, .. } = self;
         drop(held);
         rogue.stop().await;
@@ -150,26 +150,27 @@ fn number(delivery: &wire::Delivery) -> u64 {
 
 fn receipt(said: &FromAgent) -> wire::Receipt {
     let FromAgent::Receipt(envelope) = said else { panic!("no receipt: {said:?}") };
-    wire::Receipt::decode(&envelope.payload[..]).unwrap()
+    wire::Receipt::decode(&envelope.payload[..]).expect("a receipt")
 }
 
 fn outcome(said: &FromAgent) -> Kind {
-    receipt(said).outcome.unwrap().kind.unwrap()
+    receipt(said).outcome.expect("an outcome").kind.expect("of a kind")
 }
 
 /// A fleet of one agent that knows these operators beside alice from the start.
-async fn fleet_with(operators: Vec<OperatorKey>, aws: bool) -> Fleet {
+pub(crate) async fn fleet_with(operators: Vec<OperatorKey>, aws: bool) -> Fleet {
     let mut fleet = Fleet::with(0, Options { aws, ..Options::default() }).await;
     fleet.bundle.version += 1;
     fleet.bundle.operators.extend(operators);
-    fleet.publish().await.unwrap();
-    fleet.add("la-0", "200000000000").await.unwrap();
+    fleet.publish().await.expect("a bundle");
+    fleet.add("la-0", "200000000000").await.expect("an agent");
     fleet.start_agent(0).await;
     fleet.connected(0).await;
     fleet
 }
 
 type Make<'a> = Box<dyn Fn(&Taken, u64) -> wire::Delivery + 'a>;
+type Change = Box<dyn Fn(&Taken, &mut wire::Delivery)>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_compromised_hub_makes_up_is_executed() {
@@ -182,9 +183,11 @@ async fn nothing_that_a_compromised_hub_makes_up_is_executed() {
     ];
     let mut taken = Taken::over(fleet_with(operators, true).await).await;
 
-    let by = |name: &'static str| move |mut command: Command| {
-        command.operator = name.parse().unwrap();
-        command
+    let by = |name: &'static str| {
+        move |mut command: Command| {
+            command.operator = name.parse().unwrap();
+            command
+        }
     };
     let good = |taken: &Taken| taken.fleet.alice.sign(&taken.ordered(restart()));
     // A command of alice's that was changed before she signed it.
@@ -209,7 +212,7 @@ async fn nothing_that_a_compromised_hub_makes_up_is_executed() {
         })
     };
     // A good delivery that was changed on its way.
-    let changed = |change: Box<dyn Fn(&Taken, &mut wire::Delivery)>| -> Make<'_> {
+    let changed = |change: Change| -> Make<'_> {
         Box::new(move |taken, n| {
             let mut delivery = taken.delivery(n, &good(taken));
             change(taken, &mut delivery);
@@ -224,36 +227,69 @@ async fn nothing_that_a_compromised_hub_makes_up_is_executed() {
 
     // The hub's part: such a delivery counts as if it had never come.
     let rejected: Vec<(&str, Why, Make<'_>)> = vec![
-        ("oversized", Why::TooLarge, changed(Box::new(|_, delivery| {
-            let bytes = vec![0; limits::COMMAND_BYTES].into();
-            delivery.command.as_mut().unwrap().signatures.push(wire::Signature { key_id: "x".into(), signature: bytes });
-        }))),
-        ("a bit of the dispatch flipped", Why::DispatchSignature, changed(Box::new(|_, delivery| {
-            let dispatch = delivery.dispatch.as_mut().unwrap();
-            dispatch.payload = flip(&dispatch.payload, 77);
-        }))),
-        ("a bit of its signature flipped", Why::DispatchSignature, changed(Box::new(|_, delivery| {
-            let signature = &mut delivery.dispatch.as_mut().unwrap().signatures[0].signature;
-            *signature = flip(signature, 101);
-        }))),
-        ("dispatch unsigned", Why::DispatchSignature, changed(Box::new(|_, delivery| {
-            delivery.dispatch.as_mut().unwrap().signatures.clear();
-        }))),
+        (
+            "oversized",
+            Why::TooLarge,
+            changed(Box::new(|_, delivery| {
+                let bytes = vec![0; limits::COMMAND_BYTES].into();
+                delivery
+                    .command
+                    .as_mut()
+                    .unwrap()
+                    .signatures
+                    .push(wire::Signature { key_id: "x".into(), signature: bytes });
+            })),
+        ),
+        (
+            "a bit of the dispatch flipped",
+            Why::DispatchSignature,
+            changed(Box::new(|_, delivery| {
+                let dispatch = delivery.dispatch.as_mut().unwrap();
+                dispatch.payload = flip(&dispatch.payload, 77);
+            })),
+        ),
+        (
+            "a bit of its signature flipped",
+            Why::DispatchSignature,
+            changed(Box::new(|_, delivery| {
+                let signature = &mut delivery.dispatch.as_mut().unwrap().signatures[0].signature;
+                *signature = flip(signature, 101);
+            })),
+        ),
+        (
+            "dispatch unsigned",
+            Why::DispatchSignature,
+            changed(Box::new(|_, delivery| {
+                delivery.dispatch.as_mut().unwrap().signatures.clear();
+            })),
+        ),
         ("no dispatch", Why::DispatchSignature, changed(Box::new(|_, delivery| delivery.dispatch = None))),
-        ("dispatch signed by an operator", Why::DispatchSignature, changed(Box::new(|taken, delivery| {
-            let payload = delivery.dispatch.take().unwrap().payload;
-            delivery.dispatch = Some(envelope::seal(dispatch::PAYLOAD_TYPE, payload, &taken.fleet.alice.key));
-        }))),
-        ("dispatch signed as something else", Why::DispatchSignature, changed(Box::new(|taken, delivery| {
-            let payload = delivery.dispatch.take().unwrap().payload;
-            delivery.dispatch = Some(envelope::seal(Command::PAYLOAD_TYPE, payload, taken.rogue.key()));
-        }))),
+        (
+            "dispatch signed by an operator",
+            Why::DispatchSignature,
+            changed(Box::new(|taken, delivery| {
+                let payload = delivery.dispatch.take().unwrap().payload;
+                delivery.dispatch = Some(envelope::seal(dispatch::PAYLOAD_TYPE, payload, &taken.fleet.alice.key));
+            })),
+        ),
+        (
+            "dispatch signed as something else",
+            Why::DispatchSignature,
+            changed(Box::new(|taken, delivery| {
+                let payload = delivery.dispatch.take().unwrap().payload;
+                delivery.dispatch = Some(envelope::seal(Command::PAYLOAD_TYPE, payload, taken.rogue.key()));
+            })),
+        ),
         ("no dispatch in the signed bytes", Why::Malformed, changed(Box::new(dispatch_of(vec![0xff])))),
-        ("unknown fields in the dispatch", Why::UnknownFields, changed(Box::new(|taken, delivery| {
-            let mut payload = delivery.dispatch.take().unwrap().payload.to_vec();
-            prost::encoding::uint32::encode(99, &7, &mut payload);
-            dispatch_of(payload)(taken, delivery);
-        }))),
+        (
+            "unknown fields in the dispatch",
+            Why::UnknownFields,
+            changed(Box::new(move |taken, delivery| {
+                let mut payload = delivery.dispatch.take().unwrap().payload.to_vec();
+                prost::encoding::uint32::encode(99, &7, &mut payload);
+                dispatch_of(payload)(taken, delivery);
+            })),
+        ),
         ("misaddressed", Why::NotAddressed, dispatched(|dispatch| dispatch.agent_id = "la-1".into())),
         ("of an epoch to come", Why::WrongEpoch, dispatched(|dispatch| dispatch.epoch = 2)),
         ("of an epoch before", Why::WrongEpoch, dispatched(|dispatch| dispatch.epoch = 0)),
@@ -270,66 +306,124 @@ async fn nothing_that_a_compromised_hub_makes_up_is_executed() {
 
     // The operator's part: the number is used up, and the refusal is signed and on record.
     let refused: Vec<(&str, Why, Make<'_>)> = vec![
-        ("a bit of the command flipped", Why::CommandDigest, changed(Box::new(|_, delivery| {
-            let command = delivery.command.as_mut().unwrap();
-            command.payload = flip(&command.payload, 203);
-        }))),
-        ("another command than dispatched", Why::CommandDigest, changed(Box::new(move |taken, delivery| {
-            delivery.command = Some(good(taken));
-        }))),
+        (
+            "a bit of the command flipped",
+            Why::CommandDigest,
+            changed(Box::new(|_, delivery| {
+                let command = delivery.command.as_mut().unwrap();
+                command.payload = flip(&command.payload, 203);
+            })),
+        ),
+        (
+            "another command than dispatched",
+            Why::CommandDigest,
+            changed(Box::new(move |taken, delivery| {
+                delivery.command = Some(good(taken));
+            })),
+        ),
         ("no command", Why::CommandDigest, changed(Box::new(|_, delivery| delivery.command = None))),
-        ("a bit flipped before the dispatch", Why::OperatorSignature, sealed(Box::new(move |taken| {
-            let mut command = good(taken);
-            command.payload = flip(&command.payload, 203);
-            command
-        }))),
-        ("unsigned", Why::OperatorUnknown, sealed(Box::new(move |taken| {
-            wire::Envelope { signatures: vec![], ..good(taken) }
-        }))),
-        ("signed by the hub", Why::OperatorUnknown, sealed(Box::new(|taken| {
-            seal(&taken.ordered(restart()), taken.rogue.key())
-        }))),
-        ("signed by the hub in alice's name", Why::OperatorSignature, sealed(Box::new(|taken| {
-            let mut command = seal(&taken.ordered(restart()), taken.rogue.key());
-            command.signatures[0].key_id = taken.fleet.alice.key.id().to_owned();
-            command
-        }))),
-        ("signed by a key that is not in the bundle", Why::OperatorUnknown, sealed(Box::new(move |taken| {
-            seal(&taken.ordered(restart()), &stranger)
-        }))),
-        ("signed by an expired key", Why::OperatorExpired, sealed(Box::new(move |taken| {
-            seal(&by("bob")(taken.ordered(restart())), &expired)
-        }))),
-        ("signed as something else", Why::OperatorSignature, sealed(Box::new(|taken| {
-            envelope::seal(EPOCH_PAYLOAD_TYPE, taken.ordered(restart()).encode(), &taken.fleet.alice.key)
-        }))),
-        ("unknown fields", Why::UnknownFields, sealed(Box::new(|taken| {
-            let mut payload = taken.ordered(restart()).encode();
-            prost::encoding::uint32::encode(99, &7, &mut payload);
-            envelope::seal(Command::PAYLOAD_TYPE, payload, &taken.fleet.alice.key)
-        }))),
-        ("no command in the signed bytes", Why::Malformed, sealed(Box::new(|taken| {
-            envelope::seal(Command::PAYLOAD_TYPE, vec![0xff], &taken.fleet.alice.key)
-        }))),
-        ("of another operator than its signer", Why::Malformed, sealed(Box::new(move |taken| {
-            taken.fleet.alice.sign(&by("victor")(taken.ordered(restart())))
-        }))),
-        ("under another id than dispatched", Why::Malformed, dispatched(|dispatch| {
-            dispatch.command_id = CommandId::generate().to_string();
-        })),
-        ("a viewer's restart", Why::ClassNotAllowed, sealed(Box::new(move |taken| {
-            seal(&by("victor")(taken.ordered(restart())), &viewer)
-        }))),
-        ("for another agent", Why::NotATarget, signed(Box::new(|command| command.targets = vec!["la-1".parse().unwrap()]))),
-        ("future", Why::NotYetValid, signed(Box::new(move |command| {
-            (command.not_before, command.expires) = (now + 10 * MINUTE, now + 20 * MINUTE);
-        }))),
-        ("expired", Why::Expired, signed(Box::new(move |command| {
-            (command.not_before, command.expires) = (now - 20 * MINUTE, now - MINUTE);
-        }))),
-        ("valid for too long", Why::Malformed, signed(Box::new(move |command| {
-            command.expires = now + limits::COMMAND_VALIDITY_MAX + MINUTE;
-        }))),
+        (
+            "a bit flipped before the dispatch",
+            Why::OperatorSignature,
+            sealed(Box::new(move |taken| {
+                let mut command = good(taken);
+                command.payload = flip(&command.payload, 203);
+                command
+            })),
+        ),
+        (
+            "unsigned",
+            Why::OperatorUnknown,
+            sealed(Box::new(move |taken| wire::Envelope { signatures: vec![], ..good(taken) })),
+        ),
+        (
+            "signed by the hub",
+            Why::OperatorUnknown,
+            sealed(Box::new(|taken| seal(&taken.ordered(restart()), taken.rogue.key()))),
+        ),
+        (
+            "signed by the hub in alice's name",
+            Why::OperatorSignature,
+            sealed(Box::new(|taken| {
+                let mut command = seal(&taken.ordered(restart()), taken.rogue.key());
+                command.signatures[0].key_id = taken.fleet.alice.key.id().to_owned();
+                command
+            })),
+        ),
+        (
+            "signed by a key that is not in the bundle",
+            Why::OperatorUnknown,
+            sealed(Box::new(move |taken| seal(&taken.ordered(restart()), &stranger))),
+        ),
+        (
+            "signed by an expired key",
+            Why::OperatorExpired,
+            sealed(Box::new(move |taken| seal(&by("bob")(taken.ordered(restart())), &expired))),
+        ),
+        (
+            "signed as something else",
+            Why::OperatorSignature,
+            sealed(Box::new(|taken| {
+                envelope::seal(EPOCH_PAYLOAD_TYPE, taken.ordered(restart()).encode(), &taken.fleet.alice.key)
+            })),
+        ),
+        (
+            "unknown fields",
+            Why::UnknownFields,
+            sealed(Box::new(|taken| {
+                let mut payload = taken.ordered(restart()).encode();
+                prost::encoding::uint32::encode(99, &7, &mut payload);
+                envelope::seal(Command::PAYLOAD_TYPE, payload, &taken.fleet.alice.key)
+            })),
+        ),
+        (
+            "no command in the signed bytes",
+            Why::Malformed,
+            sealed(Box::new(|taken| envelope::seal(Command::PAYLOAD_TYPE, vec![0xff], &taken.fleet.alice.key))),
+        ),
+        (
+            "of another operator than its signer",
+            Why::Malformed,
+            sealed(Box::new(move |taken| taken.fleet.alice.sign(&by("victor")(taken.ordered(restart()))))),
+        ),
+        (
+            "under another id than dispatched",
+            Why::Malformed,
+            dispatched(|dispatch| {
+                dispatch.command_id = CommandId::generate().to_string();
+            }),
+        ),
+        (
+            "a viewer's restart",
+            Why::ClassNotAllowed,
+            sealed(Box::new(move |taken| seal(&by("victor")(taken.ordered(restart())), &viewer))),
+        ),
+        (
+            "for another agent",
+            Why::NotATarget,
+            signed(Box::new(|command| command.targets = vec!["la-1".parse().unwrap()])),
+        ),
+        (
+            "future",
+            Why::NotYetValid,
+            signed(Box::new(move |command| {
+                (command.not_before, command.expires) = (now + 10 * MINUTE, now + 20 * MINUTE);
+            })),
+        ),
+        (
+            "expired",
+            Why::Expired,
+            signed(Box::new(move |command| {
+                (command.not_before, command.expires) = (now - 20 * MINUTE, now - MINUTE);
+            })),
+        ),
+        (
+            "valid for too long",
+            Why::Malformed,
+            signed(Box::new(move |command| {
+                command.expires = now + limits::COMMAND_VALIDITY_MAX + MINUTE;
+            })),
+        ),
     ];
     let reasons: Vec<Why> = refused.iter().map(|(_, why, _)| *why).collect();
     for (name, why, make) in refused {
@@ -470,114 +564,5 @@ async fn a_message_beyond_every_bound_ends_the_stream_and_is_not_executed() {
     taken.again(1).await;
     assert_eq!(taken.held.hello.last_sequence, 0);
     taken.still_works().await;
-    taken.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_keeps_its_trust_bundle_against_rolled_back_skipped_and_self_made_ones() {
-    let mut fleet = Fleet::without_aws(1).await;
-    let first = fleet.bundle.clone();
-    fleet.operator("bob", Role::Operator).await;
-    let agent = fleet.agents[0].id.clone();
-    fleet.alice.run(harmless(), &agent).await.unwrap(); // it comes after the bundle
-    let held = fleet.bundle.clone();
-    let mut taken = Taken::over(fleet).await;
-
-    let mallory = SigningKey::generate().unwrap();
-    let made = |version: u64, change: fn(&mut sfdata_common::trust::Bundle)| {
-        let mut bundle = held.clone();
-        bundle.version = version;
-        bundle.operators.push(member("mallory", &mallory, Role::Admin, Timestamp::now() + 60 * MINUTE));
-        change(&mut bundle);
-        bundle
-    };
-    let sign = |bundle: &sfdata_common::trust::Bundle, keys: &[&SigningKey]| {
-        let mut envelope = bundle.unsigned();
-        keys.iter().for_each(|key| envelope::add_signature(&mut envelope, key));
-        envelope
-    };
-    let next = held.version + 1;
-    let root = &taken.fleet.root;
-    let mut own_roots = made(next, |_| {});
-    own_roots.root_keys = vec![mallory.public()];
-    let mut tampered = sign(&held, &[root]);
-    tampered.payload = made(next, |_| {}).encode().into();
-    let offers = [
-        ("rolled back", sign(&first, &[root])),
-        ("the same version with other content", sign(&made(held.version, |_| {}), &[root])),
-        ("skipped", sign(&made(next + 1, |_| {}), &[root])),
-        ("signed by the hub only", sign(&made(next, |_| {}), &[taken.rogue.key()])),
-        ("signed by an admin only", sign(&made(next, |_| {}), &[&taken.fleet.alice.key])),
-        ("unsigned", sign(&made(next, |_| {}), &[])),
-        ("with root keys of its own", sign(&own_roots, &[&mallory])),
-        ("under the signature of another", tampered),
-        ("of another organisation", sign(&made(next, |bundle| bundle.trust_domain = "other.example".into()), &[root])),
-        ("garbage", envelope::seal(sfdata_common::trust::Bundle::PAYLOAD_TYPE, vec![0xff], root)),
-    ];
-    for (name, offer) in offers {
-        taken.held.send(FromHub::TrustBundle(offer)).await;
-        taken.used += 1;
-        let mut command = taken.ordered(harmless());
-        command.operator = "mallory".parse().unwrap();
-        let delivery = taken.delivery(taken.used, &seal(&command, &mallory));
-        assert_eq!(taken.refused(delivery).await, (RefusalReason::OperatorUnknown, true), "{name}");
-    }
-    taken.still_works().await;
-    taken.again(1).await;
-    assert_eq!(taken.held.hello.trust_version, held.version);
-    taken.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn only_an_admins_word_moves_an_agent_to_another_epoch() {
-    let [maintainer, expired] = std::array::from_fn(|_| SigningKey::generate().unwrap());
-    let now = Timestamp::now();
-    let operators = vec![
-        member("mary", &maintainer, Role::Maintainer, now + 60 * MINUTE),
-        member("bob", &expired, Role::Admin, now - MINUTE),
-    ];
-    let mut taken = Taken::over(fleet_with(operators, false).await).await;
-    taken.still_works().await;
-    let statement = |epoch: u64, operator: &str, domain: &str, key: &SigningKey| {
-        let statement = wire::EpochStatement {
-            trust_domain: domain.into(),
-            epoch,
-            operator: operator.into(),
-            reason: "a test".into(),
-            issued_unix_ms: now.as_millisecond(),
-        };
-        envelope::seal(EPOCH_PAYLOAD_TYPE, statement.encode_to_vec(), key)
-    };
-    let domain = sfdata_tests::fleet::TRUST_DOMAIN;
-    let alice = &taken.fleet.alice.key;
-    let mut unsigned = statement(2, "alice", domain, alice);
-    unsigned.signatures.clear();
-    let offers = [
-        ("by the hub", statement(2, "alice", domain, taken.rogue.key())),
-        ("by a maintainer", statement(2, "mary", domain, &maintainer)),
-        ("by a maintainer in alice's name", statement(2, "alice", domain, &maintainer)),
-        ("by an admin whose key expired", statement(2, "bob", domain, &expired)),
-        ("for another organisation", statement(2, "alice", "other.example", alice)),
-        ("unsigned", unsigned),
-        ("for the epoch that is", statement(1, "alice", domain, alice)),
-    ];
-    let accepted = statement(2, "alice", domain, alice);
-    let command = taken.fleet.alice.sign(&taken.ordered(harmless()));
-    let mut dispatch = taken.dispatch(1, &command);
-    dispatch.epoch = 2;
-    let in_two = taken.rogue.deliver(&dispatch, &command);
-    for (name, offer) in offers {
-        taken.held.send(FromHub::EpochStatement(offer)).await;
-        assert_eq!(taken.refused(in_two.clone()).await, (RefusalReason::WrongEpoch, false), "{name}");
-    }
-    taken.still_works().await; // in epoch 1
-
-    taken.held.send(FromHub::EpochStatement(accepted.clone())).await;
-    assert!(matches!(taken.executed(in_two.clone()).await, Kind::Succeeded(_)));
-    // Neither back, nor to the beginning of the same one.
-    taken.held.send(FromHub::EpochStatement(accepted)).await;
-    assert_eq!(taken.refused(in_two).await, (RefusalReason::Replayed, false));
-    let back = taken.delivery(taken.used + 1, &command);
-    assert_eq!(taken.refused(back).await, (RefusalReason::WrongEpoch, false));
     taken.stop().await;
 }

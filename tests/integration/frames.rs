@@ -84,13 +84,14 @@ impl Watch {
     /// and memory has grown by less than `grown`.
     async fn end(self, fleet: &Fleet, grown: u64) {
         let la = &fleet.agents[0].id;
-        let outcome = timeout(10 * SECOND, fleet.alice.run(harmless(), la)).await.expect("in time").unwrap();
+        let outcome =
+            timeout(10 * SECOND, fleet.alice.run(harmless(), la)).await.expect("in time").expect("an outcome");
         assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
-        fleet.invite("one-more", "300000000000").await.unwrap();
-        assert!(!self.link.has_changed().unwrap(), "the agent lost its link: {:?}", self.link.borrow());
+        fleet.invite("one-more", "300000000000").await.expect("an invitation");
+        assert!(!self.link.has_changed().expect("the agent runs"), "the agent lost its link: {:?}", self.link.borrow());
         // Alice's and the agent's are left.
         eventually("every other connection is closed", 20 * SECOND, async || {
-            let answer = http(fleet.hub_config.listen.ops, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+            let answer = get(fleet.hub_config.listen.ops, "/metrics").await;
             let open = answer.lines().find_map(|line| line.strip_prefix("sfdata_hub_connections "))?;
             (open.parse::<u32>().ok()? <= 3).then_some(())
         })
@@ -101,16 +102,28 @@ impl Watch {
     }
 }
 
-async fn http(address: SocketAddr, request: &[u8]) -> String {
+/// Send a whole request and give the answer.
+async fn get(address: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let answer = async {
         let mut tcp = TcpStream::connect(address).await.ok()?;
-        let _ = tcp.write_all(request).await;
-        let _ = tcp.shutdown().await;
-        let mut answer = Vec::new();
-        let _ = tcp.read_to_end(&mut answer).await;
-        Some(String::from_utf8_lossy(&answer).into_owned())
+        tcp.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
     };
-    timeout(10 * SECOND, answer).await.expect("an answer or an end within ten seconds").unwrap_or_default()
+    timeout(10 * SECOND, answer).await.expect("an answer within ten seconds").unwrap_or_default()
+}
+
+/// Send bytes and nothing more, and wait until the hub has ended the connection.
+async fn throw(address: SocketAddr, bytes: &[u8]) {
+    let thrown = async {
+        let Ok(mut tcp) = TcpStream::connect(address).await else { return };
+        let _ = tcp.write_all(bytes).await;
+        let _ = tcp.shutdown().await;
+        let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+    };
+    timeout(10 * SECOND, thrown).await.expect("an end within ten seconds");
 }
 
 fn random_bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
@@ -135,29 +148,31 @@ fn mutated(rng: &mut Rng, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A gRPC body around a valid message, wrong in one of many ways, or right.
-fn body(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
-    let with_length = |length: u32, bytes: &[u8]| [&[0][..], &length.to_be_bytes(), bytes].concat();
-    match rng.u8(..9) {
-        0 => h2::message(valid),
-        1 => h2::message(&random_bytes(rng, 400)),
-        2 | 3 => h2::message(&mutated(rng, valid.to_vec())),
-        4 => with_length(valid.len() as u32 + rng.u32(1..2000), valid), // the rest never comes
-        5 => with_length(*rng.choice([u32::MAX, 1 << 31, limits::MESSAGE_BYTES as u32 + 1].iter()).unwrap_or(&0), valid),
-        6 => [&[rng.u8(1..)][..], &h2::message(valid)[1..]].concat(), // compressed, it says
-        7 => h2::message(valid)[..rng.usize(..5)].to_vec(),
-        _ => [h2::message(valid), h2::message(&random_bytes(rng, 40)), h2::message(valid)].concat(),
-    }
+/// A gRPC body of valid messages of which the last is wrong in one of many ways, or right.
+fn body(rng: &mut Rng, messages: &[Vec<u8>]) -> Vec<u8> {
+    let (last, before) = messages.split_last().expect("a message");
+    let with_length = |length: u32| [&[0][..], &length.to_be_bytes(), last].concat();
+    let mut body: Vec<u8> = before.iter().flat_map(|message| h2::message(message)).collect();
+    body.extend(match rng.u8(..9) {
+        0 | 1 => h2::message(last),
+        2 => h2::message(&random_bytes(rng, 400)),
+        3 | 4 => h2::message(&mutated(rng, last.clone())),
+        5 => with_length(last.len() as u32 + rng.u32(1..2000)), // the rest never comes
+        6 => with_length(*rng.choice([u32::MAX, 1 << 31, limits::MESSAGE_BYTES as u32 + 1].iter()).unwrap_or(&0)),
+        7 => [&[rng.u8(1..)][..], &h2::message(last)[1..]].concat(), // compressed, it says
+        _ => h2::message(last)[..rng.usize(..5)].to_vec(),
+    });
+    body
 }
 
-/// Makes a valid message of one method.
-type Sample = Box<dyn Fn(&mut Rng) -> Vec<u8> + Sync>;
-/// Valid messages of a listener's methods.
+/// Makes valid messages of one method: one, or where the method takes a stream more.
+type Sample = Box<dyn Fn(&mut Rng) -> Vec<Vec<u8>> + Sync>;
+/// Of a listener's methods.
 type Samples = Vec<(&'static str, Sample)>;
 
 fn always(message: impl Message) -> Sample {
     let bytes = message.encode_to_vec();
-    Box::new(move |_| bytes.clone())
+    Box::new(move |_| vec![bytes.clone()])
 }
 
 /// Do something `times`, eight at once; gives the sum of the results.
@@ -172,7 +187,7 @@ async fn attack(target: SocketAddr, tls: &SharedTls, samples: &Samples) -> usize
     let mut sent = eight_at_once(600, |n| async move {
         let mut rng = rng(1, n);
         let garbage = if n % 2 == 0 { random_bytes(&mut rng, 2000) } else { mutated(&mut rng, client_hello(tls)) };
-        http(target, &garbage).await;
+        throw(target, &garbage).await;
         1
     })
     .await;
@@ -213,12 +228,15 @@ async fn attack(target: SocketAddr, tls: &SharedTls, samples: &Samples) -> usize
         let requests: Vec<(&str, Vec<u8>)> = (0..100)
             .map(|_| {
                 let (path, sample) = &samples[rng.usize(..samples.len())];
-                let valid = sample(&mut rng);
-                (*path, body(&mut rng, &valid))
+                let messages = sample(&mut rng);
+                (*path, body(&mut rng, &messages))
             })
             .collect();
         let stream = h2::connect(HERE, target, tls).await.expect("a connection");
-        let answered = timeout(20 * SECOND, h2::exchange(stream, &requests)).await.expect("answers in time").unwrap();
+        let answered = timeout(20 * SECOND, h2::exchange(stream, &requests))
+            .await
+            .expect("answers in time")
+            .expect("a connection");
         assert_eq!(answered, requests.len(), "each request is answered");
         2 * answered
     })
@@ -252,17 +270,30 @@ async fn ten_thousand_frames_of_garbage_from_an_operator_leave_the_hub_as_it_was
         (path("Submit"), always(wire::SubmitRequest { command: Some(command) })),
         (path("WatchCommand"), always(wire::WatchCommandRequest { command_id: done.clone() })),
         (path("GetCommand"), always(wire::GetCommandRequest { command_id: done })),
-        (path("ListCommands"), always(wire::ListCommandsRequest { limit: 3, agent_id: agent_id.clone(), unfinished: true })),
+        (
+            path("ListCommands"),
+            always(wire::ListCommandsRequest { limit: 3, agent_id: agent_id.clone(), unfinished: true }),
+        ),
         (path("ListAgents"), always(wire::ListAgentsRequest {})),
         (path("LockAgent"), always(wire::LockAgentRequest { agent_id: agent_id.clone(), reason: "garbage".into() })),
-        (path("EditAgent"), always(wire::EditAgentRequest { agent_id: agent_id.clone(), add_groups: vec!["g".into()], ..Default::default() })),
-        (path("InviteAgent"), always(wire::InviteAgentRequest { agent_id, account: "1".repeat(12), ..Default::default() })),
+        (
+            path("EditAgent"),
+            always(wire::EditAgentRequest {
+                agent_id: agent_id.clone(),
+                add_groups: vec!["g".into()],
+                ..Default::default()
+            }),
+        ),
+        (
+            path("InviteAgent"),
+            always(wire::InviteAgentRequest { agent_id, account: "1".repeat(12), ..Default::default() }),
+        ),
         (path("PublishTrust"), always(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()) })),
         (path("PublishEpoch"), always(wire::PublishEpochRequest { statement: Some(fleet.bundle.unsigned()) })),
-        (path("NoSuchMethod"), Box::new(|rng| random_bytes(rng, 40))),
+        (path("NoSuchMethod"), Box::new(|rng| vec![random_bytes(rng, 40)])),
         ("/sfdata.v1.RenewalService/Renew", always(wire::RenewRequest { csr_der: vec![0x30; 200].into() })),
-        ("/sfdata.v1.LinkService/Connect", Box::new(|_| said(FromAgent::Hello(wire::Hello::default())))),
-        ("/grpc.health.v1.Health/Check", Box::new(|_| vec![])),
+        ("/sfdata.v1.LinkService/Connect", Box::new(|_| vec![said(FromAgent::Hello(wire::Hello::default()))])),
+        ("/grpc.health.v1.Health/Check", always(wire::ListAgentsRequest {})),
     ];
     let watch = Watch::begin(&fleet);
     let sent = attack(fleet.hub_config.listen.address, &victor.tls, &samples).await;
@@ -295,12 +326,7 @@ async fn ten_thousand_frames_of_garbage_from_an_agent_leave_the_hub_as_it_was() 
         let boot_id = format!("{:016x}", rng.u64(..));
         let hello = said(FromAgent::Hello(wire::Hello { boot_id, epoch: 1, ..Default::default() }));
         let message = said(messages[rng.usize(..messages.len())].clone());
-        match rng.u8(..3) {
-            0 => hello,
-            // The prefix of the second message lies within what is taken for the first one's body.
-            1 => [hello, h2::message(&message)].concat(),
-            _ => [hello, h2::message(&mutated(rng, message))].concat(),
-        }
+        if rng.bool() { vec![hello, message] } else { vec![hello] }
     };
     let samples: Samples = vec![("/sfdata.v1.LinkService/Connect", Box::new(talk))];
     let watch = Watch::begin(&fleet);
@@ -322,7 +348,7 @@ async fn ten_thousand_frames_of_garbage_at_the_enrolment_listener_leave_the_hub_
     };
     let samples: Samples = vec![
         ("/sfdata.v1.EnrolService/Enrol", always(enrol)),
-        ("/sfdata.v1.EnrolService/NoSuchMethod", Box::new(|rng| random_bytes(rng, 40))),
+        ("/sfdata.v1.EnrolService/NoSuchMethod", Box::new(|rng| vec![random_bytes(rng, 40)])),
         ("/sfdata.v1.OperatorService/ListAgents", always(wire::ListAgentsRequest {})),
     ];
     let watch = Watch::begin(&fleet);
@@ -343,7 +369,9 @@ async fn ten_thousand_requests_of_garbage_at_the_operations_listener_leave_the_h
         let requests = 26;
         for _ in 1..requests {
             let path = *rng.choice(["/healthz", "/readyz", "/metrics", "/", "/%00", "*"].iter()).expect("one");
-            bytes.extend(format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-{}: {}\r\n\r\n", rng.u32(..), rng.u64(..)).bytes());
+            bytes.extend(
+                format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-{}: {}\r\n\r\n", rng.u32(..), rng.u64(..)).bytes(),
+            );
         }
         // The last one makes no sense.
         match rng.u8(..8) {
@@ -356,12 +384,12 @@ async fn ten_thousand_requests_of_garbage_at_the_operations_listener_leave_the_h
             6 => bytes.truncate(bytes.len() - rng.usize(1..40)),
             _ => bytes = mutated(&mut rng, bytes),
         }
-        http(ops, &bytes).await;
+        throw(ops, &bytes).await;
         requests
     })
     .await;
     assert!(sent >= 10_000, "{sent} requests");
-    let answer = http(ops, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let answer = get(ops, "/healthz").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     watch.end(&fleet, 64 * MEBIBYTE).await;
     fleet.stop().await;
@@ -412,7 +440,14 @@ async fn who_opens_every_stream_and_never_reads_stops_nobody_else() {
         deaf(hub, &other, "/sfdata.v1.LinkService/Connect", &h2::message(&hello), false).await,
         // These never end their requests either.
         deaf(hub, &victor.tls, &format!("{service}/Submit"), &[0, 0, 15, 0, 0], false).await,
-        deaf(fleet.hub_config.listen.enrol, &client_tls(&fleet, None).unwrap(), "/sfdata.v1.EnrolService/Enrol", &[0, 0, 0], false).await,
+        deaf(
+            fleet.hub_config.listen.enrol,
+            &client_tls(&fleet, None).unwrap(),
+            "/sfdata.v1.EnrolService/Enrol",
+            &[0, 0, 0],
+            false,
+        )
+        .await,
     );
     for n in 0..1_500_u64 {
         let step = format!("{n} {}", "x".repeat(4_000));
@@ -433,12 +468,13 @@ async fn who_opens_every_stream_and_never_reads_stops_nobody_else() {
         (health.uptime_seconds == 1_490).then_some(())
     })
     .await;
+    // 1,500 open streams cost some 50 MiB; what nobody reads must not come on top of that.
     let more = resident_bytes().saturating_sub(watch.resident);
-    assert!(more < 64 * MEBIBYTE, "{} MiB more than before", more / MEBIBYTE);
+    assert!(more < 128 * MEBIBYTE, "{} MiB more than before", more / MEBIBYTE);
     let summary = fleet.alice.agent(&la).await.unwrap();
     assert!(summary.version.len() <= 100, "a version of {} bytes is kept", summary.version.len());
     drop((deaf_ones, busy));
-    watch.end(&fleet, 64 * MEBIBYTE).await;
+    watch.end(&fleet, 128 * MEBIBYTE).await;
     fleet.stop().await;
 }
 
@@ -467,6 +503,7 @@ async fn silent_peers_at_one_address_do_not_keep_others_out() {
     let outcome = timeout(5 * SECOND, fleet.alice.run(harmless(), &fleet.agents[0].id)).await.expect("not held up");
     assert!(matches!(outcome.unwrap(), Outcome::Succeeded(_)));
     drop(silent);
-    eventually("the places are given back", 5 * SECOND, async || h2::connect(HERE, hub, &fleet.alice.tls).await.ok()).await;
+    eventually("the places are given back", 5 * SECOND, async || h2::connect(HERE, hub, &fleet.alice.tls).await.ok())
+        .await;
     fleet.stop().await;
 }

@@ -95,12 +95,21 @@ async fn tls_is_of_version_1_3_or_not_at_all() {
     let fleet = Fleet::without_aws(0).await;
     // ClientHello of TLS 1.2 (RFC 5246, section 7.4.1.2) with what a browser of its time offered.
     let extensions = [
-        &[0, 10, 0, 4, 0, 2, 0, 23][..],               // supported_groups: secp256r1
-        &[0, 11, 0, 2, 1, 0],                          // ec_point_formats: uncompressed
-        &[0, 13, 0, 8, 0, 6, 4, 3, 4, 1, 8, 4],        // signature_algorithms
+        &[0, 10, 0, 4, 0, 2, 0, 23][..],        // supported_groups: secp256r1
+        &[0, 11, 0, 2, 1, 0],                   // ec_point_formats: uncompressed
+        &[0, 13, 0, 8, 0, 6, 4, 3, 4, 1, 8, 4], // signature_algorithms
     ]
     .concat();
-    let body = [&[3, 3][..], &[7; 32], &[0], &[0, 4, 0xc0, 0x2b, 0xc0, 0x2f], &[1, 0], &[0, extensions.len() as u8], &extensions].concat();
+    let body = [
+        &[3, 3][..],
+        &[7; 32],
+        &[0],
+        &[0, 4, 0xc0, 0x2b, 0xc0, 0x2f],
+        &[1, 0],
+        &[0, extensions.len() as u8],
+        &extensions,
+    ]
+    .concat();
     let handshake = [&[1, 0, 0, body.len() as u8][..], &body].concat();
     let record = [&[22, 3, 1, 0, handshake.len() as u8][..], &handshake].concat();
     for address in [fleet.hub_config.listen.address, fleet.hub_config.listen.enrol] {
@@ -122,11 +131,18 @@ async fn a_session_is_never_resumed_so_a_locked_agent_stays_out() {
     let mut remembers = (*stolen.load_full()).clone();
     remembers.resumption = Resumption::in_memory_sessions(32);
     let tls: SharedTls = Arc::new(ArcSwap::from_pointee(remembers));
+    let mut open = Vec::new();
     for _ in 0..3 {
         let stream = connect(&fleet.alice.address, &tls).await.unwrap();
         assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        open.push(stream);
     }
     fleet.alice.lock(&la).await.unwrap();
+    for mut stream in open {
+        // What the hub had sent before may still come; then nothing more.
+        let rest = async { while let Ok(1..) = stream.read(&mut [0; 64]).await {} };
+        timeout(SECOND, rest).await.expect("open connections end within a second");
+    }
     assert!(connect(&fleet.alice.address, &tls).await.is_err());
     fleet.stop().await;
 }
@@ -167,9 +183,14 @@ async fn an_agent_is_no_operator_and_an_operator_no_agent() {
         operator.list_audit(wire::ListAuditRequest::default()).await.map(drop),
         operator.lock_agent(wire::LockAgentRequest { agent_id: "la-0".into(), ..Default::default() }).await.map(drop),
         operator.invite_operator(wire::InviteOperatorRequest { name: "mallory".into() }).await.map(drop),
-        operator.publish_trust(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()) }).await.map(drop),
         operator
-            .submit(wire::SubmitRequest { command: Some(fleet.alice.sign(&fleet.alice.command(harmless(), &[&la.id]))) })
+            .publish_trust(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()) })
+            .await
+            .map(drop),
+        operator
+            .submit(wire::SubmitRequest {
+                command: Some(fleet.alice.sign(&fleet.alice.command(harmless(), &[&la.id]))),
+            })
             .await
             .map(drop),
     ];
@@ -298,26 +319,26 @@ async fn certificates_renew_by_themselves_and_no_work_is_dropped() {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    std::fs::create_dir_all(to).expect("a new folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        if entry.file_type().expect("its type").is_dir() {
             copy_folder(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), to).unwrap();
+            std::fs::copy(entry.path(), to).expect("a copy");
         }
     }
 }
 
 async fn locked_as_clone(fleet: &Fleet, la: &AgentId) {
     let note = eventually("the clone is seen", 20 * SECOND, async || {
-        let summary = fleet.alice.agent(la).await.unwrap();
+        let summary = fleet.alice.agent(la).await.expect("the agent is listed");
         (summary.state() == wire::AgentState::Locked).then_some(summary.note)
     })
     .await;
     assert!(note.contains("two instances"), "{note}");
-    let entries = fleet.alice.audit().await.unwrap();
+    let entries = fleet.alice.audit().await.expect("a record");
     let locked: Vec<_> = entries.iter().filter(|entry| entry.kind == "agent.locked").collect();
     assert_eq!(locked.len(), 1, "{locked:?}");
     assert_eq!((locked[0].actor.as_str(), locked[0].subject.as_str()), ("hub", "agent/la-0"));
@@ -342,7 +363,7 @@ async fn a_copied_agent_gets_its_id_locked() {
         timeout(5 * SECOND, link.wait_for(|status| !status.connected)).await.expect("both are out").unwrap();
     }
     stop.cancel();
-    second.stopped().await;
+    second.stopped().await.unwrap();
     fleet.stop().await;
 }
 
@@ -361,7 +382,9 @@ async fn a_stolen_certificate_is_out_when_its_agent_comes_back_whatever_it_held_
     waiting.send(FromAgent::Hello(hello("thief"))).await;
     let said = waiting.next().await;
     assert!(!matches!(said, Ok(Some(_))), "a locked agent was told {said:?}");
-    let open = |channel: Channel| async move { RogueAgent::on(channel, Some(hello("thief"))).await?.next().await.map_err(Into::into) };
+    let open = |channel: Channel| async move {
+        RogueAgent::on(channel, Some(hello("thief"))).await?.next().await.map_err(Into::into)
+    };
     let said: anyhow::Result<_> = open(channel).await;
     assert!(!matches!(said, Ok(Some(_))), "a locked agent was told {said:?}");
     fleet.stop().await;

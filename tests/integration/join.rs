@@ -72,9 +72,15 @@ async fn a_token_lets_in_whom_it_was_made_for_and_only_once() {
     let stranger = wire::EnrolRequest { secret: vec![7; 32].into(), ..request(&token, an_agent(ACCOUNT)) };
     refused(&token, stranger, "not known").await;
     // Its digest, which is all that the hub keeps, is not the secret.
-    let digest = wire::EnrolRequest { secret: sha256(&token.secret).to_vec().into(), ..request(&token, an_agent(ACCOUNT)) };
+    let digest =
+        wire::EnrolRequest { secret: sha256(&token.secret).to_vec().into(), ..request(&token, an_agent(ACCOUNT)) };
     refused(&token, digest, "not known").await;
-    refused(&token, wire::EnrolRequest { csr_der: vec![0x30, 0].into(), ..request(&token, an_agent(ACCOUNT)) }, "request").await;
+    refused(
+        &token,
+        wire::EnrolRequest { csr_der: vec![0x30, 0].into(), ..request(&token, an_agent(ACCOUNT)) },
+        "request",
+    )
+    .await;
     let no_receipt_key = wire::EnrollingAgent { account: ACCOUNT.into(), ..Default::default() };
     refused(&token, request(&token, Subject::Agent(no_receipt_key)), "receipt key").await;
 
@@ -98,7 +104,15 @@ async fn a_token_lets_in_whom_it_was_made_for_and_only_once() {
 
     // An id keeps its account.
     assert!(fleet.invite("camden", "300000000001").await.is_err());
-    let joined: Vec<String> = fleet.alice.audit().await.unwrap().into_iter().filter(|e| e.kind == "agent.joined").map(|e| e.subject).collect();
+    let joined: Vec<String> = fleet
+        .alice
+        .audit()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|e| e.kind == "agent.joined")
+        .map(|e| e.subject)
+        .collect();
     assert_eq!(joined, ["agent/camden", "agent/barnet"]);
     fleet.stop().await;
 }
@@ -150,7 +164,9 @@ async fn an_expired_token_and_one_for_a_locked_or_removed_agent_are_refused() {
     drop(store);
     fleet.start_hub().await;
 
-    for (token, account, word) in [(&expired, ACCOUNT, "expired"), (&locked, "200000000000", "locked"), (&removed, ACCOUNT, "not known")] {
+    for (token, account, word) in
+        [(&expired, ACCOUNT, "expired"), (&locked, "200000000000", "locked"), (&removed, ACCOUNT, "not known")]
+    {
         let status = enrol(token, an_agent(account)).await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{status}");
         assert!(status.message().contains(word), "{status}");

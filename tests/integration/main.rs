@@ -1,12 +1,14 @@
 //! The one integration binary: every test talks over the wire to real parts.
 
 mod aws;
+mod bundles;
 mod door;
 mod frames;
 mod join;
 mod identity;
 mod crash;
 mod delivery;
+mod full_disk;
 mod main_job;
 mod operations;
 mod submit;

@@ -87,21 +87,69 @@ async fn the_hub_takes_no_command_that_does_not_hold_and_puts_the_denial_on_reco
     let mut impostor = seal(&good(), &stranger);
     impostor.signatures[0].key_id = alice.key.id().to_owned();
     let denied: [(&str, &Operator, wire::Envelope, Code, &str); 15] = [
-        ("unsigned", alice, wire::Envelope { signatures: vec![], ..alice.sign(&good()) }, Code::PermissionDenied, "signature"),
+        (
+            "unsigned",
+            alice,
+            wire::Envelope { signatures: vec![], ..alice.sign(&good()) },
+            Code::PermissionDenied,
+            "signature",
+        ),
         ("wrongly signed", alice, seal(&good(), &stranger), Code::PermissionDenied, "signature"),
         ("in alice's name", alice, impostor, Code::PermissionDenied, "signature"),
         ("tampered", alice, tampered, Code::PermissionDenied, "signature"),
         ("somebody else's", &victor, alice.sign(&good()), Code::PermissionDenied, "signature"),
         ("in somebody else's name", &victor, victor.sign(&good()), Code::PermissionDenied, "connected as victor"),
-        ("a viewer's restart", &victor, victor.sign(&victor.command(restart(), &[&la])), Code::PermissionDenied, "viewer"),
-        ("expired", alice, with(&|c| (c.not_before, c.expires) = (now - 2 * MINUTE, now - MINUTE)), Code::InvalidArgument, "clock"),
-        ("future", alice, with(&|c| (c.not_before, c.expires) = (now + 2 * MINUTE, now + 3 * MINUTE)), Code::InvalidArgument, "clock"),
-        ("valid for too long", alice, with(&|c| c.expires = now + 25 * 60 * MINUTE), Code::InvalidArgument, "valid for longer"),
-        ("for an unknown agent", alice, with(&|c| c.targets = vec!["nowhere".parse().unwrap()]), Code::NotFound, "nowhere"),
+        (
+            "a viewer's restart",
+            &victor,
+            victor.sign(&victor.command(restart(), &[&la])),
+            Code::PermissionDenied,
+            "viewer",
+        ),
+        (
+            "expired",
+            alice,
+            with(&|c| (c.not_before, c.expires) = (now - 2 * MINUTE, now - MINUTE)),
+            Code::InvalidArgument,
+            "clock",
+        ),
+        (
+            "future",
+            alice,
+            with(&|c| (c.not_before, c.expires) = (now + 2 * MINUTE, now + 3 * MINUTE)),
+            Code::InvalidArgument,
+            "clock",
+        ),
+        (
+            "valid for too long",
+            alice,
+            with(&|c| c.expires = now + 25 * 60 * MINUTE),
+            Code::InvalidArgument,
+            "valid for longer",
+        ),
+        (
+            "for an unknown agent",
+            alice,
+            with(&|c| c.targets = vec!["nowhere".parse().unwrap()]),
+            Code::NotFound,
+            "nowhere",
+        ),
         ("for a locked agent", alice, with(&|c| c.targets = vec![locked.clone()]), Code::FailedPrecondition, "locked"),
         ("too large", alice, oversized, Code::InvalidArgument, "bytes long"),
-        ("with unknown fields", alice, envelope::seal(Command::PAYLOAD_TYPE, unknown_fields, &alice.key), Code::InvalidArgument, "fields"),
-        ("no command", alice, envelope::seal(Command::PAYLOAD_TYPE, vec![0xff], &alice.key), Code::InvalidArgument, "valid command"),
+        (
+            "with unknown fields",
+            alice,
+            envelope::seal(Command::PAYLOAD_TYPE, unknown_fields, &alice.key),
+            Code::InvalidArgument,
+            "fields",
+        ),
+        (
+            "no command",
+            alice,
+            envelope::seal(Command::PAYLOAD_TYPE, vec![0xff], &alice.key),
+            Code::InvalidArgument,
+            "valid command",
+        ),
     ];
     let count = denied.len();
     for (name, by, command, code, word) in denied {
@@ -142,7 +190,8 @@ async fn a_command_handed_in_twice_is_found_and_its_id_is_not_lent_to_another() 
     let record: Vec<_> = audit::read(&fleet.agents[0].config.data_dir).unwrap().map(|entry| entry.unwrap().0).collect();
     assert_eq!(record.len(), 1, "{record:?}");
     assert_eq!(record[0].digest, hex(&sha256(&command.encode())));
-    let submitted = fleet.alice.audit().await.unwrap().into_iter().filter(|entry| entry.kind == "command.submitted").count();
+    let submitted =
+        fleet.alice.audit().await.unwrap().into_iter().filter(|entry| entry.kind == "command.submitted").count();
     assert_eq!(submitted, 1);
     fleet.stop().await;
 }

@@ -184,8 +184,7 @@ impl Fleet {
         let agent = Agent::start(&member.config, stop.clone()).await.expect("the agent starts");
         let status = agent.status();
         let task = tokio::spawn(async move {
-            agent.stopped().await;
-            Ok(())
+            Ok(agent.stopped().await?)
         });
         member.running = Some((Running { stop, task }, status));
     }

@@ -1,6 +1,6 @@
 //! HTTP/2 by hand (RFC 9113): whatever frames a test likes, in whatever order, read or left unread.
 
-use std::{io, net::SocketAddr, net::Ipv4Addr};
+use std::{io, net::Ipv4Addr, net::SocketAddr};
 
 use rustls::pki_types::ServerName;
 use sfdata_common::channel::SharedTls;
@@ -101,10 +101,7 @@ pub async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, 
 
 /// Send requests, each a path and a whole body, on one connection; wait until every one has been answered. Gives how many
 /// were, which is fewer when the peer ends the connection.
-pub async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    requests: &[(&str, Vec<u8>)],
-) -> io::Result<usize> {
+pub async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, requests: &[(&str, Vec<u8>)]) -> io::Result<usize> {
     let (mut from, mut to) = tokio::io::split(stream);
     let mut bytes = opening();
     for (number, (path, body)) in requests.iter().enumerate() {

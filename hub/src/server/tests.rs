@@ -8,7 +8,7 @@ use sfdata_common::{
     channel,
     tls::{self, Identity, Knows, TlsKey},
 };
-use tokio::task::JoinHandle;
+use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient, health_server::HealthServer};
 
@@ -221,15 +221,44 @@ async fn a_connection_ends_with_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_silent_peer_is_timed_out_and_can_not_take_every_place() {
-    let limits = Limits { per_address: 2, handshake_timeout: Duration::from_millis(300), ..Limits::authenticated() };
+async fn a_silent_peer_is_timed_out_and_takes_no_place() {
+    let limits = Limits { per_address: 1, handshake_timeout: Duration::from_millis(300), ..Limits::authenticated() };
     let hub = Hub::with(limits, true).await;
     let _silent = (TcpStream::connect(hub.address).await.unwrap(), TcpStream::connect(hub.address).await.unwrap());
     let identity = Hub::identity(&hub.authority, &camden(), HOUR, Timestamp::now());
+    hub.check(&identity).await.unwrap();
+    assert_eq!(hub.failed("timeout"), 0, "nobody had to go first");
+    until(|| hub.failed("timeout") == 2).await;
+    hub.stop().await;
+}
+
+/// Begins a handshake and does not go on.
+async fn halting(hub: &Hub) -> TcpStream {
+    let mut tcp = TcpStream::connect(hub.address).await.unwrap();
+    tcp.write_all(&[22]).await.unwrap();
+    tcp
+}
+
+#[tokio::test]
+async fn who_comes_behind_slow_handshakes_of_its_address_waits_and_gets_in() {
+    let limits = Limits { per_address: 2, handshake_timeout: Duration::from_millis(300), ..Limits::authenticated() };
+    let hub = Hub::with(limits, true).await;
+    let _halting = (halting(&hub).await, halting(&hub).await);
+    let identity = Hub::identity(&hub.authority, &camden(), HOUR, Timestamp::now());
+    hub.check(&identity).await.unwrap();
+    assert_eq!(hub.failed("timeout"), 2, "its turn came when those before had used up their time");
+    assert_eq!(hub.failed("address-limit"), 0);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn only_so_many_of_one_address_may_wait() {
+    let limits = Limits { per_address: 1, waiting: 2, ..Limits::authenticated() };
+    let hub = Hub::with(limits, true).await;
+    let _halting = (halting(&hub).await, halting(&hub).await);
+    let identity = Hub::identity(&hub.authority, &camden(), HOUR, Timestamp::now());
     assert!(hub.check(&identity).await.is_err());
     until(|| hub.failed("address-limit") == 1).await;
-    until(|| hub.failed("timeout") == 2).await;
-    hub.check(&identity).await.unwrap();
     hub.stop().await;
 }
 

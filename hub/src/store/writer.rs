@@ -8,6 +8,7 @@ use std::{
     fs::File,
     future::Future,
     io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -116,11 +117,39 @@ impl Handle {
     }
 }
 
-pub(super) fn start(db: sled::Db, path: PathBuf, head: AuditHead, metrics: Metrics) -> io::Result<Handle> {
+/// How many audit entries there are, beside the database: sled takes a damaged end for one that a crash cut off, and drops
+/// it without a word. Written after each commit and never synced, so that it may be behind, and never ahead.
+pub(super) struct Mark(File);
+
+impl Mark {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        Ok(Self(options.open(path.join("entries"))?))
+    }
+
+    /// 0 when it was not written yet.
+    pub(super) fn read(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, 0).map_or(0, |()| u64::from_be_bytes(bytes))
+    }
+
+    fn write(&self, entries: u64) -> io::Result<()> {
+        self.0.write_all_at(&entries.to_be_bytes(), 0)
+    }
+}
+
+pub(super) fn start(
+    db: sled::Db,
+    path: PathBuf,
+    head: AuditHead,
+    mark: Mark,
+    metrics: Metrics,
+) -> io::Result<Handle> {
     let (jobs, queue) = mpsc::unbounded_channel();
     let (failing, failed) = watch::channel(None);
     let file = File::open(path.join("db"))?;
-    let writer = Writer { db, path, file, head, metrics };
+    let writer = Writer { db, path, file, head, mark, metrics };
     let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(queue, &failing))?;
     Ok(Handle { jobs, failed, thread: Arc::new(Mutex::new(Some(thread))) })
 }
@@ -136,6 +165,7 @@ struct Writer {
     path: PathBuf,
     file: File,
     head: AuditHead,
+    mark: Mark,
     metrics: Metrics,
 }
 
@@ -213,6 +243,7 @@ impl Writer {
         self.db.flush().map_err(io::Error::other)?;
         self.file.sync_data()?;
         self.head = head;
+        self.mark.write(self.head.next)?;
         Ok(())
     }
 }
