@@ -6,8 +6,10 @@
 //! Invariants: numbers are given without gaps per agent and epoch; a command that may have left for its agent
 //! is ended only by that agent's word.
 
+mod memory;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,6 +23,8 @@ use sfdata_common::{
 use sfdata_proto::v1 as wire;
 use tokio::sync::mpsc;
 use tracing::warn;
+
+use memory::{Inner, Line, Live, Target};
 
 use crate::{
     audit::{self, About as _},
@@ -105,93 +109,6 @@ pub struct Next {
 
 /// Receives what happens to one command.
 pub type Watcher = mpsc::Receiver<wire::CommandEvent>;
-
-#[derive(Debug)]
-struct Target {
-    position: Position,
-    state: State,
-    /// The store knows that it may have left.
-    handed_over: bool,
-    /// It may have left in an earlier epoch, so that an agent which has not seen this place may know it all the same.
-    earlier: bool,
-    changed: Timestamp,
-    outcome: Option<Outcome>,
-}
-
-#[derive(Debug)]
-struct Live {
-    order: Arc<Order>,
-    targets: HashMap<AgentId, Target>,
-    /// Durable: may be sent.
-    ready: bool,
-    unfinished: usize,
-    /// Targets whose end is not yet durable and told.
-    untold: usize,
-    watchers: Vec<mpsc::Sender<wire::CommandEvent>>,
-}
-
-impl Live {
-    fn new(order: Arc<Order>, targets: HashMap<AgentId, Target>) -> Self {
-        let unfinished = targets.values().filter(|target| !target.state.is_final()).count();
-        Self { order, targets, ready: false, unfinished, untold: unfinished, watchers: Vec::new() }
-    }
-
-    fn watch(&mut self) -> Watcher {
-        let (sender, watcher) = mpsc::channel(limits::WATCH_BACKLOG.max(8 * self.targets.len()));
-        self.watchers.retain(|watcher| !watcher.is_closed());
-        if self.watchers.len() >= limits::WATCHERS_PER_COMMAND {
-            self.watchers.remove(0);
-        }
-        self.watchers.push(sender);
-        watcher
-    }
-
-    fn tell(&mut self, event: &wire::CommandEvent) {
-        // States are never left out: a watcher that does not keep up with them is dropped, asks again and is told where
-        // everything stands. Progress is left out while it is behind.
-        self.watchers.retain(|watcher| {
-            let behind = watcher.capacity() < watcher.max_capacity() / 2;
-            (event.progress.is_some() && behind) || watcher.try_send(event.clone()).is_ok()
-        });
-    }
-}
-
-#[derive(Debug)]
-struct Line {
-    record: records::Line,
-    /// Numbers of commands that have not ended and that the agent is not known to have accepted.
-    pending: BTreeMap<u64, CommandId>,
-    unfinished: usize,
-    connected: bool,
-}
-
-impl Line {
-    fn new(epoch: u64) -> Self {
-        let record = records::Line { epoch, next: 1, accepted: 0 };
-        Self { record, pending: BTreeMap::new(), unfinished: 0, connected: false }
-    }
-
-    fn give(&mut self, command: CommandId) -> Position {
-        let position = Position { epoch: self.record.epoch, sequence: self.record.next };
-        self.record.next += 1;
-        self.pending.insert(position.sequence, command);
-        position
-    }
-
-    fn accepted(&mut self, position: Position) {
-        if position.epoch == self.record.epoch {
-            self.record.accepted = self.record.accepted.max(position.sequence);
-            self.pending.remove(&position.sequence);
-        }
-    }
-}
-
-#[derive(Default)]
-struct Inner {
-    lines: HashMap<AgentId, Line>,
-    live: HashMap<CommandId, Live>,
-    by_expiry: BTreeSet<(Timestamp, CommandId)>,
-}
 
 /// The queue; share it by `Arc`.
 pub struct Queue {
@@ -639,88 +556,4 @@ impl Queue {
 
 fn dispatched(now: Timestamp, agent: &AgentId, id: CommandId, position: Position) -> wire::AuditEntry {
     audit::draft(now, "command.dispatched", audit::HUB, id.to_string(), format!("{agent} {position}"))
-}
-
-impl Inner {
-    fn load(&mut self, store: &Store, id: CommandId, epoch: u64, moved: &mut Batch) -> Result<(), Error> {
-        let Some(records::Command { envelope: Some(envelope), submitted }) = store.get(&keys::command(id))? else {
-            return Ok(());
-        };
-        let submitted = Timestamp::from_millisecond(submitted).unwrap_or_default();
-        let order = Order::stored(envelope, submitted).map_err(|source| Error::Stored(id, source))?;
-        let mut targets = HashMap::new();
-        for item in store.scan::<records::Delivery>(&keys::deliveries(id)) {
-            let (key, record) = item?;
-            let Ok(agent) = String::from_utf8_lossy(&key).parse::<AgentId>() else { continue };
-            let mut target = Target {
-                position: Position { epoch: record.epoch, sequence: record.sequence },
-                state: if record.handed_over { State::Sent } else { State::Waiting },
-                handed_over: record.handed_over,
-                earlier: record.earlier,
-                changed: Timestamp::from_millisecond(record.changed).unwrap_or_default(),
-                outcome: record.outcome.and_then(|outcome| Outcome::try_from(outcome).ok()),
-            };
-            match &target.outcome {
-                Some(outcome) => target.state = State::of(outcome),
-                None => {
-                    let line = self.lines.entry(agent.clone()).or_insert_with(|| Line::new(epoch));
-                    line.unfinished += 1;
-                    if target.position.epoch == epoch {
-                        line.pending.insert(target.position.sequence, id);
-                    } else {
-                        target.position = line.give(id); // after a restore: a place in the new epoch
-                        target.earlier = target.handed_over;
-                        moved.put(keys::line(&agent), &line.record);
-                        moved.put(keys::delivery(id, &agent), &target.record(None));
-                    }
-                }
-            }
-            targets.insert(agent, target);
-        }
-        self.by_expiry.insert((order.command.expires, id));
-        self.live.insert(id, Live { ready: true, ..Live::new(Arc::new(order), targets) });
-        Ok(())
-    }
-}
-
-impl Live {
-    /// Take one step at one target and tell watchers.
-    fn step(&mut self, agent: &AgentId, event: Event, now: Timestamp) -> Result<Position, Error> {
-        let id = self.order.command.id;
-        let target = self.targets.get_mut(agent).ok_or_else(|| Error::Unknown(id, agent.clone()))?;
-        let before = target.state;
-        target.state = lifecycle::next(before, event)?;
-        let position = target.position;
-        if target.state != before {
-            target.changed = now;
-            let event = target.event(id, agent);
-            self.tell(&event);
-        }
-        Ok(position)
-    }
-}
-
-impl Target {
-    fn record(&self, receipt: Option<wire::Envelope>) -> records::Delivery {
-        records::Delivery {
-            epoch: self.position.epoch,
-            sequence: self.position.sequence,
-            handed_over: self.handed_over,
-            earlier: self.earlier,
-            outcome: self.outcome.as_ref().map(Outcome::to_wire),
-            receipt,
-            changed: self.changed.as_millisecond(),
-        }
-    }
-
-    fn event(&self, id: CommandId, agent: &AgentId) -> wire::CommandEvent {
-        wire::CommandEvent {
-            command_id: id.to_string(),
-            agent_id: agent.to_string(),
-            state: self.state.to_wire().into(),
-            at_unix_ms: self.changed.as_millisecond(),
-            outcome: self.outcome.as_ref().map(Outcome::to_wire),
-            progress: None,
-        }
-    }
 }
