@@ -375,7 +375,7 @@ impl Door {
         let Server { limits, clients, connections, metrics, tls, .. } = &self.server;
         let turn = async {
             // Who says nothing takes nobody's turn. What else is wrong with the socket, the handshake will tell.
-            let _ = tcp.readable().await;
+            let _ = tcp.peek(&mut [0]).await; // not `readable`: readiness is a hint, and may be false
             slot.turn().await;
             self.handshakes.acquire().await
         };

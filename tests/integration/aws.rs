@@ -1,5 +1,7 @@
 //! AWS that throttles, refuses, errs, hangs, loses answers and goes away: what the operator is told, and what was done.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -169,10 +171,9 @@ async fn a_restart_whose_answer_was_lost_is_found_and_not_repeated() {
 async fn a_service_that_does_not_become_stable_fails_at_its_deadline_and_says_where_it_stands() {
     let fleet = Fleet::start(1).await;
     let deadline = Duration::from_secs(3);
-    for (service, behaviour, told) in [
-        ("code-server", "never-starts", "0 of 1 new tasks run"),
-        ("daemon", "crashes", "last stopped task: "),
-    ] {
+    for (service, behaviour, told) in
+        [("code-server", "never-starts", "0 of 1 new tasks run"), ("daemon", "crashes", "last stopped task: ")]
+    {
         fleet.aws().tasks(&fleet.agents[0].account, service, behaviour).await.unwrap();
         let (code, message) = failure(run(&fleet, 0, restart(service, deadline)).await);
         assert_eq!(code, FailureCode::Deadline);
@@ -180,7 +181,10 @@ async fn a_service_that_does_not_become_stable_fails_at_its_deadline_and_says_wh
             assert!(message.contains(words), "{behaviour}: {words}: {message}");
         }
         if behaviour == "crashes" {
-            assert!(message.contains("Essential container in task exited") && message.contains("exit code 1"), "{message}");
+            assert!(
+                message.contains("Essential container in task exited") && message.contains("exit code 1"),
+                "{message}"
+            );
         }
     }
     fleet.stop().await;

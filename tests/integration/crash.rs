@@ -1,6 +1,8 @@
 //! `kill -9` of hub and agents at 200 seeded random instants under load: every command ends once and takes effect once,
 //! counted at AWS and not in our own books.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -39,7 +41,8 @@ impl Random {
     fn seeded() -> Self {
         #[expect(clippy::disallowed_methods, reason = "a test has no configuration file")]
         let given = std::env::var("SFDATA_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_micros() as u64));
+        let seed = given
+            .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_micros() as u64));
         eprintln!("SFDATA_SEED={seed}");
         Self(seed)
     }
@@ -127,9 +130,13 @@ impl Submitter<'_> {
         self.ledger.lock().expect("nobody panicked").push(ordered);
         eventually("the hub takes a command", Duration::from_secs(60), async || {
             match tokio::time::timeout(Duration::from_secs(5), self.alice.hand_in(signed.clone())).await {
-                Ok(Ok(taken)) => Some(assert_eq!(taken, id)),
+                Ok(Ok(taken)) => {
+                    assert_eq!(taken, id);
+                    Some(())
+                }
                 Ok(Err(status)) => {
-                    let gone = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
+                    let gone =
+                        matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
                     assert!(gone, "the hub does not take {}: {status}", command_name(action));
                     None
                 }
@@ -190,7 +197,8 @@ async fn killed_at_any_instant_every_command_ends_once_and_takes_effect_once() {
     fleet.stop_hub().await;
 
     let folder = fleet.folder.path().to_owned();
-    let mut victims = vec![Victim::start("sfdata-hub", write_hub(&fleet.hub_config, &folder.join("hub.toml")).unwrap(), &folder)];
+    let mut victims =
+        vec![Victim::start("sfdata-hub", write_hub(&fleet.hub_config, &folder.join("hub.toml")).unwrap(), &folder)];
     for member in &fleet.agents {
         let config = write_agent(&member.config, &folder.join(format!("{}.toml", member.id))).unwrap();
         victims.push(Victim::start("sfdata-agent", config, &folder));
@@ -245,7 +253,9 @@ async fn check(fleet: &Fleet, ledger: &[Ordered]) {
     let entries = |kinds: &[&str], id: CommandId, agent: &str| {
         let id = id.to_string();
         let fits = |entry: &&wire::AuditEntry| {
-            kinds.contains(&entry.kind.as_str()) && entry.subject == id && entry.detail.split(' ').any(|word| agent.is_empty() || word == agent)
+            kinds.contains(&entry.kind.as_str())
+                && entry.subject == id
+                && entry.detail.split(' ').any(|word| agent.is_empty() || word == agent)
         };
         audit.iter().filter(fits).count()
     };
@@ -259,7 +269,11 @@ async fn check(fleet: &Fleet, ledger: &[Ordered]) {
         for agent in targets {
             let target = shown.iter().find(|target| target.agent_id == agent.as_str()).expect("a target");
             let outcome = target.outcome.clone().and_then(|outcome| Outcome::try_from(outcome).ok());
-            assert!(matches!(outcome, Some(Outcome::Succeeded(_))), "{} {id} at {agent}: {outcome:?}", command_name(action));
+            assert!(
+                matches!(outcome, Some(Outcome::Succeeded(_))),
+                "{} {id} at {agent}: {outcome:?}",
+                command_name(action)
+            );
             assert!(target.receipt.is_some(), "{id} at {agent} has no receipt");
             assert_eq!(entries(&ENDS, *id, agent.as_str()), 1, "{id} at {agent} ended once");
             if let Action::Ecs(Ecs::Restart { service, .. }) = action {
@@ -269,9 +283,13 @@ async fn check(fleet: &Fleet, ledger: &[Ordered]) {
     }
 
     let mut forced = BTreeMap::<(&AgentId, &str), usize>::new();
-    let calls = async |number: usize| fleet.aws().calls(&fleet.agents[number].account.id, "ecs", "UpdateService").await.unwrap();
+    let calls = async |number: usize| {
+        fleet.aws().calls(&fleet.agents[number].account.id, "ecs", "UpdateService").await.unwrap()
+    };
     let calls = [calls(0).await, calls(1).await];
-    for (number, call) in calls.iter().enumerate().flat_map(|(number, calls)| calls.iter().map(move |call| (number, call))) {
+    for (number, call) in
+        calls.iter().enumerate().flat_map(|(number, calls)| calls.iter().map(move |call| (number, call)))
+    {
         if call["params"]["forceNewDeployment"] == true {
             let service = call["params"]["service"].as_str().expect("a service");
             *forced.entry((&fleet.agents[number].id, service)).or_default() += 1;
@@ -300,7 +318,8 @@ fn check_chain(audit: &[wire::AuditEntry]) {
 
 /// An agent's own record holds together, and holds all that it did.
 fn check_record(data_dir: &Path, agent: &AgentId, ledger: &[Ordered]) {
-    let entries: Vec<_> = sfdata_agent::audit::read(data_dir).unwrap().map(|entry| entry.expect("the record holds").0).collect();
+    let entries: Vec<_> =
+        sfdata_agent::audit::read(data_dir).unwrap().map(|entry| entry.expect("the record holds").0).collect();
     for Ordered { id, .. } in ledger.iter().filter(|ordered| ordered.targets.contains(agent)) {
         assert!(entries.iter().any(|entry| entry.command_id == id.to_string()), "{id} is not in the record of {agent}");
     }

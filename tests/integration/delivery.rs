@@ -1,5 +1,7 @@
 //! Nothing lost, nothing twice, always an answer: the queue, the link and the journal while parts come, go and forget.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
 use std::{fs, path::Path, time::Duration};
 
 use futures::{StreamExt as _, stream};
@@ -147,7 +149,8 @@ async fn commands_on_one_service_go_one_by_one_while_reads_and_other_services_do
         assert!(succeeded(&outcome(&fleet, 0, id).await));
     }
     let calls = fleet.aws().calls(&fleet.agents[0].account.id, "ecs", "UpdateService").await.unwrap();
-    let mine: Vec<&serde_json::Value> = calls.iter().filter(|call| call["params"]["service"] == "code-server").collect();
+    let mine: Vec<&serde_json::Value> =
+        calls.iter().filter(|call| call["params"]["service"] == "code-server").collect();
     let forced: Vec<bool> = mine.iter().map(|call| call["params"]["forceNewDeployment"] == true).collect();
     assert_eq!(forced, [true, true, false], "in their order");
     fleet.stop().await;
@@ -495,7 +498,8 @@ async fn the_list_shows_a_change_of_the_platform_within_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_tells_how_far_its_clock_is_off() {
     let mut fleet = Fleet::without_aws(1).await;
-    let near = eventually("the list shows a skew", SOON, async || fleet.alice.agent(&fleet.agents[0].id).await.ok()?.health);
+    let near =
+        eventually("the list shows a skew", SOON, async || fleet.alice.agent(&fleet.agents[0].id).await.ok()?.health);
     assert!(near.await.clock_skew_ms.abs() < 2_000);
     fleet.stop_hub().await;
     let hub = RogueHub::in_place_of(&fleet).await.unwrap();

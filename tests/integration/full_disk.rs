@@ -1,6 +1,8 @@
 //! A disk that is nearly full, and one that is full: nothing new is taken, what was taken is finished, and nothing that was
 //! confirmed is lost.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -66,16 +68,22 @@ async fn a_hub_with_little_disk_takes_nothing_new_finishes_what_it_has_and_loses
     fleet.stop_hub().await;
     let (old, new) = (fleet.hub_config.data_dir.clone(), fleet.folder.path().join("small"));
     let Some(small) = Small::mount(&new, 120, fleet.folder.path()).await else { return fleet.stop().await };
-    let copy = Run::start("/bin/cp", &["-a", &format!("{}/.", old.display()), &new.display().to_string()], fleet.folder.path());
+    let copy = Run::start(
+        "/bin/cp",
+        &["-a", &format!("{}/.", old.display()), &new.display().to_string()],
+        fleet.folder.path(),
+    );
     assert!(copy.ended().await.0.success());
     fleet.hub_config.data_dir = new;
     let hub = real_hub(&mut fleet).await;
     let la = fleet.agents[0].id.clone();
-    let taken = eventually("the hub takes commands", SOON, async || fleet.alice.submit(nothing(), &[&la]).await.ok()).await;
+    let taken =
+        eventually("the hub takes commands", SOON, async || fleet.alice.submit(nothing(), &[&la]).await.ok()).await;
 
     small.fill(70);
     let ops = fleet.hub_config.listen.ops;
-    let refused = eventually("the hub takes no more", SOON, async || fleet.alice.submit(nothing(), &[&la]).await.err()).await;
+    let refused =
+        eventually("the hub takes no more", SOON, async || fleet.alice.submit(nothing(), &[&la]).await.err()).await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("in reserve") && refused.message().contains("free some space"), "{refused}");
     eventually("it tells that it is not ready", SOON, async || {
@@ -84,9 +92,14 @@ async fn a_hub_with_little_disk_takes_nothing_new_finishes_what_it_has_and_loses
     })
     .await;
     fleet.start_agent(0).await;
-    assert!(matches!(fleet.alice.outcome(taken, &la).await.unwrap(), Outcome::Succeeded(_)), "what was begun is finished");
+    assert!(
+        matches!(fleet.alice.outcome(taken, &la).await.unwrap(), Outcome::Succeeded(_)),
+        "what was begun is finished"
+    );
     small.free();
-    let again = eventually("the hub takes commands again", SOON, async || fleet.alice.submit(nothing(), &[&la]).await.ok()).await;
+    let again =
+        eventually("the hub takes commands again", SOON, async || fleet.alice.submit(nothing(), &[&la]).await.ok())
+            .await;
     assert!(matches!(fleet.alice.outcome(again, &la).await.unwrap(), Outcome::Succeeded(_)));
 
     small.fill(200);
@@ -132,13 +145,22 @@ async fn a_failed_write_stops_the_hub_and_loses_nothing_that_was_confirmed() {
     fleet.stop_hub().await;
     let file = write_hub(&fleet.hub_config, &fleet.folder.path().join("hub.toml")).unwrap();
     // No file may grow beyond 600 KiB: writes fail as on a full disk, without one.
-    let limited = format!("trap '' XFSZ; ulimit -f 1200; exec {} --config {} run", binary("sfdata-hub").display(), file.display());
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f 1200; exec {} --config {} run",
+        binary("sfdata-hub").display(),
+        file.display()
+    );
     let hub = Run::start("/bin/sh", &["-c", &limited], fleet.folder.path());
     ready(fleet.hub_config.listen.ops).await;
     let invited = write_until_it_fails(&fleet).await;
     let (status, said) = hub.ended().await;
     assert_eq!(status.code(), Some(1), "{said}");
-    for words in ["cannot write the store", "free space on that disk", "then start the hub again", "Nothing that was confirmed is lost"] {
+    for words in [
+        "cannot write the store",
+        "free space on that disk",
+        "then start the hub again",
+        "Nothing that was confirmed is lost",
+    ] {
         assert!(said.contains(words), "{said}");
     }
     assert!(!said.contains("panicked"), "{said}");
@@ -172,7 +194,10 @@ async fn a_failed_write_stops_the_agent_and_every_command_ends_once_all_the_same
     }
     let (status, said) = limited.ended().await;
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("the journal in") && said.contains("free space on that disk or mend it, then start"), "{said}");
+    assert!(
+        said.contains("the journal in") && said.contains("free space on that disk or mend it, then start"),
+        "{said}"
+    );
     fleet.start_agent(0).await;
     eprintln!("{} commands", ids.len());
     for id in ids {

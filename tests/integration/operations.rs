@@ -1,5 +1,7 @@
 //! Running the real binaries: what goes wrong on a machine is told with what to do about it, and nothing is overwritten.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -17,7 +19,13 @@ use sfdata_common::{
     limits,
     outcome::{Outcome, RefusalReason},
 };
-use sfdata_hub::{audit, config::Config, hub, metrics::Metrics, store::{Batch, Store, backup, records}};
+use sfdata_hub::{
+    audit,
+    config::Config,
+    hub,
+    metrics::Metrics,
+    store::{Batch, Store, backup, records},
+};
 use sfdata_proto::v1 as wire;
 use sfdata_tests::{
     eventually,
@@ -90,7 +98,13 @@ async fn check_config_tells_what_to_correct() {
     ground.hub(&["run"]).refuses(&["hub_idd"]).await;
     let wrong = right.replace("sfdata.example", "SFDATA").replace("127.0.0.1", "0.0.0.0");
     fs::write(&ground.file, wrong + "\n[certificates]\nagent_lifetime = \"48h\"\n").unwrap();
-    let words = ["trust_domain \"SFDATA\"", "use 1 to 255 lower-case", "listen.ops", "use 127.0.0.1", "agent_lifetime is 2days"];
+    let words = [
+        "trust_domain \"SFDATA\"",
+        "use 1 to 255 lower-case",
+        "listen.ops",
+        "use 127.0.0.1",
+        "agent_lifetime is 2days",
+    ];
     ground.hub(&["check-config"]).refuses(&words).await;
     fs::remove_file(&ground.file).unwrap();
     ground.hub(&["run"]).refuses(&["cannot read the configuration", "name it with --config"]).await;
@@ -106,7 +120,8 @@ async fn init_twice_keeps_everything_and_gives_another_token() {
         let (status, said) = ground.hub(&["init", "--operator", "alice"]).ended().await;
         assert!(status.success(), "{said}");
         tokens.extend(said.lines().filter(|line| line.starts_with("sfjoin_")).map(str::to_owned));
-        let files = ["ca.key", "ca.crt", "dispatch.key", "hub-identity.pem"].map(|name| fs::read(ground.path(name)).unwrap());
+        let files =
+            ["ca.key", "ca.crt", "dispatch.key", "hub-identity.pem"].map(|name| fs::read(ground.path(name)).unwrap());
         assert_eq!(*kept.get_or_insert_with(|| files.clone()), files);
     }
     assert_eq!(tokens.len(), 2);
@@ -274,7 +289,9 @@ async fn a_backup_of_a_running_hub_is_whole_and_restores_to_what_it_was() {
     let broken = folder.join("broken");
     for (what, bytes) in [("truncated", &good[..good.len() - 40]), ("empty", &[]), ("changed", &changed[..])] {
         fs::write(&broken, bytes).unwrap();
-        ctl(&["restore", "--from", &broken.display().to_string()]).refuses(&["this is not a whole backup of a hub", "take another one"]).await;
+        ctl(&["restore", "--from", &broken.display().to_string()])
+            .refuses(&["this is not a whole backup of a hub", "take another one"])
+            .await;
         assert!(!store.exists(), "{what}");
     }
     let mut later = read_backup(&good);
@@ -403,7 +420,9 @@ async fn an_agent_that_cannot_run_says_what_to_do() {
 
     let token = fleet.invite("la-0", "200000000000").await.unwrap();
     let again = sfdata_agent::identity::enrol(&home, &token, "200000000000", Timestamp::now()).await.unwrap_err();
-    assert!(again.to_string().contains("holds an identity already") && again.to_string().contains("move that folder away"));
+    assert!(
+        again.to_string().contains("holds an identity already") && again.to_string().contains("move that folder away")
+    );
     fleet.agents[0].config.data_dir = home.with_file_name("elsewhere");
     agent(&fleet, &["run"]).refuses(&["holds no identity", "sfdata-agent enrol --token"]).await;
     fleet.agents[0].config.aws.region = "London".into();
@@ -439,7 +458,9 @@ async fn an_la_can_hold_its_agent_and_read_its_record() {
     let lines: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let outcomes: Vec<&str> = lines.iter().filter_map(|line| line["outcome"].as_str()).collect();
     assert_eq!(outcomes.len(), 3);
-    assert!(outcomes[0].starts_with("refused: held") && outcomes[1].starts_with("failed: ") && outcomes[2] == "succeeded");
+    assert!(
+        outcomes[0].starts_with("refused: held") && outcomes[1].starts_with("failed: ") && outcomes[2] == "succeeded"
+    );
     running.process.terminate().unwrap();
     assert!(running.ended().await.0.success());
     let record = fleet.agents[0].config.data_dir.join("audit.jsonl");

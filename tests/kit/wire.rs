@@ -100,10 +100,16 @@ pub async fn dial(source: Ipv4Addr, target: SocketAddr) -> std::io::Result<TcpSt
 }
 
 /// Carry bytes one way until that side ends.
-async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), mut seen: watch::Receiver<State>) {
+async fn pump(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut seen: watch::Receiver<State>,
+) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        if seen.wait_for(|state| *state != State::Stalled).await.is_err() || to.write_all(&bytes[..length]).await.is_err() {
+        if seen.wait_for(|state| *state != State::Stalled).await.is_err()
+            || to.write_all(&bytes[..length]).await.is_err()
+        {
             return;
         }
     }

@@ -139,13 +139,7 @@ impl Mark {
     }
 }
 
-pub(super) fn start(
-    db: sled::Db,
-    path: PathBuf,
-    head: AuditHead,
-    mark: Mark,
-    metrics: Metrics,
-) -> io::Result<Handle> {
+pub(super) fn start(db: sled::Db, path: PathBuf, head: AuditHead, mark: Mark, metrics: Metrics) -> io::Result<Handle> {
     let (jobs, queue) = mpsc::unbounded_channel();
     let (failing, failed) = watch::channel(None);
     let file = File::open(path.join("db"))?;
