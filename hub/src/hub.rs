@@ -197,6 +197,7 @@ impl Hub {
         let tasks = TaskTracker::new();
         let (readiness, ready) = watch::channel(ops::Readiness::default());
         let ops_stop = CancellationToken::new();
+        let abandoned = ops_stop.clone().drop_guard(); // a start that fails gives its port back
         let ops_tasks = TaskTracker::new();
         spawn(&ops_tasks, "operations", &stop, ops::serve(ops, ready, metrics.clone(), ops_stop.clone()));
 
@@ -212,6 +213,7 @@ impl Hub {
         parts.keep(readiness.clone());
         readiness.send_modify(|readiness| readiness.started = true);
         info!(address = %addresses.authenticated, enrol = %addresses.enrolment, ops = %addresses.ops, "the hub is ready");
+        abandoned.disarm();
         Ok(Self { addresses, tasks, stop, store, failed, readiness, ops: ops_tasks, ops_stop })
     }
 

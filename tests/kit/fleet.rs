@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use sfdata_agent::{agent::Agent, config as agent_config, connect, identity};
 use sfdata_common::{
     Timestamp, envelope,
+    error::chain,
     ids::AgentId,
     keys::SigningKey,
     telemetry::Log,
@@ -183,9 +184,7 @@ impl Fleet {
         let stop = CancellationToken::new();
         let agent = Agent::start(&member.config, stop.clone()).await.expect("the agent starts");
         let status = agent.status();
-        let task = tokio::spawn(async move {
-            Ok(agent.stopped().await?)
-        });
+        let task = tokio::spawn(async move { Ok(agent.stopped().await?) });
         member.running = Some((Running { stop, task }, status));
     }
 
@@ -277,7 +276,10 @@ async fn start_hub(config: &Config) -> Result<Running> {
     let hub =
         eventually("the hub starts", Duration::from_secs(10), async || match Hub::start(config, stop.clone()).await {
             Ok(hub) => Some(Ok(hub)),
-            Err(hub::Error::Server(_) | hub::Error::Store(sfdata_hub::store::Error::InUse { .. })) => None,
+            Err(error @ (hub::Error::Server(_) | hub::Error::Store(sfdata_hub::store::Error::InUse { .. }))) => {
+                tracing::warn!(error = %chain(&error), "the hub does not start yet");
+                None
+            }
             Err(error) => Some(Err(error)),
         })
         .await?;

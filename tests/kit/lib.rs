@@ -2,7 +2,7 @@
 //!
 //! Nothing is mocked. [`fleet::Fleet`] runs the product's own hub and agents against the AWS stand-in; [`rogue`] speaks
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
-//! [`process`] runs the real binaries, to be killed.
+//! [`process`] runs the real binaries, to be killed, with configurations from [`settings`].
 
 pub mod fleet;
 pub mod h2;

@@ -122,8 +122,7 @@ impl RogueHub {
         let wait = async { self.agent.lock().await.recv().await.expect("the rogue hub runs") };
         let session = tokio::time::timeout(Duration::from_secs(40), wait).await.expect("an agent connects");
         let held = Held { hello: session.hello, out: session.out, incoming: session.incoming };
-        let welcome =
-            wire::Welcome { clock_unix_ms: clock.as_millisecond(), epoch, health_interval_seconds: 30 };
+        let welcome = wire::Welcome { clock_unix_ms: clock.as_millisecond(), epoch, health_interval_seconds: 30 };
         held.send(FromHub::Welcome(welcome)).await;
         held
     }

@@ -151,7 +151,10 @@ impl Estate {
                 .chunks(share)
                 .map(|some| scope.spawn(move || some.iter().map(each).collect::<Result<Vec<_>>>()))
                 .collect();
-            parts.into_iter().map(|part| part.join().map_err(|_| anyhow!("a thread panicked"))?).collect::<Result<Vec<_>>>()
+            parts
+                .into_iter()
+                .map(|part| part.join().map_err(|_| anyhow!("a thread panicked"))?)
+                .collect::<Result<Vec<_>>>()
         });
         Ok(parts?.into_iter().flatten().collect())
     }

@@ -160,7 +160,8 @@ impl Shared {
 
 /// AWS clients that are never used: the one action of this load calls nobody.
 pub(crate) async fn services() -> Services {
-    let aws = Aws { region: "eu-west-2".into(), endpoint_url: Some("http://127.0.0.1:9".into()), credentials_file: None };
+    let aws =
+        Aws { region: "eu-west-2".into(), endpoint_url: Some("http://127.0.0.1:9".into()), credentials_file: None };
     let platform = Platform {
         cluster: "load".into(),
         webserver: "webserver".into(),

@@ -280,7 +280,8 @@ async fn sustain(operator: &Arc<Operator>, ids: &[AgentId], time: Duration) -> R
     let ids: Arc<[AgentId]> = ids.into();
     let mut orders = JoinSet::new();
     for _ in 0..IN_FLIGHT {
-        let (operator, ids, ended, next) = (Arc::clone(operator), Arc::clone(&ids), Arc::clone(&ended), Arc::clone(&next));
+        let (operator, ids, ended, next) =
+            (Arc::clone(operator), Arc::clone(&ids), Arc::clone(&ended), Arc::clone(&next));
         orders.spawn(async move {
             while began.elapsed() < time {
                 let agent = &ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()];

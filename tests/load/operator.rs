@@ -82,7 +82,8 @@ impl Operator {
         let command = Some(self.sign(&self.command(targets)));
         let lane = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len();
         let mut client = self.clients[lane].clone();
-        let mut events = client.submit(wire::SubmitRequest { command }).await.context("the hub takes no command")?.into_inner();
+        let mut events =
+            client.submit(wire::SubmitRequest { command }).await.context("the hub takes no command")?.into_inner();
         let mut succeeded = 0;
         while succeeded < expected {
             let answer = events.message().await.context("the answers broke off")?;
@@ -91,7 +92,12 @@ impl Operator {
                 continue;
             };
             if event.outcome.is_some() {
-                ensure!(event.state() == wire::CommandState::Succeeded, "{} ended as {:?}", event.agent_id, event.outcome);
+                ensure!(
+                    event.state() == wire::CommandState::Succeeded,
+                    "{} ended as {:?}",
+                    event.agent_id,
+                    event.outcome
+                );
                 succeeded += 1;
             }
         }
@@ -100,7 +106,8 @@ impl Operator {
 
     /// A join token for an agent.
     pub(crate) async fn invite(&self, agent: &str, account: &str) -> Result<String> {
-        let request = wire::InviteAgentRequest { agent_id: agent.into(), account: account.into(), ..Default::default() };
+        let request =
+            wire::InviteAgentRequest { agent_id: agent.into(), account: account.into(), ..Default::default() };
         let client = self.clients.first().context("no connection")?;
         Ok(client.clone().invite_agent(request).await?.into_inner().token)
     }

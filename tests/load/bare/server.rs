@@ -44,7 +44,8 @@ pub(crate) async fn run(folder: &Path) -> Result<()> {
     let ca = chain.last().context("no CA")?.clone();
     let tls = tls::server(&Identity::new(chain, &key)?, Some(&[ca]))?;
     let clients_key: PublicKey = std::fs::read_to_string(folder.join("client.pub"))?.parse()?;
-    let streams = Arc::new(Streams { signs: SigningKey::read(&folder.join("server.key"))?, clients_key, all: Mutex::default() });
+    let streams =
+        Arc::new(Streams { signs: SigningKey::read(&folder.join("server.key"))?, clients_key, all: Mutex::default() });
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     answer(listener.local_addr()?)?;
