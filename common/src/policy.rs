@@ -43,8 +43,8 @@ struct Types {
 }
 
 impl Types {
-    fn new() -> Result<Self, cedar_policy::ParseErrors> {
-        let name = EntityTypeName::from_str;
+    fn new() -> Result<Self, Invalid> {
+        let name = |text| EntityTypeName::from_str(text).map_err(|errors| Invalid(Box::new(errors)));
         Ok(Self {
             operator: name("Operator")?,
             role: name("Role")?,
@@ -106,8 +106,7 @@ impl Policy {
     /// Parse a policy text.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let policies = PolicySet::from_str(text).map_err(|errors| Invalid(Box::new(errors)))?;
-        let types = Types::new().map_err(|errors| Invalid(Box::new(errors)))?;
-        Ok(Self { policies, authorizer: Authorizer::new(), types })
+        Ok(Self { policies, authorizer: Authorizer::new(), types: Types::new()? })
     }
 
     /// Ask. What can't be evaluated is denied.
