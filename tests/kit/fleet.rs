@@ -188,11 +188,16 @@ impl Fleet {
         member.running = Some((Running { stop, task }, status));
     }
 
-    /// Stop an agent in order.
+    /// Stop an agent in order, and wait until a hub that answers has seen it leave.
     pub async fn stop_agent(&mut self, number: usize) {
-        if let Some((running, _)) = self.agents[number].running.take() {
-            running.stop().await.expect("the agent stops in order");
-        }
+        let Some((running, _)) = self.agents[number].running.take() else { return };
+        running.stop().await.expect("the agent stops in order");
+        let id = &self.agents[number].id;
+        eventually(&format!("{id} is away"), Duration::from_secs(20), async || {
+            let seen = self.alice.agent(id).await;
+            seen.map_or(true, |agent| agent.state() != wire::AgentState::Connected).then_some(())
+        })
+        .await;
     }
 
     /// Put a cable between an agent and its hub, and wait until it is connected through it.
@@ -205,12 +210,13 @@ impl Fleet {
         wire
     }
 
-    /// Wait until an agent is connected, as the hub sees it.
+    /// Wait until an agent is connected, as the hub sees it and, when this fleet runs it, as it sees itself.
     pub async fn connected(&self, number: usize) {
-        let id = &self.agents[number].id;
+        let Member { id, running, .. } = &self.agents[number];
         eventually(&format!("{id} is connected"), Duration::from_secs(20), async || {
             let state = self.alice.agent(id).await.ok()?.state();
-            (state == wire::AgentState::Connected).then_some(())
+            let link = running.as_ref().is_none_or(|(_, status)| status.borrow().connected);
+            (link && state == wire::AgentState::Connected).then_some(())
         })
         .await;
     }
@@ -240,8 +246,8 @@ impl Fleet {
 
     /// Stop everything in order; fails when a task failed.
     pub async fn stop(mut self) {
-        for number in 0..self.agents.len() {
-            self.stop_agent(number).await;
+        for (running, _) in self.agents.iter_mut().filter_map(|member| member.running.take()) {
+            running.stop().await.expect("the agent stops in order");
         }
         self.stop_hub().await;
     }
