@@ -66,6 +66,7 @@ impl Agent {
         let failed = journal.failed();
         let services = Services::new(&config.aws, &config.platform).await;
         let (reports, reporter) = Reporter::new(services.clone());
+        let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
         let outbox = Arc::<Outbox>::default();
         let executor = Executor::new(execute::Parts {
             identity: Arc::clone(&identity),
@@ -90,6 +91,7 @@ impl Agent {
         let (id, status) = (identity.agent().clone(), link.status());
         let tasks = TaskTracker::new();
         let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
+        tasks.spawn(presence);
         tasks.spawn(reporter.run(reporting));
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });

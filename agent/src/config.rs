@@ -52,6 +52,13 @@ pub struct Aws {
     pub credentials_file: Option<PathBuf>,
 }
 
+/// What `discover` needs of a configuration that may not have its `[platform]` yet: other sections are not looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Draft {
+    /// The AWS account that the agent stands in.
+    pub aws: Option<Aws>,
+}
+
 /// The `[platform]` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +115,16 @@ impl Role {
             Self::Daemon => "daemon",
             Self::CodeServer => "code-server",
             Self::Other => "other",
+        }
+    }
+
+    /// The setting that names services of this role.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Webserver => "platform.webserver",
+            Self::Daemon => "platform.daemon",
+            Self::CodeServer => "platform.code_servers",
+            Self::Other => "platform.other_services",
         }
     }
 }
@@ -170,6 +187,9 @@ pub enum Problem {
         /// What was given.
         value: String,
     },
+    /// No region at all.
+    #[error("aws.region is missing: name a configuration that has an [aws] section with --config, or give --region")]
+    NoRegion,
     /// The stand-in's URL.
     #[error("aws.endpoint_url {value:?} is no URL; write http://host:port, or leave it out to speak to AWS")]
     Url {
@@ -226,34 +246,48 @@ impl Config {
     /// Look for everything that can't be meant, so that one start shows all of it.
     pub fn check(&self) -> Result<(), Invalid> {
         let mut problems = Vec::new();
-        for (key, path) in [
-            ("data_dir", Some(&self.data_dir)),
-            ("policy", self.policy.as_ref()),
-            ("aws.credentials_file", self.aws.credentials_file.as_ref()),
-        ] {
-            let relative = path.filter(|path| !path.is_absolute());
-            problems.extend(relative.map(|path| Problem::Relative { key, path: path.clone() }));
-        }
-        let wrong =
-            |value: Option<&String>, is_right: fn(&str) -> bool| value.filter(|value| !is_right(value)).cloned();
-        let Aws { region, endpoint_url, .. } = &self.aws;
+        problems.extend(relative("data_dir", Some(&self.data_dir)));
+        problems.extend(relative("policy", self.policy.as_ref()));
         problems.extend(wrong(self.hub.address.as_ref(), is_host_and_port).map(|value| Problem::Address { value }));
-        problems.extend(wrong(Some(region), is_region).map(|value| Problem::Region { value }));
-        problems.extend(wrong(endpoint_url.as_ref(), is_url).map(|value| Problem::Url { value }));
+        self.aws.check(&mut problems);
         self.platform.check(&mut problems);
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
-        if problems.is_empty() { Ok(()) } else { Err(Invalid { problems }) }
+        Invalid::unless_empty(problems)
+    }
+}
+
+impl Draft {
+    /// How to reach AWS: as the file says, but in `region` if that is given.
+    pub fn aws(self, region: Option<String>) -> Result<Aws, Invalid> {
+        let aws = match (self.aws, region) {
+            (Some(aws), Some(region)) => Aws { region, ..aws },
+            (Some(aws), None) => aws,
+            (None, Some(region)) => Aws { region, endpoint_url: None, credentials_file: None },
+            (None, None) => return Err(Invalid { problems: vec![Problem::NoRegion] }),
+        };
+        let mut problems = Vec::new();
+        aws.check(&mut problems);
+        Invalid::unless_empty(problems).map(|()| aws)
+    }
+}
+
+impl Invalid {
+    fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
+    }
+}
+
+impl Aws {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        problems.extend(relative("aws.credentials_file", self.credentials_file.as_ref()));
+        problems.extend(wrong(Some(&self.region), is_region).map(|value| Problem::Region { value }));
+        problems.extend(wrong(self.endpoint_url.as_ref(), is_url).map(|value| Problem::Url { value }));
     }
 }
 
 impl Platform {
     fn check(&self, problems: &mut Vec<Problem>) {
-        let services = self.services().map(|(name, role)| match role {
-            Role::Webserver => ("platform.webserver", name),
-            Role::Daemon => ("platform.daemon", name),
-            Role::CodeServer => ("platform.code_servers", name),
-            Role::Other => ("platform.other_services", name),
-        });
+        let services = self.services().map(|(name, role)| (role.key(), name));
         let ecs = [("platform.cluster", self.cluster.as_str())].into_iter().chain(services.clone());
         let wrong = ecs.filter(|(_, name)| !is_ecs_name(name));
         problems.extend(wrong.map(|(key, value)| Problem::EcsName { key, value: value.into() }));
@@ -269,6 +303,15 @@ impl Platform {
             }
         }
     }
+}
+
+fn relative(key: &'static str, path: Option<&PathBuf>) -> Option<Problem> {
+    let relative = path.filter(|path| !path.is_absolute());
+    relative.map(|path| Problem::Relative { key, path: path.clone() })
+}
+
+fn wrong(value: Option<&String>, is_right: fn(&str) -> bool) -> Option<String> {
+    value.filter(|value| !is_right(value)).cloned()
 }
 
 fn is_host_and_port(address: &str) -> bool {
@@ -366,8 +409,8 @@ mod tests {
             [
                 "data_dir",
                 "policy",
-                "aws.credentials_file",
                 "hub.address",
+                "aws.credentials_file",
                 "aws.region",
                 "aws.endpoint_url",
                 "platform.cluster",
@@ -379,6 +422,22 @@ mod tests {
                 "log.level",
             ]
         );
+    }
+
+    #[test]
+    fn a_draft_needs_a_region_from_somewhere_and_no_platform() {
+        let draft = |text| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            sfdata_common::config::load::<Draft>(file.path()).unwrap()
+        };
+        let file = "data_dir = \"/x\"\n[aws]\nregion = \"eu-west-2\"\nendpoint_url = \"http://localhost:1\"";
+        assert_eq!(draft(file).aws(None).unwrap().region, "eu-west-2");
+        let elsewhere = draft(file).aws(Some("eu-west-1".into())).unwrap();
+        assert_eq!((elsewhere.region.as_str(), elsewhere.endpoint_url.is_some()), ("eu-west-1", true));
+        assert!(draft("").aws(Some("eu-west-1".into())).is_ok());
+        assert!(draft("").aws(None).unwrap_err().to_string().contains("--region"));
+        assert!(draft("").aws(Some("London".into())).is_err());
     }
 
     #[test]

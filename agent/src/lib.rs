@@ -1,8 +1,9 @@
-//! The agent, in the order in which a command passes through it: it is configured and knows who it is and whom
-//! to trust, holds the link, lets a verified command in by one door, asks the LA's policy, journals, executes
-//! against its own account, and reports.
+//! The agent, in the order in which a command passes through it: it is configured, which `discover`
+//! helps with, and knows who it is and whom to trust, holds the link, lets a verified command in by one door, asks
+//! the LA's policy, journals, executes against its own account, and reports.
 
 pub mod config;
+pub mod discover;
 pub mod identity;
 pub mod trust;
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -11,10 +11,10 @@ use clap::{Parser, Subcommand};
 use sfdata_agent::{
     agent::Agent,
     audit,
-    config::Config,
-    identity,
+    config::{Config, Draft},
+    discover, identity,
     policy::{self, Brake},
-    services::Services,
+    services::{Services, survey::Survey},
 };
 use sfdata_common::{Timestamp, config, shutdown, telemetry};
 
@@ -31,6 +31,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at this account and print a proposed [platform] section; exit with 3 if a person has to complete it
+    Discover(Discover),
+    #[command(flatten)]
+    Configured(Configured),
+}
+
+/// What needs a whole configuration.
+#[derive(Subcommand)]
+enum Configured {
     /// Join the hub that invited this agent
     Enrol {
         /// Token that `hubctl agents invite` printed
@@ -40,7 +49,11 @@ enum Command {
     /// Serve until asked to stop (SIGTERM)
     Run,
     /// Say what is wrong with configuration and policy, and exit with 1 if anything is
-    CheckConfig,
+    CheckConfig {
+        /// Ask AWS as well whether what `[platform]` names exists
+        #[arg(long)]
+        aws: bool,
+    },
     /// Refuse everything but reads from now on; the hub sees that, and why
     Hold {
         /// Why, in your words
@@ -53,9 +66,35 @@ enum Command {
     Audit,
 }
 
+/// Of the configuration only `[aws]` is used, so that it may still lack its `[platform]`.
+#[derive(clap::Args)]
+struct Discover {
+    /// Region to look at, in place of the configuration's; with it there need not be a configuration
+    #[arg(long)]
+    region: Option<String>,
+    /// ECS cluster of the platform, where several could be it
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t = Format::Toml, value_name = "FORMAT")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    // Plain comments: with help of its own, each value would take a paragraph of --help.
+    // To be pasted into the configuration.
+    Toml,
+    // One JSON document, for programs.
+    Json,
+}
+
+/// A person has to complete what was printed.
+const INCOMPLETE: u8 = 3;
+
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "sfdata-agent: {}", sfdata_common::error::chain(error.as_ref()));
             ExitCode::FAILURE
@@ -63,27 +102,37 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
-    let config: Config = config::load(&cli.config)?;
+    match cli.command {
+        Command::Discover(options) => runtime()?.block_on(discover(&cli.config, options)),
+        Command::Configured(command) => configured(&cli.config, command).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn configured(file: &Path, command: Configured) -> Result<()> {
+    let config: Config = config::load(file)?;
     config.check()?;
     let brake = Brake::new(&config.data_dir);
-    match cli.command {
-        Command::CheckConfig => {
+    match command {
+        Configured::CheckConfig { aws } => {
             policy::load(config.policy.as_deref())?;
-            writeln!(io::stderr(), "{} is valid", cli.config.display())?;
+            if aws {
+                runtime()?.block_on(check_presence(&config))?;
+            }
+            writeln!(io::stderr(), "{} is valid", file.display())?;
         }
-        Command::Hold { reason } => {
+        Configured::Hold { reason } => {
             brake.hold(&reason, Timestamp::now())?;
             writeln!(io::stderr(), "Held: everything but reads is refused until sfdata-agent release")?;
         }
-        Command::Release => {
+        Configured::Release => {
             brake.release()?;
             writeln!(io::stderr(), "Released: commands are let in again")?;
         }
-        Command::Audit => print_audit(&config)?,
-        Command::Enrol { token } => runtime()?.block_on(enrol(&config, &token))?,
-        Command::Run => {
+        Configured::Audit => print_audit(&config)?,
+        Configured::Enrol { token } => runtime()?.block_on(enrol(&config, &token))?,
+        Configured::Run => {
             telemetry::init(&config.log)?;
             runtime()?.block_on(serve(&config))?;
         }
@@ -93,6 +142,37 @@ fn run() -> Result<()> {
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start threads")
+}
+
+async fn check_presence(config: &Config) -> Result<()> {
+    let services = Services::new(&config.aws, &config.platform).await;
+    Ok(services.presence(&config.platform).await.check()?)
+}
+
+async fn discover(file: &Path, options: Discover) -> Result<ExitCode> {
+    let draft = match config::load(file) {
+        Err(config::Error::Read { source, .. })
+            if source.kind() == io::ErrorKind::NotFound && options.region.is_some() =>
+        {
+            writeln!(io::stderr(), "There is no {}: AWS is asked with the credentials of this place", file.display())?;
+            Draft::default()
+        }
+        read => read?,
+    };
+    let survey = Survey::new(&draft.aws(options.region)?).await;
+    let proposal = discover::propose(&survey.account(options.cluster.as_deref()).await?);
+    let text = match options.output {
+        Format::Toml => discover::show::toml(&proposal, Timestamp::now()),
+        Format::Json => discover::show::json(&proposal)?,
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    let left: Vec<_> = proposal.left().map(|line| line.key).collect();
+    if left.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = left.join(", ");
+    writeln!(io::stderr(), "sfdata-agent: cannot tell {what} in account {}; choose by the comments", proposal.account)?;
+    Ok(ExitCode::from(INCOMPLETE))
 }
 
 async fn enrol(config: &Config, token: &str) -> Result<()> {

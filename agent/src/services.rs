@@ -1,4 +1,5 @@
-//! What the agent can do to its LA's platform: one file a service of AWS, and `aws` for what they share.
+//! What the agent can do to its LA's platform: one file a service of AWS, and `aws` for what they share;
+//! and what there is at all: `survey` reads an account, `presence` looks for what the configuration names.
 //!
 //! Stop 10 on a command's path: `execute` hands over a typed action and its `Job`, and gets a result or one
 //! [`Error`]. Nothing outside this folder names an AWS crate. Every action is written as "make it so": it reads
@@ -7,7 +8,9 @@
 pub mod aurora;
 pub mod aws;
 pub mod ecs;
+pub mod presence;
 pub mod s3;
+pub mod survey;
 
 use sfdata_common::outcome::{FailureCode, Outcome, failure_name};
 use sfdata_proto::v1 as wire;
@@ -67,6 +70,15 @@ impl From<Error> for Outcome {
             Error::Failed { code, message } => Self::Failed { code, message },
             Error::Cancelled { detail } => Self::Cancelled { detail },
         }
+    }
+}
+
+/// What there is, where something else was named.
+fn listed(names: Result<Vec<String>, Error>) -> String {
+    match names {
+        Ok(names) if names.is_empty() => "there is none".into(),
+        Ok(names) => format!("there is {}", names.join(", ")),
+        Err(error) => format!("what there is cannot be told: {error}"),
     }
 }
 

@@ -91,6 +91,9 @@ pub const AWS_CALL: Duration = Duration::from_secs(60);
 pub const AWS_TRY: Duration = Duration::from_secs(15);
 /// Tries of one AWS call, the first included.
 pub const AWS_TRIES: u32 = 5;
+/// Things of one kind that `discover` reads of an account: a platform has about ten, and each costs a call or two, which
+/// count against the account's quotas.
+pub const DISCOVER_MOST: usize = 500;
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

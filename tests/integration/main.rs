@@ -2,6 +2,7 @@
 
 mod aws;
 mod bundles;
+mod discover;
 mod door;
 mod frames;
 mod join;

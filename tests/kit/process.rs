@@ -67,6 +67,16 @@ impl Drop for Process {
     }
 }
 
+/// Run `name` of this workspace to its end: how it ended, what it printed, and what it said on stderr.
+pub async fn outcome(name: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(binary(name));
+    command.args(args).stdin(Stdio::null());
+    let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("a thread");
+    let ran = ran.expect("it starts: build the programs first, cargo build --workspace");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (ran.status.code(), text(ran.stdout), text(ran.stderr))
+}
+
 /// A child with a log of its own.
 pub struct Run {
     /// It.

@@ -1,6 +1,7 @@
 //! The AWS stand-in as a child process, and its control interface: what was really called, and faults to come.
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -83,9 +84,18 @@ impl Standin {
 
     /// Build an LA's estate in its account.
     pub async fn seed(&self, folder: &Path, la: &str, account: &str) -> Result<Account> {
-        let said = self.ask("POST", "/standin/seed", Some(json!({"account": account, "la": la}))).await?;
+        self.made(folder, account, json!({"account": account, "la": la})).await
+    }
+
+    /// Build in an account an estate that somebody else's templates made: see `deploy/sandbox/standin/foreign.py`.
+    pub async fn seed_foreign(&self, folder: &Path, account: &str) -> Result<Account> {
+        self.made(folder, account, json!({"account": account})).await
+    }
+
+    async fn made(&self, folder: &Path, account: &str, what: Value) -> Result<Account> {
+        let said = self.ask("POST", "/standin/seed", Some(what)).await?;
         let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
-        let credentials = folder.join(format!("{la}.credentials"));
+        let credentials = folder.join(format!("{}.credentials", text("cluster")));
         let mut file = std::fs::File::create(&credentials)?;
         writeln!(file, "[default]")?;
         writeln!(file, "aws_access_key_id = {}", text("access_key_id"))?;
@@ -111,6 +121,12 @@ impl Standin {
             Value::Array(calls) => Ok(calls),
             other => bail!("no list of calls: {other}"),
         }
+    }
+
+    /// What was called in that account since its making, as `service:Action`.
+    pub async fn actions(&self, account: &str) -> Result<BTreeSet<String>> {
+        let said = self.ask("GET", &format!("/standin/calls?account={account}&count=1"), None).await?;
+        Ok(said["actions"].as_object().into_iter().flatten().map(|(action, _)| action.clone()).collect())
     }
 
     /// Deployments forced in that account: what `ecs restart` leaves behind at AWS.

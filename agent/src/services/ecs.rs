@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// DescribeServices takes so many (ECS API reference).
-const SERVICES_PER_CALL: usize = 10;
+pub(super) const SERVICES_PER_CALL: usize = 10;
 
 /// The platform's containers.
 #[derive(Debug, Clone)]

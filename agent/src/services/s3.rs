@@ -35,8 +35,7 @@ pub struct S3 {
 
 impl S3 {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
-        let config = Builder::from(aws.config()).force_path_style(aws.is_stand_in()).build();
-        Self { client: Client::from_conf(config), buckets: platform.buckets.clone() }
+        Self { client: client(aws), buckets: platform.buckets.clone() }
     }
 
     /// Do what was ordered.
@@ -81,6 +80,10 @@ impl S3 {
             count.tell(at, usage.objects);
         }
     }
+}
+
+pub(super) fn client(aws: &Aws) -> Client {
+    Client::from_conf(Builder::from(aws.config()).force_path_style(aws.is_stand_in()).build())
 }
 
 /// How far the buckets are, as one line for whoever watches.

@@ -23,7 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from . import REGION, ecs, seed
+from . import REGION, ecs, foreign, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -172,7 +172,10 @@ class Gate:
         return {}
 
     def seed(self, body):
-        return seed.estate(body["account"], body["la"], body.get("region", REGION))
+        region = body.get("region", REGION)
+        if "la" not in body:
+            return foreign.estate(body["account"], region)
+        return seed.estate(body["account"], body["la"], region)
 
     def ready(self, _):
         return {"ready": True}

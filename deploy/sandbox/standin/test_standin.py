@@ -330,6 +330,15 @@ class Control(unittest.TestCase):
         for bucket in self.estate.facts["buckets"].values():
             self.assertTrue(self.estate.s3.list_objects_v2(Bucket=bucket)["Contents"])
 
+    def test_an_estate_of_others_has_no_tags_and_no_telling_names(self):
+        facts = control("POST", "seed", account=self.estate.account)
+        names = self.estate.ecs.list_services(cluster=facts["cluster"])["serviceArns"]
+        services = self.estate.ecs.describe_services(cluster=facts["cluster"], services=names, include=["TAGS"])
+        self.assertEqual(len(services["services"]), 5)
+        self.assertFalse(any(service.get("tags") for service in services["services"]))
+        self.assertEqual(facts, {**control("POST", "seed", account=self.estate.account), **{
+            name: facts[name] for name in ("access_key_id", "secret_access_key", "session_token")}})
+
     def test_another_account_sees_nothing(self):
         other = Estate()
         self.refused("AccessDenied", 403, other.s3.list_objects_v2, Bucket=self.estate.facts["buckets"]["data-store"])
