@@ -330,9 +330,7 @@ impl Session<'_> {
                 parts.executor.start(Begun { verified: *verified, began: now });
             }
             Judgement::Void(position) => parts.journal.skip(position).await?,
-            Judgement::Refused { position, id, digest, reason, detail, until } => {
-                parts.executor.refuse(position, id, &digest, reason, detail, until, now).await?;
-            }
+            Judgement::Refused(refused) => parts.executor.refuse(*refused, now).await?,
             Judgement::Rejected(rejected) => {
                 let reason = rejected.refused.as_ref().map_or(RefusalReason::Unspecified, wire::Refused::reason);
                 warn!(command = rejected.command_id, reason = reason.as_str_name(), "a delivery was rejected");

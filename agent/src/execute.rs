@@ -35,6 +35,7 @@ use crate::{
     journal::{self, Begun, Journal},
     report,
     services::{Error, Services},
+    verify::Refused,
 };
 
 /// What a running action may use of the agent: its command's id, a way to tell how far it is, the
@@ -209,21 +210,15 @@ impl Executor {
 
     /// Put a refusal on record, signed: its number is used up, and its id is not let in until then. Where the command's
     /// own outcome is still on its way, the refusal is only told: nothing may take that outcome's place.
-    pub async fn refuse(
-        &self,
-        position: Position,
-        id: CommandId,
-        digest: &[u8],
-        reason: RefusalReason,
-        detail: String,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), journal::Error> {
+    pub async fn refuse(&self, refused: Refused, now: Timestamp) -> Result<(), journal::Error> {
+        let Refused { position, id, digest, mut reason, detail, action, operator, until } = refused;
         let open = self.inner.journal.is_open(id);
-        let reason = if open { RefusalReason::AlreadySeen } else { reason };
+        if open {
+            reason = RefusalReason::AlreadySeen;
+        }
         info!(command = %id, %position, reason = refusal_name(reason), detail, "refused");
         let outcome = Outcome::Refused { reason, detail: detail.clone() };
-        self.inner.record(id, position, digest, "", "", &outcome, now);
+        self.inner.record(id, position, &digest, action, &operator, &outcome, now);
         if open {
             self.inner.journal.skip(position).await?;
             let (command_id, Position { epoch, sequence }) = (id.to_string(), position);
@@ -231,7 +226,7 @@ impl Executor {
             self.inner.outbox.send(ToHub::Rejected(wire::Rejected { command_id, epoch, sequence, refused }));
             return Ok(());
         }
-        let receipt = self.inner.receipt(id, position, digest, &outcome, now, now);
+        let receipt = self.inner.receipt(id, position, &digest, &outcome, now, now);
         self.inner.journal.refuse(position, id, until, receipt).await?;
         self.inner.outbox.receipts.notify_one();
         Ok(())

@@ -85,22 +85,30 @@ pub enum Judgement {
     /// The number is used up, without a command.
     Void(Position),
     /// The number is used up; the command is not let in.
-    Refused {
-        /// Its place.
-        position: Position,
-        /// Its id, as the hub's signature says.
-        id: CommandId,
-        /// Digest in the hub's signature.
-        digest: Vec<u8>,
-        /// Which check.
-        reason: RefusalReason,
-        /// Its facts.
-        detail: String,
-        /// No command of this id can be valid after that.
-        until: Timestamp,
-    },
+    Refused(Box<Refused>),
     /// As if it had never come; the ids are claims.
     Rejected(wire::Rejected),
+}
+
+/// A command that is not let in.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its place.
+    pub position: Position,
+    /// Its id, as the hub's signature says.
+    pub id: CommandId,
+    /// Digest in the hub's signature.
+    pub digest: Vec<u8>,
+    /// Which check.
+    pub reason: RefusalReason,
+    /// Its facts.
+    pub detail: String,
+    /// What it says that it is, and from whom; only claims, and empty when it can't be read.
+    pub action: &'static str,
+    /// See `action`.
+    pub operator: String,
+    /// No command of this id can be valid after that.
+    pub until: Timestamp,
 }
 
 /// The id in a delivery, which decides whether it was seen before; a claim until the door has verified it.
@@ -110,13 +118,6 @@ pub fn claimed_id(delivery: &wire::Delivery) -> Option<CommandId> {
 
 fn claimed(delivery: &wire::Delivery) -> Option<wire::Dispatch> {
     wire::Dispatch::decode(&delivery.dispatch.as_ref()?.payload[..]).ok()
-}
-
-/// When the command in a delivery can't be valid any more. What it says is a claim, which can only move that to later.
-fn claimed_end(delivery: &wire::Delivery, now: Timestamp) -> Timestamp {
-    let latest = now + limits::COMMAND_VALIDITY_MAX;
-    let command = delivery.command.as_ref().and_then(|envelope| Command::parse(&envelope.payload).ok());
-    command.map_or(latest, |command| command.expires.max(latest))
 }
 
 /// Judge a delivery.
@@ -143,8 +144,19 @@ pub fn verify(delivery: &wire::Delivery, facts: &Facts<'_>) -> Judgement {
             Judgement::Verified(Box::new(Verified { command, envelope, position, digest }))
         }
         Err((reason, detail)) => {
-            let (digest, until) = (dispatch.command_digest.to_vec(), claimed_end(delivery, facts.now));
-            Judgement::Refused { position, id, digest, reason, detail, until }
+            let claim = delivery.command.as_ref().and_then(|envelope| Command::parse(&envelope.payload).ok());
+            let latest = facts.now + limits::COMMAND_VALIDITY_MAX;
+            Judgement::Refused(Box::new(Refused {
+                position,
+                id,
+                digest: dispatch.command_digest.to_vec(),
+                reason,
+                detail,
+                action: claim.as_ref().map_or("", |command| command.action.name()),
+                operator: claim.as_ref().map_or_else(String::new, |command| command.operator.to_string()),
+                // A claim can only move that to later.
+                until: claim.map_or(latest, |command| command.expires.max(latest)),
+            }))
         }
     }
 }

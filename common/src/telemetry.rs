@@ -29,7 +29,8 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: Format::Human, level: "info".into() }
+        // The AWS SDK tells at every look where its credentials come from.
+        Self { format: Format::Human, level: "info,aws_config=warn".into() }
     }
 }
 

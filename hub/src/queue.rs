@@ -190,10 +190,15 @@ impl Queue {
             records::Command { envelope: Some(order.envelope.clone()), submitted: order.submitted.as_millisecond() };
         batch.put(keys::command(command.id), &record);
         batch.put(keys::unfinished(command.id), &());
-        let detail = format!("{} on {} agents: {}", command.action.name(), command.targets.len(), command.reason);
+        let detail = match &command.targets[..] {
+            [only] => format!("{} on {only}", command.action.name()),
+            many => format!("{} on {} agents", command.action.name(), many.len()),
+        };
+        let because = if command.reason.is_empty() { String::new() } else { format!(": {}", command.reason) };
         let actor = audit::operator(&command.operator);
         batch.audit(
-            audit::draft(now, "command.submitted", actor, command.id.to_string(), detail).about(&order.envelope),
+            audit::draft(now, "command.submitted", actor, command.id.to_string(), detail + &because)
+                .about(&order.envelope),
         );
         let mut targets = HashMap::with_capacity(command.targets.len());
         for agent in &command.targets {

@@ -1,13 +1,14 @@
 //! The durable store: the only place that names a database.
 //!
 //! One ordered map of keys ([`keys`]) to versioned records ([`records`]). Reads go straight to it; every write is a
-//! [`Batch`] handed to one writer thread ([`writer`]), which gathers whatever waits, makes it durable with
-//! one flush, and only then answers. A batch is whole or not there. The audit chain is
+//! [`Batch`] handed to one writer thread ([`writer`]), which gathers whatever waits, makes it durable in its [`log`]
+//! with one flush, and only then answers. A batch is whole or not there. The audit chain is
 //! linked by the writer, so that its order is the order of what became durable.
 //! A store that can't be written has failed for good: the hub stops, and what was answered is safe.
 
 pub mod backup;
 pub mod keys;
+mod log;
 pub mod records;
 mod writer;
 
@@ -22,6 +23,7 @@ use prost::Message;
 use sfdata_proto::v1::AuditEntry;
 use tokio::sync::{oneshot, watch};
 
+use log::{Began, Log};
 pub use writer::{Batch, Written};
 
 use crate::metrics::Metrics;
@@ -29,6 +31,8 @@ use crate::metrics::Metrics;
 /// Version of the record layout that this release writes; it reads this one.
 const SCHEMA: u8 = 1;
 const FOLDER: &str = "store";
+/// sled writes so much at a time; with less, waking its threads costs more than the writing.
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Why the store could not be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -111,9 +115,10 @@ impl Store {
             return Err(Error::Present { path });
         }
         let db = open_sled(&path)?;
+        let log = Log::create(&path, 0).map_err(|source| failed(&path, source))?;
         db.insert(keys::SCHEMA, &[SCHEMA]).map_err(|source| damaged(&path, source))?;
-        writer::sync(&db, &path).map_err(|source| Error::Write { path: path.clone(), source: Arc::new(source) })?;
-        Self::start(db, path, metrics)
+        writer::sync(&db, &path).map_err(|source| failed(&path, source))?;
+        Self::start(db, log, path, metrics)
     }
 
     /// Open the store in `data_dir`; one that is absent or damaged is an error, never made anew.
@@ -125,8 +130,9 @@ impl Store {
         let db = surely(&path, || open_sled(&path))?;
         match db.get(keys::SCHEMA).map_err(|source| damaged(&path, source))? {
             Some(version) if version.as_ref() == [SCHEMA] => {
+                let log = surely(&path, || Self::settle(&db, &path))?;
                 surely(&path, || whole(&db).map_err(|source| damaged(&path, source)))?;
-                Self::start(db, path, metrics)
+                Self::start(db, log, path, metrics)
             }
             Some(version) => Err(Error::Schema { path, found: version.first().copied().unwrap_or_default() }),
             None => Err(damaged(&path, io::Error::other("the layout's version is missing"))),
@@ -143,7 +149,22 @@ impl Store {
         data_dir.join(FOLDER).exists()
     }
 
-    fn start(db: sled::Db, path: PathBuf, metrics: Metrics) -> Result<Self, Error> {
+    /// Put into the database what only the log held when the hub last ended.
+    fn settle(db: &sled::Db, path: &Path) -> Result<Log, Error> {
+        // sled takes a damaged end for one that a crash cut off, and drops it without a word.
+        let began = |Began(entries)| match entries_of(db)? {
+            found if found < entries => {
+                Err(io::Error::other(format!("the audit record ends at {found}, and had {entries} entries")))
+            }
+            _ => Ok(()),
+        };
+        let mut log = Log::open(path, began, |changes| changes.apply(db)).map_err(|source| damaged(path, source))?;
+        let entries = entries_of(db).map_err(|source| damaged(path, source))?;
+        writer::sync(db, path).and_then(|()| log.restart(entries)).map_err(|source| failed(path, source))?;
+        Ok(log)
+    }
+
+    fn start(db: sled::Db, log: Log, path: PathBuf, metrics: Metrics) -> Result<Self, Error> {
         let head = match last(&db, keys::AUDIT).map_err(|source| damaged(&path, source))? {
             None => writer::AuditHead::default(),
             Some((key, value)) => {
@@ -151,12 +172,8 @@ impl Store {
                 writer::AuditHead { next: entry.index + 1, hash: entry.hash }
             }
         };
-        let failed = |source| Error::Write { path: path.clone(), source: Arc::new(source) };
-        let mark = writer::Mark::open(&path).map_err(failed)?;
-        if mark.read() > head.next {
-            return Err(damaged(&path, io::Error::other("the end of the audit record is gone")));
-        }
-        let writer = writer::start(db.clone(), path.clone(), head, mark, metrics).map_err(failed)?;
+        let writer = writer::start(db.clone(), log, path.clone(), head, metrics);
+        let writer = writer.map_err(|source| failed(&path, source))?;
         Ok(Self { db, path, writer })
     }
 
@@ -217,15 +234,12 @@ impl Store {
 }
 
 fn open_sled(path: &Path) -> Result<sled::Db, Error> {
-    sled::Config::new().path(path).flush_every_ms(None).cache_capacity(64 * 1024 * 1024).open().map_err(|source| {
-        match &source {
-            sled::Error::Io(error)
-                if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("lock") =>
-            {
-                Error::InUse { path: path.into() }
-            }
-            _ => damaged(path, source),
+    let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(64 * 1024 * 1024);
+    config.segment_size(SEGMENT_BYTES).open().map_err(|source| match &source {
+        sled::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("lock") => {
+            Error::InUse { path: path.into() }
         }
+        _ => damaged(path, source),
     })
 }
 
@@ -255,10 +269,94 @@ fn last(db: &sled::Db, prefix: &[u8]) -> sled::Result<Option<(sled::IVec, sled::
     db.scan_prefix(prefix).next_back().transpose()
 }
 
+/// How many audit entries there are, by the last one's index.
+fn entries_of(db: &sled::Db) -> io::Result<u64> {
+    let Some((key, _)) = last(db, keys::AUDIT).map_err(io::Error::other)? else { return Ok(0) };
+    let index = key.strip_prefix(keys::AUDIT).and_then(|index| index.try_into().ok()).map(u64::from_be_bytes);
+    index.map(|index| index + 1).ok_or_else(|| io::Error::other("an audit entry without an index"))
+}
+
 fn damaged(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Damaged { path: path.into(), source: Arc::new(source) }
 }
 
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Write { path: path.into(), source: Arc::new(source) }
+}
+
 fn decode<R: Message + Default>(key: &[u8], value: &[u8]) -> Result<R, Error> {
     R::decode(value).map_err(|_| Error::Record { key: key.escape_ascii().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(number: u64) -> records::Epoch {
+        records::Epoch { number, statement: None }
+    }
+
+    /// What lies on the disk now, as a crash would leave it.
+    fn crashed(home: &tempfile::TempDir) -> tempfile::TempDir {
+        fn copy(from: &Path, to: &Path) {
+            std::fs::create_dir(to).unwrap();
+            for entry in std::fs::read_dir(from).unwrap() {
+                let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+                if path.is_dir() { copy(&path, &to) } else { _ = std::fs::copy(&path, &to).unwrap() }
+            }
+        }
+        let left = tempfile::tempdir().unwrap();
+        copy(&Store::folder(home.path()), &Store::folder(left.path()));
+        left
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_there_after_a_crash() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::create(home.path(), Metrics::default()).unwrap();
+        for number in 1..=3 {
+            store.commit(Batch::default()).await.unwrap();
+            let mut batch = Batch::default();
+            batch.put(keys::EPOCH.to_vec(), &epoch(number));
+            batch.put(vec![b'z', number as u8], &epoch(number));
+            batch.delete(vec![b'z', number as u8 - 1]);
+            batch.audit(AuditEntry { kind: number.to_string(), ..Default::default() });
+            store.commit(batch).await.unwrap();
+        }
+        let crashed = crashed(&home);
+        let again = Store::open(crashed.path(), Metrics::default()).unwrap();
+        assert_eq!(again.get(keys::EPOCH).unwrap(), Some(epoch(3)));
+        assert_eq!(again.scan::<records::Epoch>(b"z").count(), 1);
+        let kinds: Vec<String> = again.audit(0).map(|entry| entry.unwrap().kind).collect();
+        assert_eq!(kinds, ["1", "2", "3"]);
+        again.close().await;
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_the_log_or_fills_it_is_there_as_well() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::create(home.path(), Metrics::default()).unwrap();
+        let mebibyte = || AuditEntry { detail: "x".repeat(1024 * 1024), ..Default::default() };
+        for (number, entries) in [(1, 1), (2, 17), (3, 10), (4, 10)] {
+            let mut batch = Batch::default();
+            batch.put(keys::EPOCH.to_vec(), &epoch(number));
+            (0..entries).for_each(|_| batch.audit(mebibyte()));
+            store.commit(batch).await.unwrap();
+            let crashed = crashed(&home);
+            let again = Store::open(crashed.path(), Metrics::default()).unwrap();
+            assert_eq!(again.get(keys::EPOCH).unwrap(), Some(epoch(number)));
+            again.close().await;
+        }
+        assert_eq!(store.audit(0).count(), 38);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_store_without_its_log_is_damaged() {
+        let home = tempfile::tempdir().unwrap();
+        Store::create(home.path(), Metrics::default()).unwrap().close().await;
+        std::fs::remove_file(Store::folder(home.path()).join("log")).unwrap();
+        assert!(matches!(Store::open(home.path(), Metrics::default()), Err(Error::Damaged { .. })));
+    }
 }

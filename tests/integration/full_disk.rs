@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 
 use sfdata_common::{
     command::{Action, Agent},
-    ids::{AgentId, CommandId},
+    ids::CommandId,
     outcome::Outcome,
 };
 use sfdata_proto::v1 as wire;
@@ -118,21 +119,38 @@ async fn a_hub_with_little_disk_takes_nothing_new_finishes_what_it_has_and_loses
 
 /// Invite agents, which is written without a look at the reserve, until the hub is gone; gives those that it confirmed.
 async fn write_until_it_fails(fleet: &Fleet) -> Vec<String> {
+    // Much is written with each.
+    let labels: HashMap<_, _> = (0..32).map(|number| (format!("label-{number}"), "x".repeat(64))).collect();
     let mut confirmed = Vec::new();
-    for number in 0..20_000 {
-        let id = format!("new-{number}");
-        match fleet.invite(&id, "300000000000").await {
-            Ok(_) => confirmed.push(id),
-            Err(_) => return confirmed,
+    for hundred in 0..100 {
+        let invitations = (0..100).map(|number| {
+            let agent_id = format!("new-{}", 100 * hundred + number);
+            let request = wire::InviteAgentRequest {
+                agent_id: agent_id.clone(),
+                account: "300000000000".into(),
+                labels: labels.clone(),
+                ..Default::default()
+            };
+            let mut client = fleet.alice.client.clone();
+            async move { client.invite_agent(request).await.ok().map(|_| agent_id) }
+        });
+        let answers = futures::future::join_all(invitations).await;
+        let failed = answers.iter().any(Option::is_none);
+        confirmed.extend(answers.into_iter().flatten());
+        if failed {
+            return confirmed;
         }
     }
     panic!("the disk is never full");
 }
 
 async fn everything_is_there(fleet: &Fleet, confirmed: &[String]) {
+    let mut client = fleet.alice.client.clone().max_decoding_message_size(64 * 1024 * 1024);
+    let agents = client.list_agents(wire::ListAgentsRequest {}).await.unwrap().into_inner().agents;
+    let states: HashMap<_, _> = agents.iter().map(|agent| (&agent.agent_id, agent.state())).collect();
+    assert!(!confirmed.is_empty());
     for id in confirmed {
-        let id: AgentId = id.parse().unwrap();
-        assert_eq!(fleet.alice.agent(&id).await.unwrap().state(), wire::AgentState::Invited, "{id}");
+        assert_eq!(states.get(id), Some(&wire::AgentState::Invited), "{id}");
     }
     let audit = fleet.alice.audit().await.unwrap();
     let invited = audit.iter().filter(|entry| entry.kind == "agent.invited" && entry.subject.starts_with("agent/new-"));
@@ -144,9 +162,10 @@ async fn a_failed_write_stops_the_hub_and_loses_nothing_that_was_confirmed() {
     let mut fleet = Fleet::without_aws(0).await;
     fleet.stop_hub().await;
     let file = write_hub(&fleet.hub_config, &fleet.folder.path().join("hub.toml")).unwrap();
-    // No file may grow beyond 600 KiB: writes fail as on a full disk, without one.
+    // No file may be written beyond 8 MiB, which is before the end of the store's log: writes fail as on a full disk,
+    // without one.
     let limited = format!(
-        "trap '' XFSZ; ulimit -f 1200; exec {} --config {} run",
+        "trap '' XFSZ; ulimit -f 16384; exec {} --config {} run",
         binary("sfdata-hub").display(),
         file.display()
     );

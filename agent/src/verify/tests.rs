@@ -98,7 +98,7 @@ impl Scene {
 
 fn reason(judgement: Judgement) -> RefusalReason {
     match judgement {
-        Judgement::Refused { reason, .. } => reason,
+        Judgement::Refused(refused) => refused.reason,
         Judgement::Rejected(rejected) => rejected.refused.unwrap().reason(),
         other => panic!("not refused: {other:?}"),
     }

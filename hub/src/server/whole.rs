@@ -10,10 +10,11 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
-/// Serves each request on a task of its own, which `tasks` awaits.
+/// Lets requests that are dropped go on as a task, which `tasks` awaits.
 #[derive(Clone)]
 pub(super) struct Whole {
     pub(super) tasks: TaskTracker,
@@ -42,20 +43,45 @@ where
 {
     type Response = S::Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Infallible>> + Send>>;
+    type Future = ToItsEnd<S::Response>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let task = self.tasks.spawn(self.inner.call(request));
-        Box::pin(async move {
-            match task.await {
-                Ok(answer) => answer,
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => std::future::pending().await, // the process ends
-            }
-        })
+        let answer: Answer<S::Response> = Box::pin(self.inner.call(request));
+        ToItsEnd { answer: Some(answer), tasks: self.tasks.clone(), runtime: Handle::current() }
+    }
+}
+
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Infallible>> + Send>>;
+
+/// A request that is being answered, here or, when dropped, as a task.
+pub(super) struct ToItsEnd<T: Send + 'static> {
+    /// `None` when it has ended, with an answer or a panic.
+    answer: Option<Answer<T>>,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = Result<T, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(mut answer) = self.answer.take() else { return Poll::Pending };
+        let polled = answer.as_mut().poll(context);
+        if polled.is_pending() {
+            self.answer = Some(answer);
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            self.tasks.spawn_on(answer, &self.runtime);
+        }
     }
 }

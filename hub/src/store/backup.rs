@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message as _;
 
-use super::{FOLDER, keys, records, writer};
+use super::{FOLDER, keys, log, records, writer};
 
 const MAGIC: &[u8] = b"sfdata-hub backup 1\n";
 /// Larger than any record: an outcome, its receipt and a message's overhead.
@@ -141,6 +141,7 @@ pub fn restore(data_dir: &Path, input: impl Read) -> Result<(Summary, u64), Erro
     let epoch = records::Epoch { number: old.number + 1, statement: None };
     db.insert(keys::EPOCH, epoch.encode_to_vec()).map_err(io::Error::other)?;
     writer::sync(&db, &partial)?;
+    log::Log::create(&partial, super::entries_of(&db)?)?;
     drop(db);
     std::fs::rename(&partial, &path)
         .and_then(|()| std::fs::File::open(data_dir)?.sync_all())

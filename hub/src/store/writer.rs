@@ -1,14 +1,15 @@
-//! The one writer: a thread that takes whatever waits, applies it as one batch, makes it durable with one flush
-//! and one `fdatasync`, and only then answers everybody.
+//! The one writer: a thread that takes whatever waits, makes it durable in the log with one `fdatasync`, applies it to the
+//! database, and only then answers everybody.
 //!
-//! sled's own `flush` calls `sync_file_range`, which does not survive a power cut (its issues 1351 and
-//! 1452); so the writer syncs a handle of its own on the database file afterwards.
+//! When the log is full, the database is made durable and the log begins anew. sled's own `flush` calls
+//! `sync_file_range`, which does not survive a power cut (its issues 1351 and 1452); so the writer syncs a handle of
+//! its own on the database file afterwards. It does so as well whenever that file has grown, because sled may write over
+//! what it has moved to its end.
 
 use std::{
     fs::File,
     future::Future,
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -22,27 +23,30 @@ use prost::Message;
 use sfdata_common::{keys::sha256, limits};
 use sfdata_proto::v1::AuditEntry;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::error;
+use tracing::{error, warn};
 
-use super::{Error, backup, keys};
+use super::{
+    Error, backup, keys,
+    log::{Changes, Log},
+};
 use crate::metrics::Metrics;
 
 /// Changes that become durable together or not at all.
 #[derive(Default)]
 pub struct Batch {
-    changes: sled::Batch,
+    changes: Changes,
     audit: Vec<AuditEntry>,
 }
 
 impl Batch {
     /// Write a record.
     pub fn put(&mut self, key: Vec<u8>, record: &impl Message) {
-        self.changes.insert(key, record.encode_to_vec());
+        self.changes.put(&key, record);
     }
 
     /// Remove a record.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.changes.remove(key);
+        self.changes.remove(&key);
     }
 
     /// Append to the audit record; index and hash are given when it is written.
@@ -117,33 +121,12 @@ impl Handle {
     }
 }
 
-/// How many audit entries there are, beside the database: sled takes a damaged end for one that a crash cut off, and drops
-/// it without a word. Written after each commit and never synced, so that it may be behind, and never ahead.
-pub(super) struct Mark(File);
-
-impl Mark {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        Ok(Self(options.open(path.join("entries"))?))
-    }
-
-    /// 0 when it was not written yet.
-    pub(super) fn read(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.read_exact_at(&mut bytes, 0).map_or(0, |()| u64::from_be_bytes(bytes))
-    }
-
-    fn write(&self, entries: u64) -> io::Result<()> {
-        self.0.write_all_at(&entries.to_be_bytes(), 0)
-    }
-}
-
-pub(super) fn start(db: sled::Db, path: PathBuf, head: AuditHead, mark: Mark, metrics: Metrics) -> io::Result<Handle> {
+pub(super) fn start(db: sled::Db, log: Log, path: PathBuf, head: AuditHead, metrics: Metrics) -> io::Result<Handle> {
     let (jobs, queue) = mpsc::unbounded_channel();
     let (failing, failed) = watch::channel(None);
     let file = File::open(path.join("db"))?;
-    let writer = Writer { db, path, file, head, mark, metrics };
+    let synced = file.metadata()?.len();
+    let writer = Writer { db, log, path, file, synced, head, metrics, changes: Changes::default() };
     let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(queue, &failing))?;
     Ok(Handle { jobs, failed, thread: Arc::new(Mutex::new(Some(thread))) })
 }
@@ -156,11 +139,16 @@ pub(super) fn sync(db: &sled::Db, path: &Path) -> io::Result<()> {
 
 struct Writer {
     db: sled::Db,
+    log: Log,
     path: PathBuf,
+    /// The database's file.
     file: File,
+    /// Its length when it was last synced.
+    synced: u64,
     head: AuditHead,
-    mark: Mark,
     metrics: Metrics,
+    /// Of one commit; kept for its memory.
+    changes: Changes,
 }
 
 impl Writer {
@@ -187,6 +175,9 @@ impl Writer {
                     let _ = reply.send(backup::write(&self.db, out));
                 }
                 Some(Job::Close(reply)) => {
+                    if let Err(error) = self.checkpoint() {
+                        warn!(error = %sfdata_common::error::chain(&error), "the next start will read the log");
+                    }
                     let _ = reply.send(());
                     return;
                 }
@@ -224,21 +215,43 @@ impl Writer {
 
     fn apply(&mut self, batches: Vec<Batch>) -> io::Result<()> {
         let mut head = self.head.clone();
-        for mut batch in batches {
+        self.changes.clear();
+        for batch in batches {
+            self.changes.append(&batch.changes);
             for mut entry in batch.audit {
                 entry.index = head.next;
                 entry.previous_hash = head.hash;
                 entry.hash = audit_hash(&entry);
-                head = AuditHead { next: entry.index + 1, hash: entry.hash.clone() };
-                batch.changes.insert(keys::audit(entry.index), entry.encode_to_vec());
+                self.changes.put(&keys::audit(entry.index), &entry);
+                head = AuditHead { next: entry.index + 1, hash: entry.hash };
             }
-            self.db.apply_batch(batch.changes).map_err(io::Error::other)?;
         }
-        self.db.flush().map_err(io::Error::other)?;
-        self.file.sync_data()?;
+        if self.changes.is_empty() {
+            return Ok(()); // what came before is durable
+        }
+        if !self.log.has_room(&self.changes) {
+            self.checkpoint()?;
+        }
+        self.log.append(&self.changes)?;
+        self.changes.apply(&self.db)?;
+        if self.file.metadata()?.len() != self.synced {
+            self.sync()?;
+        }
         self.head = head;
-        self.mark.write(self.head.next)?;
         Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.synced = self.file.metadata()?.len();
+        Ok(())
+    }
+
+    /// Make the database durable, and the log empty.
+    fn checkpoint(&mut self) -> io::Result<()> {
+        self.db.flush().map_err(io::Error::other)?;
+        self.sync()?;
+        self.log.restart(self.head.next)
     }
 }
 
