@@ -94,19 +94,33 @@ impl Fleet {
         timeout(CONNECTED_WITHIN, each).await.context("not all agents are connected")?
     }
 
-    /// Wait until none of these is connected: each has noticed that the hub is gone.
-    pub(crate) async fn lost(&self, which: Range<usize>) -> Result<()> {
-        for member in &self.members[which] {
-            let running = member.running.as_ref().context("an agent that was not started")?;
-            running.status.clone().wait_for(|status| !status.connected).await?;
-        }
-        Ok(())
+    /// Look at these now, before the hub is killed; each has to be seen to lose it and to be welcomed anew.
+    pub(crate) fn watch(&self, which: Range<usize>) -> Vec<watch::Receiver<Status>> {
+        let running = self.members[which].iter().filter_map(|member| member.running.as_ref());
+        let fresh = running.map(|running| {
+            let mut status = running.status.clone();
+            status.mark_unchanged();
+            status
+        });
+        fresh.collect()
     }
 
     /// The most tries that any of these took to be connected.
     pub(crate) fn most_tries(&self, which: Range<usize>) -> u32 {
         let running = self.members[which].iter().filter_map(|member| member.running.as_ref());
         running.map(|running| running.status.borrow().tries).max().unwrap_or_default()
+    }
+
+    /// Wait until each of those that are watched has lost the hub and found it again.
+    pub(crate) async fn reconnected(watched: Vec<watch::Receiver<Status>>) -> Result<()> {
+        let each = async {
+            for mut status in watched {
+                status.changed().await?;
+                status.wait_for(|status| status.connected).await?;
+            }
+            Ok(())
+        };
+        timeout(CONNECTED_WITHIN, each).await.context("not all agents came back")?
     }
 
     /// Disconnect these agents. They keep their journals.

@@ -31,6 +31,8 @@ const ROUNDS: usize = 3;
 const SINGLES: usize = 1_000;
 /// Unanswered commands at a time, under sustained load.
 const IN_FLIGHT: usize = 256;
+/// Targets of each of the commands to everybody: every target reads the whole list of them.
+const TARGETS: usize = 250;
 /// The most agents: two processes may have 20,000 files open each.
 const MOST: usize = 10_000;
 /// After many have connected, until memory is looked at: the first reports are through.
@@ -194,11 +196,11 @@ impl Run {
         let mut rounds = Vec::new();
         for round in 1..=ROUNDS {
             say(format_args!("kill -9 under {many} agents, round {round} of {ROUNDS} ..."));
+            let watched = self.fleet.watch(0..many);
             hub.kill()?;
-            self.fleet.lost(0..many).await?;
             (hub, operator) = self.hub().await?;
             let ready = hub.began.elapsed();
-            self.fleet.connected(0..many).await?;
+            Fleet::reconnected(watched).await?;
             let (connected, tries) = (hub.began.elapsed(), self.fleet.most_tries(0..many));
             order_all(&operator, &ids).await?;
             rounds.push((hub.began.elapsed(), connected, ready, tries));
@@ -297,10 +299,10 @@ async fn sustain(operator: &Arc<Operator>, ids: &[AgentId], time: Duration) -> R
     Ok(ended.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64())
 }
 
-/// A command to everybody, in as few commands as the bound allows, all at once.
+/// A command to everybody, as commands to some at a time, all at once.
 async fn order_all(operator: &Arc<Operator>, ids: &[AgentId]) -> Result<()> {
     let mut orders = JoinSet::new();
-    for some in ids.chunks(limits::TARGETS_PER_COMMAND) {
+    for some in ids.chunks(TARGETS) {
         let (operator, some) = (Arc::clone(operator), some.to_vec());
         orders.spawn(async move { operator.order(some).await });
     }
