@@ -16,7 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_common::{
-    command::{Action, Agent as AgentAction, Class, Resource},
+    command::{Action, Agent as AgentAction, Class, Mode, Resource},
     dispatch::RECEIPT_PAYLOAD_TYPE,
     envelope,
     error::chain,
@@ -34,7 +34,7 @@ use crate::{
     identity::Identity,
     journal::{self, Begun, Journal},
     report,
-    services::{Error, Services},
+    services::{Error, Plan, Services},
     verify::Refused,
 };
 
@@ -43,15 +43,46 @@ use crate::{
 #[derive(Clone)]
 pub struct Job {
     command: CommandId,
+    mode: Mode,
     cancelled: CancellationToken,
     journal: Arc<Journal>,
     outbox: Arc<Outbox>,
 }
 
+/// The note that the plan was the one that the operator saw: from then on the world may look different, by our own doing.
+const AGREED: &[u8] = b"agreed";
+
 impl Job {
-    /// A job of this command.
-    pub fn new(command: CommandId, cancelled: CancellationToken, journal: Arc<Journal>, outbox: Arc<Outbox>) -> Self {
-        Self { command, cancelled, journal, outbox }
+    /// Whether it only asks what would be done.
+    pub fn only_plans(&self) -> bool {
+        self.mode == Mode::PlanOnly
+    }
+
+    /// Every change goes through here before it begins: hand over what is to be done. `Some` is the result of a command
+    /// that only asks; `None` is the word to go on. An error is that the world has moved since the operator looked.
+    pub async fn agree(&self, plan: Plan) -> Result<Option<Kind>, Error> {
+        let plan = plan.into_wire();
+        match self.mode {
+            Mode::PlanOnly => return Ok(Some(Kind::Plan(plan))),
+            Mode::ActIfPlan(digest) if self.journal.note(self.command).is_none() => {
+                if plan.digest != digest[..] {
+                    return Err(Error::failed(
+                        FailureCode::Conflict,
+                        format!(
+                            "the plan is not the one that was agreed to: something has changed since, and nothing was \
+                             done; its digest is now {}, look at it with --plan",
+                            hex::encode(&plan.digest)
+                        ),
+                    ));
+                }
+                self.keep(Bytes::from_static(AGREED)).await?;
+            }
+            Mode::ActIfPlan(_) | Mode::Act => {}
+        }
+        if self.cancelled.is_cancelled() {
+            return Err(Error::cancelled("nothing was changed"));
+        }
+        Ok(None)
     }
 
     /// Id of the command that is being executed; tokens for AWS are derived from it.
@@ -72,7 +103,7 @@ impl Job {
 
     /// The note that was kept before a crash, if any.
     pub fn checkpoint(&self) -> Option<Bytes> {
-        self.journal.note(self.command)
+        self.journal.note(self.command).filter(|note| note != AGREED)
     }
 
     /// Keep a note that a resumed action finds again; durable when this returns.
@@ -191,7 +222,7 @@ impl Executor {
         let turn = {
             let mut table = self.inner.table.lock().unwrap_or_else(PoisonError::into_inner);
             table.running.insert(id, cancelled.clone());
-            begun.verified.command().action.resource().map(|resource| {
+            begun.verified.command().resource().map(|resource| {
                 let done = CancellationToken::new();
                 let before = table.lines.insert(resource.clone(), done.clone());
                 (resource, before, done)
@@ -277,10 +308,11 @@ impl Inner {
 
     async fn run(&self, begun: &Begun, cancelled: CancellationToken) -> Outcome {
         let command = begun.verified.command();
-        let _place = if command.action.resource().is_none() { self.reads.acquire().await.ok() } else { None };
+        let _place = if command.resource().is_none() { self.reads.acquire().await.ok() } else { None };
         self.outbox.send(ToHub::Started(wire::Started { command_id: command.id.to_string() }));
-        let job = Job::new(command.id, cancelled, Arc::clone(&self.journal), Arc::clone(&self.outbox));
-        let acts = command.action.class() != Class::Read;
+        let (journal, outbox) = (Arc::clone(&self.journal), Arc::clone(&self.outbox));
+        let job = Job { command: command.id, mode: command.mode, cancelled, journal, outbox };
+        let acts = command.class() != Class::Read;
         if acts {
             self.reports.nudge(); // what moves is looked at more often
         }

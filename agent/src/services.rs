@@ -3,15 +3,18 @@
 //!
 //! Stop 10 on a command's path: `execute` hands over a typed action and its `Job`, and gets a result or one
 //! [`Error`]. Nothing outside this folder names an AWS crate. Every action is written as "make it so": it reads
-//! the world first, so that a repetition after a crash does no more than is still to be done.
+//! the world first, so that a repetition after a crash does no more than is still to be done; and before it changes
+//! anything it hands its [`Plan`] to its job, which may want no more than that.
 
 pub mod aurora;
 pub mod aws;
 pub mod ecs;
+mod plan;
 pub mod presence;
 pub mod s3;
 pub mod survey;
 
+pub use plan::Plan;
 use sfdata_common::outcome::{FailureCode, Outcome, failure_name};
 use sfdata_proto::v1 as wire;
 

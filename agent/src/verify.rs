@@ -239,7 +239,7 @@ fn ordered(
         Err(error @ ParseError::UnknownFields) => return refuse(RefusalReason::UnknownFields, error.to_string()),
         Err(error) => return refuse(RefusalReason::Malformed, error.to_string()),
     };
-    let class = command.action.class();
+    let class = command.class();
     if !operator.roles.iter().any(|role| role.grants(class)) {
         return refuse(
             RefusalReason::ClassNotAllowed,

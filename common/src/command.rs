@@ -150,6 +150,20 @@ pub struct Command {
     pub reason: String,
     /// The trust bundle that the operator held.
     pub trust_version: u64,
+    /// Whether to act at all.
+    pub mode: Mode,
+}
+
+/// What becomes of the plan that every action makes before it changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It is carried out.
+    #[default]
+    Act,
+    /// It is carried out if it has this digest: the world is as the operator saw it.
+    ActIfPlan([u8; 32]),
+    /// It is told, and nothing is changed.
+    PlanOnly,
 }
 
 impl Command {
@@ -176,8 +190,23 @@ impl Command {
             operator: self.operator.to_string(),
             reason: self.reason.clone(),
             trust_version: self.trust_version,
+            plan_only: self.mode == Mode::PlanOnly,
+            if_plan: match &self.mode {
+                Mode::ActIfPlan(digest) => digest.to_vec().into(),
+                Mode::Act | Mode::PlanOnly => Default::default(),
+            },
         }
         .encode_to_vec()
+    }
+
+    /// What it may do to an LA: its action's class, but for a plan, which only looks.
+    pub fn class(&self) -> Class {
+        if self.mode == Mode::PlanOnly { Class::Read } else { self.action.class() }
+    }
+
+    /// What it holds while it runs; `None` never waits.
+    pub fn resource(&self) -> Option<Resource> {
+        if self.mode == Mode::PlanOnly { None } else { self.action.resource() }
     }
 }
 
@@ -204,15 +233,28 @@ impl TryFrom<wire::Command> for Command {
         if expires.duration_since(not_before).unsigned_abs() > limits::COMMAND_VALIDITY_MAX {
             return Err(malformed(format!("valid for longer than {:?}", limits::COMMAND_VALIDITY_MAX)));
         }
+        let action: Action = message.action.unwrap_or_default().try_into()?;
+        let mode = match (message.plan_only, &message.if_plan[..]) {
+            (false, []) => Mode::Act,
+            (true, []) => Mode::PlanOnly,
+            (false, digest) => {
+                Mode::ActIfPlan(digest.try_into().map_err(|_| malformed("a plan's digest has 32 bytes"))?)
+            }
+            (true, _) => return Err(malformed("it asks for a plan and names one")),
+        };
+        if mode != Mode::Act && !action.has_plan() {
+            return Err(malformed(format!("{} changes nothing, so that there is no plan of it", action.name())));
+        }
         Ok(Self {
             id: message.id.parse().map_err(malformed)?,
-            action: message.action.unwrap_or_default().try_into()?,
+            action,
             targets,
             not_before,
             expires,
             operator: message.operator.parse().map_err(malformed)?,
             reason: message.reason,
             trust_version: message.trust_version,
+            mode,
         })
     }
 }
@@ -242,8 +284,13 @@ impl Action {
         }
     }
 
+    /// Whether it changes the platform, so that it can be asked what it would change.
+    pub fn has_plan(&self) -> bool {
+        self.class() != Class::Read && !matches!(self, Self::Agent(_))
+    }
+
     /// What it holds while it runs; `None` never waits.
-    pub fn resource(&self) -> Option<Resource> {
+    fn resource(&self) -> Option<Resource> {
         match self {
             Self::Ecs(Ecs::Scale { service, .. } | Ecs::Restart { service, .. }) => {
                 Some(Resource::EcsService(service.clone()))
@@ -369,11 +416,17 @@ mod tests {
         ]
     }
 
+    fn any_mode() -> impl Strategy<Value = Mode> {
+        prop_oneof![Just(Mode::Act), any::<[u8; 32]>().prop_map(Mode::ActIfPlan), Just(Mode::PlanOnly)]
+    }
+
     fn any_command() -> impl Strategy<Value = Command> {
         let targets = proptest::collection::btree_set("[a-z]{1,12}", 1..5);
-        (any_action(), targets, 0i64..4_000_000_000_000, 1i64..86_400_000, ".{0,40}", any::<u64>()).prop_map(
-            |(action, targets, from, valid, reason, trust_version)| Command {
+        let when = (0i64..4_000_000_000_000, 1i64..86_400_000);
+        (any_action(), targets, when, ".{0,40}", any::<u64>(), any_mode()).prop_map(
+            |(action, targets, (from, valid), reason, trust_version, mode)| Command {
                 id: CommandId::generate(),
+                mode: if action.has_plan() { mode } else { Mode::Act },
                 action,
                 targets: targets.iter().map(|id| id.parse().unwrap()).collect(),
                 not_before: Timestamp::from_millisecond(from).unwrap(),
@@ -389,6 +442,16 @@ mod tests {
         #[test]
         fn a_command_survives_the_wire(command in any_command()) {
             prop_assert_eq!(Command::parse(&command.encode()).unwrap(), command);
+        }
+
+        #[test]
+        fn a_plan_only_looks_and_holds_nothing(command in any_command()) {
+            let plan = Command { mode: Mode::PlanOnly, ..command.clone() };
+            prop_assert_eq!((plan.class(), plan.resource()), (Class::Read, None));
+            prop_assert_eq!(Command::parse(&plan.encode()).is_ok(), command.action.has_plan());
+            let digest = Command { mode: Mode::ActIfPlan([7; 32]), ..command.clone() };
+            prop_assert_eq!((digest.class(), digest.resource()), (command.action.class(), command.action.resource()));
+            prop_assert_eq!(Command::parse(&digest.encode()).is_ok(), command.action.has_plan());
         }
 
         #[test]

@@ -177,7 +177,7 @@ impl Authorizer {
         if command.expires <= now || command.not_before > now + limits::CLOCK_SKEW {
             return Err(Denied::NotNow { from: command.not_before, to: command.expires, now });
         }
-        let class = command.action.class();
+        let class = command.class();
         if !key.roles.iter().any(|role| role.grants(class)) {
             return Err(Denied::Role {
                 operator: by.clone(),

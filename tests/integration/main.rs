@@ -12,4 +12,5 @@ mod delivery;
 mod full_disk;
 mod main_job;
 mod operations;
+mod plans;
 mod submit;

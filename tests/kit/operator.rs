@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use sfdata_common::{
     Timestamp,
     channel::{self, SharedTls},
-    command::{Action, Command},
+    command::{Action, Command, Mode},
     envelope,
     ids::{AgentId, CommandId, OperatorName},
     join,
@@ -16,8 +16,8 @@ use sfdata_common::{
     tls::{self, Identity, Knows, TlsKey},
 };
 use sfdata_proto::v1::{
-    self as wire, enrol_service_client::EnrolServiceClient, operator_service_client::OperatorServiceClient,
-    submit_response,
+    self as wire, action_result, enrol_service_client::EnrolServiceClient,
+    operator_service_client::OperatorServiceClient, submit_response,
 };
 use tonic::{Status, transport::Channel};
 
@@ -72,6 +72,7 @@ impl Operator {
             operator: self.name.clone(),
             reason: "a test".into(),
             trust_version: 1,
+            mode: Mode::Act,
         }
     }
 
@@ -99,6 +100,20 @@ impl Operator {
     /// Submit to one agent and wait for the outcome.
     pub async fn run(&self, action: Action, agent: &AgentId) -> Result<Outcome> {
         let id = self.submit(action, &[agent]).await?;
+        self.outcome(id, agent).await
+    }
+
+    /// What an action would change at one agent.
+    pub async fn plan(&self, action: Action, agent: &AgentId) -> Result<wire::Plan> {
+        let outcome = self.run_as(action, Mode::PlanOnly, agent).await?;
+        let Outcome::Succeeded(result) = &outcome else { bail!("no plan: {outcome:?}") };
+        let Some(action_result::Kind::Plan(plan)) = &result.kind else { bail!("another result: {result:?}") };
+        Ok(plan.clone())
+    }
+
+    /// [`Operator::run`], with a word on the plan.
+    pub async fn run_as(&self, action: Action, mode: Mode, agent: &AgentId) -> Result<Outcome> {
+        let id = self.hand_in(self.sign(&Command { mode, ..self.command(action, &[agent]) })).await?;
         self.outcome(id, agent).await
     }
 

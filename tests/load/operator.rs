@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use arc_swap::ArcSwap;
 use sfdata_common::{
     Timestamp, channel,
-    command::{Action, Agent, Command},
+    command::{Action, Agent, Command, Mode},
     envelope,
     ids::{AgentId, CommandId, OperatorName},
     keys::SigningKey,
@@ -67,6 +67,7 @@ impl Operator {
             operator: self.name.clone(),
             reason: "x".repeat(REASON_BYTES),
             trust_version: self.trust_version,
+            mode: Mode::Act,
         }
     }
 

@@ -26,7 +26,7 @@ use tracing::warn;
 
 pub use self::state::in_motion;
 use super::{
-    Error,
+    Error, Plan,
     aws::{Aws, failure},
 };
 use crate::{
@@ -36,6 +36,11 @@ use crate::{
 
 /// DescribeServices takes so many (ECS API reference).
 pub(super) const SERVICES_PER_CALL: usize = 10;
+
+/// A service, as plans name it.
+fn resource(name: &str) -> String {
+    format!("ecs-service {name}")
+}
 
 /// The platform's containers.
 #[derive(Debug, Clone)]
@@ -98,7 +103,7 @@ impl Ecs {
     /// The only action on this service from now on. The executor already lines up what is ordered by the same
     /// word; this also tells that a role and a name mean the same service.
     async fn turn(&self, name: &str, job: &Job) -> Result<Option<MutexGuard<'_, ()>>, Error> {
-        let Some(turn) = self.turns.get(name) else { return Ok(None) };
+        let Some(turn) = self.turns.get(name).filter(|_| !job.only_plans()) else { return Ok(None) };
         tokio::select! {
             biased;
             () = job.cancelled().cancelled() => {
@@ -120,7 +125,12 @@ impl Ecs {
             ));
         }
         let wanted = i32::try_from(desired).unwrap_or(i32::MAX);
-        let done = if self.look(name).await?.desired_count() == wanted {
+        let before = self.look(name).await?.desired_count();
+        let plan = Plan::default().change(resource(name), "desiredCount", before.to_string(), desired.to_string());
+        if let Some(answer) = job.agree(plan).await? {
+            return Ok(answer);
+        }
+        let done = if before == wanted {
             format!("the desired count of {name} was already {desired} and stays so")
         } else {
             self.set_desired(name, wanted, job).await?;
@@ -132,9 +142,6 @@ impl Ecs {
 
     async fn set_desired(&self, name: &str, desired: i32, job: &Job) -> Result<(), Error> {
         let cluster = &self.platform.cluster;
-        if job.cancelled().is_cancelled() {
-            return Err(Error::cancelled("nothing was changed"));
-        }
         job.progress(format!("setting the desired count of {name} to {desired}"), None);
         let call = self.client.update_service().cluster(cluster).service(name).desired_count(desired);
         call.send().await.map_err(|e| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sfdata_common::{
-    command::{Action, Agent, Ecs},
+    command::{Action, Agent, Ecs, Mode},
     keys::SigningKey,
     trust::{OperatorKey, Role},
 };
@@ -36,6 +36,7 @@ impl Scene {
             operator: "alice".parse().unwrap(),
             reason: String::new(),
             trust_version: 1,
+            mode: Mode::Act,
         };
         let key = OperatorKey {
             name: "alice".parse().unwrap(),

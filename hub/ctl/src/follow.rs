@@ -129,6 +129,7 @@ pub(crate) async fn to_the_end(
     let stop = follow(hub, board, events, patience).await;
     let (json, tables) = results::report(board, Timestamp::now());
     context.output.data(&json, &tables)?;
+    results::hints(board).iter().for_each(output::note);
     if let Stop::UnderWay(why) = stop? {
         warn_under_way(board, &why);
     }

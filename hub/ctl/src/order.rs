@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use sfdata_common::{
     Timestamp,
-    command::{Action, Command, ParseError},
+    command::{Action, Command, Mode, ParseError},
     envelope,
     ids::{AgentId, CommandId},
     limits,
@@ -38,6 +38,44 @@ pub(crate) struct Order {
     about: About,
 }
 
+/// What every change to a platform takes besides.
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) order: Order,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Whether to act at all.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Plan {
+    /// Show what would be changed, and its digest; change nothing
+    #[arg(long, help_heading = "Planning")]
+    plan: bool,
+    /// Act only if the plan still has this digest
+    #[arg(long, value_name = "DIGEST", value_parser = digest, help_heading = "Planning")]
+    if_plan: Option<[u8; 32]>,
+}
+
+fn digest(text: &str) -> Result<[u8; 32], String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "a plan's digest has 64 hexadecimal digits, as --plan shows them".to_owned())
+}
+
+impl Change {
+    /// Sign it, submit it, wait for it, show what came of it.
+    pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        let mode = match self.plan {
+            Plan { plan: true, .. } => Mode::PlanOnly,
+            Plan { if_plan: Some(digest), .. } => Mode::ActIfPlan(digest),
+            Plan { .. } => Mode::Act,
+        };
+        self.order.run_as(context, action, mode).await
+    }
+}
+
 /// Why, and for how long.
 #[derive(Debug, Args)]
 pub(crate) struct About {
@@ -56,9 +94,13 @@ impl Order {
 
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        self.run_as(context, action, Mode::Act).await
+    }
+
+    async fn run_as(self, context: &Context, action: Action, mode: Mode) -> anyhow::Result<Exit> {
         let hub = Hub::connect(context).await?;
         let targets = self.targets.resolve(&hub).await?;
-        let submitted = submit(&hub, action, targets, &self.about).await?;
+        let submitted = submit(&hub, action, mode, targets, &self.about).await?;
         let command = &submitted.command;
         if !self.about.wait.waits() {
             return submitted.show_id(context);
@@ -88,6 +130,7 @@ impl Submitted {
 pub(crate) async fn submit(
     hub: &Hub,
     action: Action,
+    mode: Mode,
     targets: Vec<AgentId>,
     about: &About,
 ) -> anyhow::Result<Submitted> {
@@ -111,6 +154,7 @@ pub(crate) async fn submit(
         operator: hub.profile.settings.operator.clone(),
         reason: about.reason.clone(),
         trust_version: held.bundle.version,
+        mode,
     };
     let payload = checked(&command)?;
     let events = open(hub, &command, envelope::seal(Command::PAYLOAD_TYPE, payload, &key)).await?;
@@ -187,6 +231,7 @@ mod tests {
             operator: "alice".parse().unwrap(),
             reason: reason.into(),
             trust_version: 1,
+            mode: Mode::Act,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What came of a command: one table of what succeeded, one of what did not; or all of it as JSON.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sfdata_common::{
     Timestamp,
@@ -64,6 +66,15 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
+        Kind::Plan(plan) => json!({ "plan": {
+            "digest": hex::encode(&plan.digest),
+            "changes": plan.changes.iter().map(|change| json!({
+                "resource": change.resource,
+                "property": change.property,
+                "before": change.before,
+                "after": change.after,
+            })).collect::<Vec<_>>(),
+        } }),
     })
 }
 
@@ -92,6 +103,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
+        Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
     }
 }
 
@@ -106,7 +118,28 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
             vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
         }
         Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
+        Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
+        Kind::Plan(plan) => plan
+            .changes
+            .iter()
+            .map(|change| row![&change.resource, &change.property, &change.before, &change.after])
+            .collect(),
     }
+}
+
+/// How to have exactly what was planned, where a plan was asked for.
+pub(crate) fn hints(board: &Board) -> Vec<String> {
+    let mut by_digest: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (agent, target) in &board.targets {
+        if let Some(Outcome::Succeeded(result)) = outcome_of(target)
+            && let Some(Kind::Plan(plan)) = &result.kind
+        {
+            by_digest.entry(hex::encode(&plan.digest)).or_default().push(agent);
+        }
+    }
+    let hint =
+        |(digest, agents): (String, Vec<&str>)| format!("to have this at {}: --if-plan {digest}", agents.join(", "));
+    by_digest.into_iter().map(hint).collect()
 }
 
 /// One table of the targets that did not succeed, or not yet.
@@ -273,6 +306,8 @@ mod tests {
             Kind::S3Usage(wire::S3UsageResult { buckets: vec![Default::default()] }),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),
+            Kind::Plan(Default::default()),
+            Kind::Plan(wire::Plan { changes: vec![Default::default()], ..Default::default() }),
         ] {
             assert_eq!(rows(&kind).len(), 1, "{kind:?}");
             assert_eq!(rows(&kind)[0].len(), columns(&kind).len(), "{kind:?}");

@@ -13,13 +13,13 @@ use sfdata_proto::v1::action_result::Kind;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Ecs,
+    Ecs, resource,
     state::{self, primary},
 };
 use crate::{
     config::Role,
     execute::Job,
-    services::{Error, aws::failure},
+    services::{Error, Plan, aws::failure},
 };
 
 /// Pause before the second try; doubled for each later one. Also what a resumed restart waits before it looks:
@@ -32,7 +32,14 @@ impl Ecs {
         let (note, resumed) = match job.checkpoint() {
             Some(kept) => (Note::decode(name, &kept)?, true),
             None => {
-                let before = may_restart(&self.look(name).await?, name, role)?;
+                let service = self.look(name).await?;
+                let before = may_restart(&service, name, role)?;
+                let again = format!("a new one of {}", service.task_definition().unwrap_or("the same definition"));
+                if let Some(answer) =
+                    job.agree(Plan::default().change(resource(name), "deployment", &before, again)).await?
+                {
+                    return Ok(answer);
+                }
                 let note = Note { before, ours: None };
                 job.keep(note.encode()).await?; // durable before the call
                 (note, false)

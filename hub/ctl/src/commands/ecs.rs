@@ -6,7 +6,11 @@ use sfdata_common::{
     limits,
 };
 
-use crate::{cli::Context, exit::Exit, order::Order};
+use crate::{
+    cli::Context,
+    exit::Exit,
+    order::{Change, Order},
+};
 
 /// See and operate the ECS services of Dagster
 #[derive(Debug, Subcommand)]
@@ -55,14 +59,14 @@ pub(crate) struct Scale {
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(limits::TASKS_PER_SERVICE)))]
     desired: u32,
     #[command(flatten)]
-    order: Order,
+    change: Change,
 }
 
 impl Scale {
     async fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        let deadline = self.order.deadline();
+        let deadline = self.change.order.deadline();
         let action = command::Ecs::Scale { service: self.service, desired: self.desired, deadline };
-        self.order.run(context, Action::Ecs(action)).await
+        self.change.run(context, Action::Ecs(action)).await
     }
 }
 
@@ -75,12 +79,12 @@ pub(crate) struct Restart {
     /// Service: webserver, daemon or code-server, or its name in ECS
     service: String,
     #[command(flatten)]
-    order: Order,
+    change: Change,
 }
 
 impl Restart {
     async fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        let action = command::Ecs::Restart { service: self.service, deadline: self.order.deadline() };
-        self.order.run(context, Action::Ecs(action)).await
+        let action = command::Ecs::Restart { service: self.service, deadline: self.change.order.deadline() };
+        self.change.run(context, Action::Ecs(action)).await
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use sfdata_common::{
     Timestamp,
-    command::{Action, Agent},
+    command::{Action, Agent, Mode},
     ids::{AgentId, CommandId},
 };
 use sfdata_proto::v1::CommandState;
@@ -45,7 +45,7 @@ impl Cancel {
         }
         let begun = Instant::now();
         let submitted =
-            order::submit(&hub, Action::Agent(Agent::Cancel(self.id)), targets.clone(), &self.about).await?;
+            order::submit(&hub, Action::Agent(Agent::Cancel(self.id)), Mode::Act, targets.clone(), &self.about).await?;
         if !self.about.wait.waits() {
             return submitted.show_id(context);
         }
