@@ -25,8 +25,6 @@ use tokio::sync::watch;
 
 use crate::verify::Verified;
 
-/// sled holds a buffer of this size for each of its last flushes, some forty.
-const SEGMENT_BYTES: usize = 64 * 1024;
 const FOLDER: &str = "journal";
 const POSITION: &[u8] = b"position";
 const SEEN: u8 = b's';
@@ -376,7 +374,6 @@ impl Disk {
         let path = data_dir.join(FOLDER);
         let open = |source: Arc<dyn std::error::Error + Send + Sync>| Error::Open { path: path.clone(), source };
         let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(4 * 1024 * 1024);
-        let config = config.segment_size(SEGMENT_BYTES);
         // sled panics on some damage that it does not expect.
         let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = match opened {
