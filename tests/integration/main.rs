@@ -12,5 +12,6 @@ mod delivery;
 mod full_disk;
 mod main_job;
 mod operations;
+mod permissions;
 mod plans;
 mod submit;

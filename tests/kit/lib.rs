@@ -2,10 +2,11 @@
 //!
 //! Nothing is mocked. [`fleet::Fleet`] runs the product's own hub and agents against the AWS stand-in; [`rogue`] speaks
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
-//! [`process`] runs the real binaries, to be killed, with configurations from [`settings`].
+//! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls.
 
 pub mod fleet;
 pub mod h2;
+pub mod iam;
 pub mod operator;
 pub mod process;
 pub mod raw;

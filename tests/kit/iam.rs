@@ -1,0 +1,33 @@
+//! The policies of `deploy/iam` beside what was really called.
+
+use std::{collections::BTreeSet, path::Path};
+
+use serde_json::Value;
+
+/// What these policies allow, by file name without its ending.
+pub fn allowed(policies: &[&str]) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/iam");
+    let mut allowed = BTreeSet::new();
+    for policy in policies {
+        let text = std::fs::read_to_string(folder.join(format!("{policy}.json"))).expect("a policy");
+        let policy: Value = serde_json::from_str(&text).expect("JSON");
+        for statement in policy["Statement"].as_array().expect("statements") {
+            assert_eq!(statement["Effect"], "Allow");
+            match &statement["Action"] {
+                Value::Array(several) => allowed.extend(several.iter().filter_map(Value::as_str).map(str::to_owned)),
+                one => allowed.extend(one.as_str().map(str::to_owned)),
+            }
+        }
+    }
+    allowed
+}
+
+/// What calls need, as the service authorization reference names it. Asking who one is needs nothing.
+pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
+    let permission = |call: String| match call.as_str() {
+        "s3:ListBuckets" => "s3:ListAllMyBuckets".to_owned(),
+        "s3:ListObjectsV2" | "s3:HeadBucket" => "s3:ListBucket".to_owned(),
+        _ => call,
+    };
+    calls.into_iter().map(permission).filter(|of| of != "sts:GetCallerIdentity").collect()
+}
