@@ -8,6 +8,7 @@
 
 pub mod aurora;
 pub mod aws;
+pub mod ecr;
 pub mod ecs;
 mod plan;
 pub mod presence;

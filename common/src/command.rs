@@ -12,6 +12,7 @@ use sfdata_proto::v1 as wire;
 
 use crate::{
     ids::{AgentId, CommandId, OperatorName},
+    image::{self, Image},
     limits,
 };
 
@@ -84,6 +85,40 @@ pub enum Ecs {
         /// How long to wait for the service to be stable.
         deadline: Duration,
     },
+    /// Run another image, and go back where that fails. The journal remembers the definition before.
+    Deploy {
+        /// Name of the ECS service.
+        service: String,
+        /// What its main container shall run.
+        image: Image,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Run the definition again that the current one was made from.
+    Rollback {
+        /// Name of the ECS service.
+        service: String,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Which image a tag means, in the repository that the service's image is from. Always legal.
+    Image {
+        /// Name of the ECS service.
+        service: String,
+        /// What to look for.
+        tag: String,
+    },
+}
+
+/// When a change of a service's task definition has failed, so that it is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rollout {
+    /// For all of it; a third is kept for going back.
+    pub deadline: Duration,
+    /// So many tasks of the new definition may not end by themselves.
+    pub failed_tasks: u32,
+    /// All tasks have to run for so long.
+    pub settle: Duration,
 }
 
 /// Actions on the Aurora cluster of the platform.
@@ -266,6 +301,9 @@ impl Action {
             Self::Ecs(Ecs::Status) => "ecs.status",
             Self::Ecs(Ecs::Scale { .. }) => "ecs.scale",
             Self::Ecs(Ecs::Restart { .. }) => "ecs.restart",
+            Self::Ecs(Ecs::Deploy { .. }) => "ecs.deploy",
+            Self::Ecs(Ecs::Rollback { .. }) => "ecs.rollback",
+            Self::Ecs(Ecs::Image { .. }) => "ecs.image",
             Self::Aurora(Aurora::Status) => "aurora.status",
             Self::S3(S3::Usage) => "s3.usage",
             Self::Agent(Agent::Refresh) => "agent.refresh",
@@ -276,11 +314,12 @@ impl Action {
     /// What the action may do to an LA.
     pub fn class(&self) -> Class {
         match self {
-            Self::Ecs(Ecs::Status)
+            Self::Ecs(Ecs::Status | Ecs::Image { .. })
             | Self::Aurora(Aurora::Status)
             | Self::S3(S3::Usage)
             | Self::Agent(Agent::Refresh) => Class::Read,
             Self::Ecs(Ecs::Scale { .. } | Ecs::Restart { .. }) | Self::Agent(Agent::Cancel(_)) => Class::Operate,
+            Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. }) => Class::Change,
         }
     }
 
@@ -292,9 +331,12 @@ impl Action {
     /// What it holds while it runs; `None` never waits.
     fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Ecs(Ecs::Scale { service, .. } | Ecs::Restart { service, .. }) => {
-                Some(Resource::EcsService(service.clone()))
-            }
+            Self::Ecs(
+                Ecs::Scale { service, .. }
+                | Ecs::Restart { service, .. }
+                | Ecs::Deploy { service, .. }
+                | Ecs::Rollback { service, .. },
+            ) => Some(Resource::EcsService(service.clone())),
             _ => None,
         }
     }
@@ -315,6 +357,18 @@ impl Action {
                         service: service.clone(),
                         deadline_seconds: seconds(*deadline),
                     }),
+                    Ecs::Deploy { service, image, rollout } => ecs_action::Kind::Deploy(wire::EcsDeploy {
+                        service: service.clone(),
+                        image: image.to_string(),
+                        rollout: Some(rollout.to_wire()),
+                    }),
+                    Ecs::Rollback { service, rollout } => ecs_action::Kind::Rollback(wire::EcsRollback {
+                        service: service.clone(),
+                        rollout: Some(rollout.to_wire()),
+                    }),
+                    Ecs::Image { service, tag } => {
+                        ecs_action::Kind::Image(wire::EcsImage { service: service.clone(), tag: tag.clone() })
+                    }
                 }),
             }),
             Self::Aurora(Aurora::Status) => action::Kind::Aurora(wire::AuroraAction {
@@ -356,6 +410,18 @@ impl TryFrom<wire::Action> for Action {
                 ecs_action::Kind::Restart(restart) => {
                     Ecs::Restart { service: service(restart.service)?, deadline: deadline(restart.deadline_seconds)? }
                 }
+                ecs_action::Kind::Deploy(deploy) => Ecs::Deploy {
+                    service: service(deploy.service)?,
+                    image: deploy.image.parse().map_err(malformed)?,
+                    rollout: deploy.rollout.unwrap_or_default().try_into()?,
+                },
+                ecs_action::Kind::Rollback(rollback) => Ecs::Rollback {
+                    service: service(rollback.service)?,
+                    rollout: rollback.rollout.unwrap_or_default().try_into()?,
+                },
+                ecs_action::Kind::Image(asked) => {
+                    Ecs::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
+                }
             }),
             action::Kind::Aurora(aurora) => match aurora.kind.ok_or_else(unknown)? {
                 aurora_action::Kind::Status(_) => Self::Aurora(Aurora::Status),
@@ -368,6 +434,36 @@ impl TryFrom<wire::Action> for Action {
                 agent_action::Kind::Cancel(cancel) => Agent::Cancel(cancel.command_id.parse().map_err(malformed)?),
             }),
         })
+    }
+}
+
+impl Rollout {
+    fn to_wire(self) -> wire::EcsRollout {
+        wire::EcsRollout {
+            deadline_seconds: seconds(self.deadline),
+            failed_tasks: self.failed_tasks,
+            settle_seconds: seconds(self.settle),
+        }
+    }
+}
+
+impl TryFrom<wire::EcsRollout> for Rollout {
+    type Error = ParseError;
+
+    fn try_from(message: wire::EcsRollout) -> Result<Self, ParseError> {
+        let (deadline, settle) =
+            (deadline(message.deadline_seconds)?, Duration::from_secs(message.settle_seconds.into()));
+        if settle > deadline / 3 {
+            return Err(malformed(format!("tasks cannot be watched for {settle:?} within a deadline of {deadline:?}")));
+        }
+        if message.failed_tasks == 0 || message.failed_tasks > limits::FAILED_TASKS {
+            return Err(malformed(format!(
+                "{} ended tasks are out of range: 1 to {}",
+                message.failed_tasks,
+                limits::FAILED_TASKS
+            )));
+        }
+        Ok(Self { deadline, failed_tasks: message.failed_tasks, settle })
     }
 }
 
@@ -404,11 +500,26 @@ mod tests {
     fn any_action() -> impl Strategy<Value = Action> {
         let service = "[A-Za-z0-9_-]{1,40}";
         let deadline = (1u64..3600).prop_map(Duration::from_secs);
+        let rollout = (3u64..3600, 1..=limits::FAILED_TASKS).prop_map(|(seconds, failed_tasks)| Rollout {
+            deadline: Duration::from_secs(seconds),
+            failed_tasks,
+            settle: Duration::from_secs(seconds / 3),
+        });
+        let image =
+            "[0-9]{12}\\.dkr\\.ecr\\.eu-west-[0-9]\\.amazonaws\\.com/[a-z]{2,9}(/[a-z0-9]{1,9})?@sha256:[0-9a-f]{64}";
+        let image = image.prop_map(|text| text.parse::<Image>().unwrap());
         prop_oneof![
             Just(Action::Ecs(Ecs::Status)),
             (service, 0..=limits::TASKS_PER_SERVICE, deadline.clone())
                 .prop_map(|(service, desired, deadline)| Action::Ecs(Ecs::Scale { service, desired, deadline })),
             (service, deadline).prop_map(|(service, deadline)| Action::Ecs(Ecs::Restart { service, deadline })),
+            (service, image, rollout.clone()).prop_map(|(service, image, rollout)| Action::Ecs(Ecs::Deploy {
+                service,
+                image,
+                rollout
+            })),
+            (service, rollout).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
+            (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Action::Ecs(Ecs::Image { service, tag })),
             Just(Action::Aurora(Aurora::Status)),
             Just(Action::S3(S3::Usage)),
             Just(Action::Agent(Agent::Refresh)),

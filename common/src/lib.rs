@@ -3,6 +3,7 @@
 //! each other on the wire; then the bounds and the plumbing that every process needs.
 
 pub mod ids;
+pub mod image;
 pub mod command;
 pub mod dispatch;
 pub mod outcome;

@@ -19,6 +19,8 @@ pub const REASON_BYTES: usize = 500;
 pub const TASKS_PER_SERVICE: u32 = 20;
 /// Longest time that an action may wait for its end; an image pull and a slow start take minutes.
 pub const ACTION_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// Ended tasks that a deployment may wait for: each costs minutes in which the service is not there.
+pub const FAILED_TASKS: u32 = 20;
 /// Longest time between a command's first and last valid moment: ids are remembered that long.
 pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.

@@ -9,6 +9,7 @@ mod join;
 mod identity;
 mod crash;
 mod delivery;
+mod deploy;
 mod full_disk;
 mod main_job;
 mod operations;

@@ -167,6 +167,7 @@ impl Fleet {
                 id: account.into(),
                 cluster: "none".into(),
                 database: "none".into(),
+                images: Default::default(),
                 buckets: vec![],
                 credentials: self.folder.path().join("none.credentials"),
             },

@@ -1,7 +1,7 @@
 //! The AWS stand-in as a child process, and its control interface: what was really called, and faults to come.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
+use sfdata_common::image::Image;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -32,6 +33,8 @@ pub struct Account {
     pub database: String,
     /// Buckets by role.
     pub buckets: Vec<(String, String)>,
+    /// Images in the core account's registry, by tag.
+    pub images: BTreeMap<String, Image>,
     /// Credentials file of the AWS tools.
     pub credentials: PathBuf,
 }
@@ -104,11 +107,14 @@ impl Standin {
             writeln!(file, "aws_session_token = {token}")?;
         }
         let buckets = said["buckets"].as_object().into_iter().flatten();
+        let images = said["images"].as_object().into_iter().flatten();
+        let image = |(tag, image): (&String, &Value)| Ok((tag.clone(), image.as_str().unwrap_or_default().parse()?));
         Ok(Account {
             id: account.to_owned(),
             cluster: text("cluster"),
             database: text("db_cluster"),
             buckets: buckets.map(|(role, name)| (role.clone(), name.as_str().unwrap_or_default().to_owned())).collect(),
+            images: images.map(image).collect::<Result<_>>()?,
             credentials,
         })
     }
@@ -147,8 +153,13 @@ impl Standin {
 
     /// How new tasks of a service behave: `normal`, `never-starts`, `crashes`.
     pub async fn tasks(&self, account: &Account, service: &str, behaviour: &str) -> Result<()> {
-        let body =
-            json!({"account": account.id, "cluster": account.cluster, "service": service, "behaviour": behaviour});
+        self.tasks_of(account, service, "", behaviour).await
+    }
+
+    /// The same, of those tasks alone that run an image with this in its name.
+    pub async fn tasks_of(&self, account: &Account, service: &str, image: &str, behaviour: &str) -> Result<()> {
+        let body = json!({"account": account.id, "cluster": account.cluster, "service": service,
+            "image": image, "behaviour": behaviour});
         self.ask("POST", "/standin/tasks", Some(body)).await.map(|_| ())
     }
 

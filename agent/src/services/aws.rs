@@ -201,6 +201,7 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>) -> FailureCode {
         | "ServiceNotFoundException"
         | "ServiceNotActiveException"
         | "ResourceNotFoundException"
+        | "RepositoryNotFoundException"
         | "DBClusterNotFoundFault"
         | "DBClusterNotFound"
         | "NoSuchBucket"

@@ -1,10 +1,13 @@
-//! The ECS services of the platform: status, scale, restart, and their part of the health report.
+//! The ECS services of the platform: status, scale, restart, deploy, rollback, and their part of the health report.
 //!
 //! Only services that the configuration names are seen or touched; a run's task belongs to no service and is
 //! never touched. Scale and restart read first, change at most once and then wait until ECS is there; a wait
-//! that ends early (cancelled, deadline) leaves in force what was ordered, and says so.
+//! that ends early (cancelled, deadline) leaves in force what was ordered, and says so. A deploy goes back instead.
 
+mod definition;
+mod deploy;
 mod restart;
+mod rollout;
 mod state;
 mod tasks;
 mod wait;
@@ -28,6 +31,7 @@ pub use self::state::in_motion;
 use super::{
     Error, Plan,
     aws::{Aws, failure},
+    ecr::Ecr,
 };
 use crate::{
     config::{Platform, Role},
@@ -46,6 +50,7 @@ fn resource(name: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct Ecs {
     client: Client,
+    ecr: Ecr,
     platform: Arc<Platform>,
     /// Image by task definition: a revision never changes, so each is asked for once.
     definitions: Arc<Mutex<HashMap<String, String>>>,
@@ -57,6 +62,7 @@ impl Ecs {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
         Self {
             client: Client::new(aws.config()),
+            ecr: Ecr::new(aws),
             platform: Arc::new(platform.clone()),
             definitions: Arc::default(),
             turns: Arc::new(platform.services().map(|(name, _)| (name.to_owned(), Default::default())).collect()),
@@ -83,6 +89,28 @@ impl Ecs {
                 let (name, role) = self.named(service)?;
                 let _turn = self.turn(name, job).await?;
                 self.restart(name, role, *deadline, job).await
+            }
+            command::Ecs::Deploy { service, image, rollout } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.deploy(name, role, deploy::Wanted::Image(image), rollout, job).await
+            }
+            command::Ecs::Rollback { service, rollout } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.deploy(name, role, deploy::Wanted::Previous, rollout, job).await
+            }
+            command::Ecs::Image { service, tag } => {
+                let (name, _) = self.named(service)?;
+                tokio::select! {
+                    biased;
+                    () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
+                    image = self.resolve(name, tag) => Ok(Kind::EcsImage(wire::EcsImageResult {
+                        service: name.into(),
+                        tag: tag.clone(),
+                        image: image?.to_string(),
+                    })),
+                }
             }
         }
     }
@@ -136,7 +164,7 @@ impl Ecs {
             self.set_desired(name, wanted, job).await?;
             format!("the desired count of {name} was set to {desired} and stays so")
         };
-        let state = self.wait(name, role, ends, job, &done, state::Scaling::to(desired)).await?;
+        let state = self.wait(name, role, ends, job, &done, &mut state::Scaling::to(desired)).await?;
         Ok(self.reached(state).await)
     }
 

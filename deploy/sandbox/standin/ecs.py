@@ -10,6 +10,7 @@ that with at most 100 per cent two tasks never overlap.
 
 import hashlib
 import itertools
+import json
 import math
 import random
 import threading
@@ -436,7 +437,28 @@ class Responses(EC2ContainerServiceResponse):
     def call_action(self):
         with self.ecs_backend.lock:
             self.ecs_backend.advance(time.time())
-            return super().call_action()
+            status, headers, body = super().call_action()
+            if self._get_action() == "DescribeTaskDefinition" and status == 200:
+                body = self.whole(body)
+            return status, headers, body
+
+    def register_task_definition(self):
+        made = super().register_task_definition()
+        made.result["taskDefinition"].asked = json.loads(self.raw_body)
+        return made
+
+    def whole(self, body):
+        """The answer with what was registered and moto has no place for, known to AWS today or not."""
+        answer = json.loads(body)
+        shown = answer["taskDefinition"]
+        asked = getattr(self.ecs_backend.describe_task_definition(self.params["taskDefinition"]), "asked", {})
+        for name, value in asked.items():
+            if name == "containerDefinitions":
+                for container, given in zip(shown[name], value):
+                    container.update(given)
+            elif name != "tags":
+                shown.setdefault(name, value)
+        return json.dumps(answer)
 
     def create_service(self):
         return ActionResult({"service": self.ecs_backend.add_service(self.params).describe(tags=True)})

@@ -5,10 +5,13 @@ The services are made an hour ago and replayed to now, so that a new estate is a
 Making an estate twice gives the same one, with new credentials.
 """
 
+import hashlib
 import json
+import threading
 import time
 
 from moto.ec2.models import ec2_backends
+from moto.ecr.models import ecr_backends
 from moto.ecs.models import ecs_backends
 from moto.iam.models import iam_backends
 from moto.logs.models import logs_backends
@@ -18,7 +21,10 @@ from moto.sts.models import sts_backends
 
 AGE_SECONDS = 3600
 ROLE = "AgentRole"
+CORE = "111111111111"  # whose registry has the images
+REPOSITORY = "dagster"
 TAG = "2024.11.2"
+TAGS = (TAG, "2024.12.0", "2024.12.1")
 CODE_SERVER = ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "sfdata_pipelines"]
 # Name: desired count, cpu, memory, port, command, deployment configuration.
 SERVICES = {
@@ -37,7 +43,11 @@ OBJECTS = {
 }
 
 
+images = threading.Lock()
+
+
 def estate(account, la, region):
+    make_images(region)
     name = f"sfdata-{la}"
     ecs = ecs_backends[account][region]
     with ecs.lock:
@@ -53,8 +63,30 @@ def estate(account, la, region):
         "db_instance": f"{name}-1", "services": list(SERVICES), "log_group": f"/{name}",
         "run_task_family": f"{name}-run", "buckets": {kind: f"{name}-{kind}" for kind in OBJECTS},
         "role_arn": role_arn(account),
+        "images": {tag: f"{CORE}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}@{image_digest(tag)}" for tag in TAGS},
         "network": ecs.services[f"{name}:daemon"].settings["networkConfiguration"]["awsvpcConfiguration"],
     }
+
+
+def make_images(region):
+    """One repository for all accounts, as the core account has it."""
+    ecr = ecr_backends[CORE][region]
+    with images:
+        if REPOSITORY in ecr.repositories:
+            return
+        ecr.create_repository(REPOSITORY, CORE, None, None, "MUTABLE", [])
+        pull = {"Version": "2012-10-17", "Statement": [{
+            "Sid": "Pull", "Effect": "Allow", "Principal": "*",
+            "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}]}
+        ecr.set_repository_policy(CORE, REPOSITORY, json.dumps(pull))
+        for tag in TAGS:
+            kind = "application/vnd.oci.image.manifest.v1+json"
+            manifest = {"schemaVersion": 2, "mediaType": kind, "annotations": {"version": tag}}
+            ecr.put_image(REPOSITORY, json.dumps(manifest), tag, kind, image_digest(tag))
+
+
+def image_digest(tag):
+    return "sha256:" + hashlib.sha256(f"{REPOSITORY}:{tag}".encode()).hexdigest()
 
 
 def role_arn(account):
@@ -67,7 +99,7 @@ def make_role(account):
         "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}]}
     policy = {"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Resource": "*",
-        "Action": ["ecs:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole"]}]}
+        "Action": ["ecs:*", "ecr:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole"]}]}
     if not any(role.name == ROLE for role in iam.roles.values()):
         iam.create_role(ROLE, json.dumps(trust), "/", None, "The agent's own role", [], "3600")
         iam.put_role_policy(ROLE, "manage-the-platform", json.dumps(policy))
@@ -124,17 +156,20 @@ def make_services(account, region, name, subnets, group):
 
 def define(ecs, name, service, cpu, memory, port, command):
     container = {
-        "name": service, "image": f"111111111111.dkr.ecr.{ecs.region_name}.amazonaws.com/dagster:{TAG}",
+        "name": service, "image": f"{CORE}.dkr.ecr.{ecs.region_name}.amazonaws.com/{REPOSITORY}:{TAG}",
         "command": command, "essential": True,
         "portMappings": [{"containerPort": port, "protocol": "tcp"}] if port else [],
         "environment": [{"name": "DAGSTER_HOME", "value": "/opt/dagster"},
                         {"name": "SENSOR_MIN_INTERVAL", "value": "600"}],
         "logConfiguration": {"logDriver": "awslogs", "options": {
             "awslogs-group": f"/{name}", "awslogs-region": ecs.region_name, "awslogs-stream-prefix": service}}}
-    return ecs.register_task_definition(
+    definition = ecs.register_task_definition(
         f"{name}-{service}", [container], network_mode="awsvpc", requires_compatibilities=["FARGATE"],
         cpu=str(cpu), memory=str(memory), task_role_arn=role_arn(ecs.account_id),
         execution_role_arn=role_arn(ecs.account_id))
+    # Fields that no SDK knows yet: whoever makes a revision has to carry them over all the same.
+    definition.asked = {"ofTomorrow": {"kept": [1, 2.5]}, "containerDefinitions": [{"ofTomorrow": True}]}
+    return definition
 
 
 def assume(account, region):

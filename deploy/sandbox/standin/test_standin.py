@@ -174,6 +174,30 @@ class LifeCycle(unittest.TestCase):
         self.assertEqual(self.estate.calls(action="UpdateService", count=1),
                          {"count": 1, "actions": {"ecs:UpdateService": 1}})
 
+    def test_a_task_definition_is_told_as_it_was_registered(self):
+        old = self.estate.ecs.describe_task_definition(taskDefinition=f"{self.estate.cluster}-daemon")["taskDefinition"]
+        made = self.estate.ecs.register_task_definition(
+            family=old["family"], cpu="256", memory="512", requiresCompatibilities=["FARGATE"], networkMode="awsvpc",
+            containerDefinitions=[{"name": "daemon", "image": "a:1", "versionConsistency": "disabled"}],
+            enableFaultInjection=True, tags=[{"key": "k", "value": "v"}])["taskDefinition"]
+        told = self.estate.ecs.describe_task_definition(taskDefinition=old["family"], include=["TAGS"])
+        self.assertEqual((told["taskDefinition"]["taskDefinitionArn"], told["tags"]),
+                         (made["taskDefinitionArn"], [{"key": "k", "value": "v"}]))
+        self.assertTrue(told["taskDefinition"]["enableFaultInjection"])
+        self.assertEqual(told["taskDefinition"]["containerDefinitions"][0]["versionConsistency"], "disabled")
+
+    def test_another_accounts_image_is_seen_where_its_repository_lets_in(self):
+        ecr, name = self.estate.client("ecr"), {"registryId": "111111111111", "repositoryName": "dagster"}
+        image = self.estate.facts["images"]["2024.12.0"].split("@")[1]
+        for id in ({"imageTag": "2024.12.0"}, {"imageDigest": image}):
+            [found] = ecr.batch_get_image(imageIds=[id], **name)["images"]
+            self.assertEqual(found["imageId"]["imageDigest"], image)
+        self.assertEqual(ecr.batch_get_image(imageIds=[{"imageTag": "x"}], **name)["failures"][0]["failureCode"],
+                         "ImageNotFound")
+        with self.assertRaises(ClientError) as denied:
+            ecr.batch_get_image(imageIds=[{"imageTag": "x"}], registryId="111111111111", repositoryName="private")
+        self.assertEqual(denied.exception.response["Error"]["Code"], "AccessDeniedException")
+
     def test_at_most_a_hundred_per_cent_never_overlap(self):
         for tag in ("one", "two"):
             definition = self.estate.define(tag=tag)

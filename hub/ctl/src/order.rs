@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::json;
@@ -13,15 +13,15 @@ use sfdata_common::{
     ids::{AgentId, CommandId},
     limits,
 };
-use sfdata_proto::v1::{Envelope, GetCommandRequest, SubmitRequest, submit_response::Message};
+use sfdata_proto::v1::{Envelope, GetCommandRequest, SubmitRequest, action_result::Kind, submit_response::Message};
 use tonic::{Response, Status};
 
 use crate::{
     cli::Context,
     client::Hub,
     exit::{Exit, Usage},
-    follow::{self, Board, Events},
-    output, pinned, status,
+    follow::{self, Board, Events, Stop},
+    output, pinned, results, status,
     targets::Targets,
     wait::Wait,
 };
@@ -67,12 +67,17 @@ fn digest(text: &str) -> Result<[u8; 32], String> {
 impl Change {
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        self.ready(context).await?.run(context, action).await
+    }
+
+    /// Connected, with its targets known, to ask them something first.
+    pub(crate) async fn ready(self, context: &Context) -> anyhow::Result<Ready> {
         let mode = match self.plan {
             Plan { plan: true, .. } => Mode::PlanOnly,
             Plan { if_plan: Some(digest), .. } => Mode::ActIfPlan(digest),
             Plan { .. } => Mode::Act,
         };
-        self.order.run_as(context, action, mode).await
+        self.order.ready(context, mode).await
     }
 }
 
@@ -94,20 +99,48 @@ impl Order {
 
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
-        self.run_as(context, action, Mode::Act).await
+        self.ready(context, Mode::Act).await?.run(context, action).await
     }
 
-    async fn run_as(self, context: &Context, action: Action, mode: Mode) -> anyhow::Result<Exit> {
+    async fn ready(self, context: &Context, mode: Mode) -> anyhow::Result<Ready> {
         let hub = Hub::connect(context).await?;
         let targets = self.targets.resolve(&hub).await?;
-        let submitted = submit(&hub, action, mode, targets, &self.about).await?;
+        Ok(Ready { hub, targets, mode, about: self.about })
+    }
+}
+
+/// An order whose targets are known.
+pub(crate) struct Ready {
+    hub: Hub,
+    targets: Vec<AgentId>,
+    mode: Mode,
+    about: About,
+}
+
+impl Ready {
+    /// Sign it, submit it, wait for it, show what came of it.
+    pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        let submitted = submit(&self.hub, action, self.mode, self.targets, &self.about).await?;
         let command = &submitted.command;
         if !self.about.wait.waits() {
             return submitted.show_id(context);
         }
         output::note(format_args!("command {}", command.id));
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
-        follow::to_the_end(context, &hub, &mut board, submitted.events, Some(self.about.wait.patience())).await
+        follow::to_the_end(context, &self.hub, &mut board, submitted.events, Some(self.about.wait.patience())).await
+    }
+
+    /// What every target answers to a question on which the order depends. Nothing is ordered unless all do.
+    pub(crate) async fn ask(&self, question: Action) -> anyhow::Result<Vec<(String, Kind)>> {
+        let submitted = submit(&self.hub, question, Mode::Act, self.targets.clone(), &self.about).await?;
+        let command = &submitted.command;
+        let mut board = Board::new(command.id, command.action.name(), &command.targets);
+        let patience = Some(self.about.wait.patience());
+        let stop = follow::follow(&self.hub, &mut board, submitted.events, patience).await?;
+        if let Stop::UnderWay(why) = stop {
+            bail!("nothing was ordered: {} was not answered everywhere ({why})", board.action);
+        }
+        results::answers(&board).map_err(|which| anyhow!("nothing was ordered: {}: {which}", board.action))
     }
 }
 

@@ -62,6 +62,7 @@ fn result_json(result: &ActionResult) -> Option<Value> {
             "services": status.services.iter().map(health::service).collect::<Vec<_>>(),
         }),
         Kind::EcsService(service) => json!({ "service": service.service.as_ref().map(health::service) }),
+        Kind::EcsImage(found) => json!({ "service": found.service, "tag": found.tag, "image": found.image }),
         Kind::AuroraStatus(status) => json!({ "aurora": status.aurora.as_ref().map(health::aurora) }),
         Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
@@ -76,6 +77,18 @@ fn result_json(result: &ActionResult) -> Option<Value> {
             })).collect::<Vec<_>>(),
         } }),
     })
+}
+
+/// What every target found, or which one did not, and why.
+pub(crate) fn answers(board: &Board) -> Result<Vec<(String, Kind)>, String> {
+    let answer = |(agent, target): (&String, &Target)| match outcome_of(target) {
+        Some(Outcome::Succeeded(result)) if result.kind.is_some() => Ok(result.kind.map(|kind| (agent.clone(), kind))),
+        Some(Outcome::Failed { message, .. }) => Err(format!("{agent}: {message}")),
+        Some(Outcome::Refused { detail, .. }) => Err(format!("{agent} refused it: {detail}")),
+        Some(other) => Err(format!("{agent}: {}", other.name())),
+        None => Err(format!("{agent} did not answer")),
+    };
+    board.targets.iter().filter_map(|target| answer(target).transpose()).collect()
 }
 
 /// One table of what the targets that succeeded found or reached.
@@ -99,6 +112,7 @@ pub(crate) fn succeeded(board: &Board) -> Option<Table> {
 fn columns(kind: &Kind) -> &'static [&'static str] {
     match kind {
         Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
+        Kind::EcsImage(_) => &["SERVICE", "TAG", "IMAGE"],
         Kind::AuroraStatus(_) => &health::AURORA_COLUMNS,
         Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
@@ -111,6 +125,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
     match kind {
         Kind::EcsStatus(status) => status.services.iter().map(health::service_row).collect(),
         Kind::EcsService(service) => service.service.iter().map(health::service_row).collect(),
+        Kind::EcsImage(found) => vec![row![&found.service, &found.tag, &found.image]],
         Kind::AuroraStatus(status) => status.aurora.iter().map(health::aurora_row).collect(),
         Kind::S3Usage(usage) => usage.buckets.iter().map(health::bucket_row).collect(),
         Kind::AgentRefresh(refresh) => {

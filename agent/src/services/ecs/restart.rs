@@ -24,7 +24,7 @@ use crate::{
 
 /// Pause before the second try; doubled for each later one. Also what a resumed restart waits before it looks:
 /// a call that was under way when the agent died shows by then.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 impl Ecs {
     pub(super) async fn restart(&self, name: &str, role: Role, deadline: Duration, job: &Job) -> Result<Kind, Error> {
@@ -55,7 +55,8 @@ impl Ecs {
             }
         };
         let done = format!("{name} was told to restart (deployment {ours})");
-        let state = self.wait(name, role, ends, job, &done, state::Restart { before: &before, ours: &ours }).await?;
+        let mut judge = state::Restart { before: &before, ours: &ours };
+        let state = self.wait(name, role, ends, job, &done, &mut judge).await?;
         Ok(self.reached(state).await)
     }
 
@@ -136,8 +137,8 @@ fn may_restart(service: &Service, name: &str, role: Role) -> Result<String, Erro
     if let Some(most) = most.filter(|most| role == Role::Daemon && *most > 100) {
         return Err(rejected(format!(
             "{name} is Dagster's daemon and must never run twice, but its deployment configuration lets ECS start the \
-             new task beside the old one (maximumPercent {most}); set maximumPercent 100 and minimumHealthyPercent 0, \
-             or scale it to 0 and back to 1"
+             new task beside the old one (maximumPercent {most}); deploy it, which sets maximumPercent 100 and \
+             minimumHealthyPercent 0, or scale it to 0 and back to 1"
         )));
     }
     let current = primary(&state::state(service, role)).map(|deployment| deployment.id.clone());

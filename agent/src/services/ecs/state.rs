@@ -3,6 +3,8 @@
 //!
 //! A judgement sees one look after the other and decides; how often is looked, and until when, is `wait`'s.
 
+use std::time::Duration;
+
 use aws_sdk_ecs::{
     primitives::DateTime,
     types::{Deployment, Service, ServiceEvent},
@@ -17,7 +19,7 @@ use crate::{config::Role, services::Error};
 const EVENTS: usize = 5;
 /// So many looks in a row must show another desired count before it counts as somebody's change: ECS answers
 /// reads from several places, and one may be behind.
-const LOOKS_TO_BE_SURE: u32 = 3;
+pub(super) const LOOKS_TO_BE_SURE: u32 = 3;
 
 /// What one look means for who waits.
 #[derive(Debug, PartialEq)]
@@ -33,6 +35,22 @@ pub(super) enum Verdict {
 /// Judges looks in the order in which they were made.
 pub(super) trait Judge {
     fn judge(&mut self, state: &EcsServiceState) -> Verdict;
+
+    /// Whether tasks that end are to be counted into the primary deployment's `failed_tasks`: ECS itself counts only
+    /// those that never came to run.
+    fn counts(&self) -> bool {
+        false
+    }
+
+    /// For how long it has to stay reached.
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// What becomes of it when the deadline comes first.
+    fn after_deadline(&self) -> &'static str {
+        "; ECS keeps trying: look at its status and at its tasks' logs"
+    }
 }
 
 pub(super) fn state(service: &Service, role: Role) -> EcsServiceState {
@@ -91,7 +109,7 @@ pub(super) fn primary(state: &EcsServiceState) -> Option<&EcsDeployment> {
     state.deployments.iter().find(|deployment| deployment.status == "PRIMARY")
 }
 
-fn settled(state: &EcsServiceState) -> bool {
+pub(super) fn settled(state: &EcsServiceState) -> bool {
     state.running == state.desired && state.pending == 0 && state.deployments.len() <= 1
 }
 
@@ -100,7 +118,7 @@ pub fn in_motion(state: &EcsServiceState) -> bool {
     !settled(state) || state.deployments.iter().any(|deployment| deployment.rollout_state == "IN_PROGRESS")
 }
 
-fn share(part: u32, whole: u32) -> Option<u32> {
+pub(super) fn share(part: u32, whole: u32) -> Option<u32> {
     (part.min(whole) * 100).checked_div(whole)
 }
 
@@ -201,7 +219,7 @@ impl Judge for Restart<'_> {
     }
 }
 
-fn rollout_failed(state: &EcsServiceState, deployment: &EcsDeployment) -> Error {
+pub(super) fn rollout_failed(state: &EcsServiceState, deployment: &EcsDeployment) -> Error {
     let failed = match deployment.failed_tasks {
         0 => String::new(),
         tasks => format!(", failed tasks: {tasks}"),

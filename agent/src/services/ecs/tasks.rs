@@ -58,10 +58,18 @@ impl Ecs {
     /// Tasks that the service itself took away tell nothing.
     pub(super) async fn last_stop(&self, service: &str) -> Result<Option<String>, Error> {
         let stopped = self.tasks(Some(service), DesiredStatus::Stopped).await?;
-        let telling = stopped
-            .iter()
-            .filter(|task| task.stop_code().is_none_or(|code| code.as_str() != "ServiceSchedulerInitiated"));
+        let telling = stopped.iter().filter(|task| ended(task));
         Ok(telling.max_by_key(|task| task.stopped_at().map(|at| (at.secs(), at.subsec_nanos()))).map(why_stopped))
+    }
+
+    /// How many tasks of a service's deployment ended otherwise than by the service's or somebody's will.
+    pub(super) async fn ended_tasks(&self, service: &str, deployment: &str) -> Result<u32, Error> {
+        let stopped = self.tasks(Some(service), DesiredStatus::Stopped).await?;
+        let failed = stopped.iter().filter(|task| {
+            let asked = task.stop_code().is_some_and(|code| code.as_str() == "UserInitiated");
+            task.started_by() == Some(deployment) && ended(task) && !asked
+        });
+        Ok(failed.count().try_into().unwrap_or(u32::MAX))
     }
 
     /// Tasks of one service, or of the whole cluster.
@@ -101,6 +109,11 @@ fn newest<'a>(state: &EcsServiceState, tasks: &'a [Task]) -> Option<&'a Task> {
 /// The container that is named like the service, or the first: the others stand beside it.
 fn main_container<'a>(state: &EcsServiceState, task: &'a Task) -> Option<&'a Container> {
     task.containers().iter().find(|container| container.name() == Some(&state.name)).or(task.containers().first())
+}
+
+/// Whether it ended otherwise than by the service's own will.
+fn ended(task: &Task) -> bool {
+    task.stop_code().is_none_or(|code| code.as_str() != "ServiceSchedulerInitiated")
 }
 
 fn why_stopped(task: &Task) -> String {

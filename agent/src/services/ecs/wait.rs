@@ -30,19 +30,33 @@ impl Ecs {
         ends: Instant,
         job: &Job,
         done: &str,
-        mut judge: impl Judge,
+        judge: &mut impl Judge,
     ) -> Result<EcsServiceState, Error> {
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut reached) = (PAUSE_MIN, None);
         let (mut told, mut event) = (String::from("ECS was not seen since"), None);
         loop {
             let look_by = ends.max(Instant::now() + GRACE);
             let seen = tokio::select! {
                 biased;
                 () = job.cancelled().cancelled() => return Err(broken_off(done, &told)),
-                service = self.look(name) => state(&service.map_err(|error| error.after(done))?, role),
-                () = sleep_until(look_by) => return Err(self.late(name, done, &told, event).await),
+                seen = self.see(name, role, judge.counts()) => seen.map_err(|error| error.after(done))?,
+                () = sleep_until(look_by) => return Err(self.late(name, done, &told, event, judge).await),
             };
-            match judge.judge(&seen) {
+            let mut verdict = judge.judge(&seen);
+            if verdict == Verdict::Reached {
+                let held = reached.get_or_insert_with(Instant::now).elapsed();
+                // What sleeps can't fail.
+                let left = judge.settle().saturating_sub(held);
+                if left.is_zero() || seen.desired == 0 {
+                    return Ok(seen);
+                }
+                pause = pause.min(left);
+                let step = format!("all tasks run; whether they stay is watched for {} s", judge.settle().as_secs());
+                verdict = Verdict::Waits { step, percent: Some(99) };
+            } else {
+                reached = None;
+            }
+            match verdict {
                 Verdict::Reached => return Ok(seen),
                 Verdict::Lost(error) => return Err(error.after(done)),
                 Verdict::Waits { step, percent } => {
@@ -55,7 +69,7 @@ impl Ecs {
             event = seen.events.into_iter().next();
             let left = ends.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.late(name, done, &told, event).await);
+                return Err(self.late(name, done, &told, event, judge).await);
             }
             tokio::select! {
                 biased;
@@ -66,7 +80,16 @@ impl Ecs {
         }
     }
 
-    async fn late(&self, name: &str, done: &str, told: &str, event: Option<String>) -> Error {
+    async fn see(&self, name: &str, role: Role, counts: bool) -> Result<EcsServiceState, Error> {
+        let mut seen = state(&self.look(name).await?, role);
+        if let Some(primary) = seen.deployments.iter_mut().find(|deployment| counts && deployment.status == "PRIMARY") {
+            let ended = self.ended_tasks(name, &primary.id).await?;
+            primary.failed_tasks = primary.failed_tasks.max(ended);
+        }
+        Ok(seen)
+    }
+
+    async fn late(&self, name: &str, done: &str, told: &str, event: Option<String>, judge: &impl Judge) -> Error {
         let mut text = format!("{done}; the deadline came first: {told}");
         if let Some(event) = event {
             text += &format!("; last event: {}", event.trim_end_matches('.'));
@@ -75,7 +98,7 @@ impl Ecs {
         if let Ok(Ok(Some(stopped))) = timeout(GRACE, self.last_stop(name)).await {
             text += &format!("; last stopped task: {stopped}");
         }
-        Error::failed(FailureCode::Deadline, text + "; ECS keeps trying: look at its status and at its tasks' logs")
+        Error::failed(FailureCode::Deadline, text + judge.after_deadline())
     }
 }
 

@@ -1,5 +1,7 @@
 //! `hubctl ecs`: the containers of an LA's platform.
 
+mod deploy;
+
 use clap::{Args, Subcommand};
 use sfdata_common::{
     command::{self, Action},
@@ -18,6 +20,9 @@ pub(crate) enum Ecs {
     Status(Status),
     Scale(Scale),
     Restart(Restart),
+    Deploy(deploy::Deploy),
+    Rollback(deploy::Rollback),
+    Image(deploy::Image),
 }
 
 impl Ecs {
@@ -26,6 +31,9 @@ impl Ecs {
             Self::Status(status) => status.run(context).await,
             Self::Scale(scale) => scale.run(context).await,
             Self::Restart(restart) => restart.run(context).await,
+            Self::Deploy(deploy) => deploy.run(context).await,
+            Self::Rollback(rollback) => rollback.run(context).await,
+            Self::Image(image) => image.run(context).await,
         }
     }
 }

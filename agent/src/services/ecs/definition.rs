@@ -1,0 +1,229 @@
+//! Task definitions, whole: read and registered as the JSON that ECS sends, so that a new revision carries over also
+//! those fields that this version, and its SDK, do not know.
+//!
+//! RegisterTaskDefinition takes no token. What it made is known by a tag with the command's id, and what it was made
+//! from by another one: the way back, for as long as both exist.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_ecs::{
+    Config,
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, interceptors::AfterDeserializationInterceptorContextRef,
+        retry::RetryConfig,
+    },
+    error::BoxError,
+    types::TaskDefinitionField,
+};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use sfdata_common::{ids::CommandId, image::Image, outcome::FailureCode};
+
+use super::Ecs;
+use crate::services::{Error, aws::failure};
+
+/// Says which command a revision was registered by.
+const COMMAND: &str = "sfdata:command";
+/// Says which revision it was made from.
+const PREVIOUS: &str = "sfdata:previous";
+/// What ECS adds to what was registered (ECS API reference, TaskDefinition).
+const ADDED: [&str; 9] = [
+    "taskDefinitionArn",
+    "revision",
+    "status",
+    "requiresAttributes",
+    "compatibilities",
+    "registeredAt",
+    "registeredBy",
+    "deregisteredAt",
+    "deleteRequestedAt",
+];
+
+/// One revision: the answer of DescribeTaskDefinition.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Definition {
+    fields: Map<String, Value>,
+    tags: Vec<Value>,
+}
+
+impl Definition {
+    fn parse(answer: &[u8]) -> Option<Self> {
+        let mut answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
+        let Value::Object(fields) = answer.remove("taskDefinition")? else { return None };
+        let tags = match answer.remove("tags") {
+            Some(Value::Array(tags)) => tags,
+            _ => Vec::new(),
+        };
+        Some(Self { fields, tags })
+    }
+
+    fn text(&self, field: &str) -> &str {
+        self.fields.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn arn(&self) -> &str {
+        self.text("taskDefinitionArn")
+    }
+
+    pub(super) fn family(&self) -> &str {
+        self.text("family")
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.text("status") == "ACTIVE"
+    }
+
+    /// What the service's main container runs: the one that is named like the service, or the first.
+    pub(super) fn image(&self, service: &str) -> &str {
+        let containers = self.fields.get("containerDefinitions").and_then(Value::as_array);
+        let main = containers.and_then(|containers| containers.get(main(containers, service)));
+        main.and_then(|main| main["image"].as_str()).unwrap_or_default()
+    }
+
+    fn tag(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find(|tag| tag["key"] == key)?["value"].as_str()
+    }
+
+    /// The revision that this one was made from, where it was made here.
+    pub(super) fn previous(&self) -> Option<&str> {
+        self.tag(PREVIOUS)
+    }
+
+    /// Whether this command has registered it.
+    pub(super) fn is_by(&self, command: CommandId) -> bool {
+        self.tag(COMMAND) == Some(&command.to_string())
+    }
+
+    /// The request that registers the same with another image; none if there is no container.
+    pub(super) fn with_image(&self, service: &str, image: &Image, command: CommandId) -> Option<Value> {
+        let mut fields = self.fields.clone();
+        fields.retain(|name, _| !ADDED.contains(&name.as_str()));
+        let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
+        let main = main(containers, service);
+        containers.get_mut(main)?["image"] = image.to_string().into();
+        // AWS's own tags can't be given.
+        let carried = |tag: &&Value| {
+            let key = tag["key"].as_str().unwrap_or_default();
+            !key.starts_with("aws:") && ![COMMAND, PREVIOUS].contains(&key)
+        };
+        let mut tags: Vec<Value> = self.tags.iter().filter(carried).cloned().collect();
+        tags.push(json!({ "key": COMMAND, "value": command.to_string() }));
+        tags.push(json!({ "key": PREVIOUS, "value": self.arn() }));
+        fields.insert("tags".into(), tags.into());
+        Some(Value::Object(fields))
+    }
+}
+
+fn main(containers: &[Value], service: &str) -> usize {
+    containers.iter().position(|container| container["name"] == service).unwrap_or_default()
+}
+
+/// Keeps the body of an answer as it came.
+#[derive(Debug, Clone, Default)]
+struct Body(Arc<Mutex<Option<Bytes>>>);
+
+impl Intercept for Body {
+    fn name(&self) -> &'static str {
+        "body"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().map(Bytes::copy_from_slice);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = body;
+        Ok(())
+    }
+}
+
+impl Ecs {
+    /// A revision by its ARN, or the newest active one of a family.
+    pub(super) async fn definition(&self, name: &str) -> Result<Definition, Error> {
+        let body = Body::default();
+        let call = self.client.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags);
+        let answered = call.customize().interceptor(body.clone()).send().await;
+        answered.map_err(|e| failure(format_args!("read task definition {name}"), "ecs:DescribeTaskDefinition", e))?;
+        let body = body.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        let definition = Definition::parse(&body).filter(|definition| !definition.arn().is_empty());
+        definition.ok_or_else(|| {
+            let text = format!("ECS answered without task definition {name}; try again, or look at aws.endpoint_url");
+            Error::failed(FailureCode::Unavailable, text)
+        })
+    }
+
+    /// One request with just these fields, never repeated by the SDK; the ARN of what it made.
+    pub(super) async fn register(&self, request: &Value) -> Result<String, Error> {
+        let family = request["family"].as_str().unwrap_or_default();
+        let body = request.to_string();
+        let once = Config::builder().retry_config(RetryConfig::disabled());
+        let answer = self
+            .client
+            .register_task_definition()
+            .customize()
+            .config_override(once)
+            .mutate_request(move |request| {
+                request.headers_mut().insert("content-length", body.len().to_string());
+                *request.body_mut() = body.as_str().into();
+            })
+            .send()
+            .await
+            .map_err(|e| failure(format_args!("register a revision of {family}"), "ecs:RegisterTaskDefinition", e))?;
+        let arn = answer.task_definition().and_then(|made| made.task_definition_arn());
+        arn.map(Into::into).ok_or_else(|| {
+            let text = format!("ECS accepted a revision of {family} and shows none; try again");
+            Error::failed(FailureCode::Unavailable, text)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_revision_is_the_old_one_with_another_image_also_where_it_is_not_understood() {
+        let answer = json!({
+            "taskDefinition": {
+                "taskDefinitionArn": "arn:aws:ecs:eu-west-2:1:task-definition/code:7", "revision": 7, "status": "ACTIVE",
+                "registeredAt": 1.5, "requiresAttributes": [], "compatibilities": ["FARGATE"],
+                "family": "code", "cpu": "512", "ofTomorrow": {"a": [1, 2.5, null]},
+                "containerDefinitions": [
+                    {"name": "sidecar", "image": "side:1", "ofTomorrow": true},
+                    {"name": "code", "image": "old:1", "secrets": [{"name": "PG", "valueFrom": "arn"}], "ofTomorrow": {}},
+                ],
+            },
+            "tags": [
+                {"key": "team", "value": "data"}, {"key": "aws:cloudformation:stack-name", "value": "x"},
+                {"key": PREVIOUS, "value": "code:6"}, {"key": COMMAND, "value": "older"},
+            ],
+        });
+        let old = Definition::parse(answer.to_string().as_bytes()).unwrap();
+        assert_eq!((old.image("code"), old.image("other"), old.previous()), ("old:1", "side:1", Some("code:6")));
+        let image = format!("111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:{}", "0".repeat(64));
+        let command = CommandId::generate();
+        let new = old.with_image("code", &image.parse().unwrap(), command).unwrap();
+        let wanted = json!({
+            "family": "code", "cpu": "512", "ofTomorrow": {"a": [1, 2.5, null]},
+            "containerDefinitions": [
+                {"name": "sidecar", "image": "side:1", "ofTomorrow": true},
+                {"name": "code", "image": image, "secrets": [{"name": "PG", "valueFrom": "arn"}], "ofTomorrow": {}},
+            ],
+            "tags": [
+                {"key": "team", "value": "data"}, {"key": COMMAND, "value": command.to_string()},
+                {"key": PREVIOUS, "value": old.arn()},
+            ],
+        });
+        assert_eq!(new, wanted);
+    }
+
+    #[test]
+    fn an_answer_without_containers_or_of_html_gives_nothing_to_register() {
+        assert_eq!(Definition::parse(b"<html>"), None);
+        let empty = Definition::parse(br#"{"taskDefinition": {"family": "x"}}"#).unwrap();
+        let image = format!("111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:{}", "0".repeat(64));
+        assert_eq!(empty.with_image("x", &image.parse().unwrap(), CommandId::generate()), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! `hubctl ecs deploy`, `rollback`, `image`: which image a service runs. What is signed names it by digest: a tag is
+//! looked up first, where the agents look, and all of them have to find the same.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use sfdata_common::{
+    command::{self, Action},
+    image, limits,
+};
+use sfdata_proto::v1::action_result::Kind;
+
+use crate::{
+    cli::Context,
+    exit::Exit,
+    order::{Change, Order, Ready},
+    output,
+};
+
+/// Have a service run another image, and go back by itself where that does not hold
+///
+/// The new task definition is the old one with the main container's image changed. It holds when all tasks run it and
+/// go on to for a while. When tasks end early, or the time runs out, the service is given the old definition again, and
+/// the command ends as failed: rolled-back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hubctl ecs deploy code-server --tag 2024.12.1 --agent northshire --plan
+  hubctl ecs deploy daemon --group pilot \\
+      --image 111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:2f1c...")]
+pub(crate) struct Deploy {
+    /// Service: webserver, daemon or code-server, or its name in ECS
+    service: String,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    judgement: Judgement,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// The image, by digest in the end.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Image by digest, in ECR
+    #[arg(long, value_name = "REPOSITORY@DIGEST")]
+    image: Option<image::Image>,
+    /// Image that this tag means now, in the repository that the service's image is from
+    #[arg(long, value_parser = |text: &str| image::tag(text.to_owned()))]
+    tag: Option<String>,
+}
+
+/// When a change has failed.
+#[derive(Debug, Args)]
+struct Judgement {
+    /// Go back when so many tasks have ended early
+    #[arg(long, value_name = "N", default_value = "2",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::FAILED_TASKS)))]
+    failed_tasks: u32,
+    /// How long all tasks have to run before it counts as done
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    settle: Duration,
+}
+
+impl Judgement {
+    fn within(&self, deadline: Duration) -> command::Rollout {
+        command::Rollout { deadline, failed_tasks: self.failed_tasks, settle: self.settle }
+    }
+}
+
+impl Deploy {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let rollout = self.judgement.within(self.change.order.deadline());
+        let ready = self.change.ready(context).await?;
+        let image = match (self.which.image, self.which.tag) {
+            (Some(image), _) => image,
+            (None, tag) => resolve(&ready, &self.service, tag.unwrap_or_default()).await?,
+        };
+        ready.run(context, Action::Ecs(command::Ecs::Deploy { service: self.service, image, rollout })).await
+    }
+}
+
+async fn resolve(ready: &Ready, service: &str, tag: String) -> anyhow::Result<image::Image> {
+    let question = command::Ecs::Image { service: service.to_owned(), tag: tag.clone() };
+    let mut found: Option<(String, String)> = None;
+    for (agent, answer) in ready.ask(Action::Ecs(question)).await? {
+        let Kind::EcsImage(answer) = answer else { bail!("{agent} answered something else; update hubctl") };
+        match &found {
+            Some((first, image)) if *image != answer.image => bail!(
+                "nothing was ordered: tag {tag} is {image} at {first} and {} at {agent}; deploy them apart",
+                answer.image
+            ),
+            Some(_) => {}
+            None => found = Some((agent, answer.image)),
+        }
+    }
+    let (_, image) = found.unwrap_or_default();
+    output::note(format_args!("{tag} is {image}"));
+    Ok(image.parse()?)
+}
+
+/// Have a service run the task definition again that its current one was made from
+///
+/// Every deploy notes on the new task definition which one it was made from. Another rollback goes one further back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl ecs rollback daemon --agent northshire --reason 'ticks are late since noon'")]
+pub(crate) struct Rollback {
+    /// Service: webserver, daemon or code-server, or its name in ECS
+    service: String,
+    #[command(flatten)]
+    judgement: Judgement,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Rollback {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let rollout = self.judgement.within(self.change.order.deadline());
+        self.change.run(context, Action::Ecs(command::Ecs::Rollback { service: self.service, rollout })).await
+    }
+}
+
+/// Show which image a tag means, in the repository that a service's image is from
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl ecs image code-server 2024.12.1 --agent northshire")]
+pub(crate) struct Image {
+    /// Service: webserver, daemon or code-server, or its name in ECS
+    service: String,
+    /// What to look for
+    #[arg(value_parser = |text: &str| image::tag(text.to_owned()))]
+    tag: String,
+    #[command(flatten)]
+    order: Order,
+}
+
+impl Image {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        self.order.run(context, Action::Ecs(command::Ecs::Image { service: self.service, tag: self.tag })).await
+    }
+}

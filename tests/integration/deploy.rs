@@ -1,0 +1,248 @@
+//! Another image for a service: only one that can be had, the rest of the task definition untouched, once, and back again
+//! where it does not hold. Counted at AWS.
+
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sfdata_common::{
+    command::{Action, Ecs, Rollout},
+    image::Image,
+    outcome::{FailureCode, Outcome},
+};
+use sfdata_proto::v1::{EcsServiceState, action_result::Kind};
+use sfdata_tests::{eventually, fleet::Fleet, process::Process, settings::write_agent};
+
+const NEW: &str = "2024.12.0";
+const NEWER: &str = "2024.12.1";
+
+fn rollout(seconds: u64) -> Rollout {
+    Rollout { deadline: Duration::from_secs(seconds), failed_tasks: 2, settle: Duration::from_secs(1) }
+}
+
+fn deploy_within(service: &str, image: &Image, rollout: Rollout) -> Action {
+    Action::Ecs(Ecs::Deploy { service: service.into(), image: image.clone(), rollout })
+}
+
+fn deploy(service: &str, image: &Image) -> Action {
+    deploy_within(service, image, rollout(60))
+}
+
+fn rollback(service: &str) -> Action {
+    Action::Ecs(Ecs::Rollback { service: service.into(), rollout: rollout(60) })
+}
+
+fn image(fleet: &Fleet, tag: &str) -> Image {
+    fleet.agents[0].account.images[tag].clone()
+}
+
+async fn run(fleet: &Fleet, action: Action) -> Outcome {
+    fleet.alice.run(action, &fleet.agents[0].id).await.expect("the command ends")
+}
+
+fn reached(outcome: Outcome) -> EcsServiceState {
+    match outcome {
+        Outcome::Succeeded(result) => match result.kind {
+            Some(Kind::EcsService(service)) => service.service.unwrap(),
+            other => panic!("another result: {other:?}"),
+        },
+        other => panic!("not succeeded: {other:?}"),
+    }
+}
+
+fn failure(outcome: Outcome) -> (FailureCode, String) {
+    match outcome {
+        Outcome::Failed { code, message } => (code, message),
+        other => panic!("not failed: {other:?}"),
+    }
+}
+
+/// A service as ECS shows it now.
+async fn state(fleet: &Fleet, service: &str) -> EcsServiceState {
+    let Outcome::Succeeded(result) = run(fleet, Action::Ecs(Ecs::Status)).await else { panic!("no status") };
+    let Some(Kind::EcsStatus(status)) = result.kind else { panic!("another result") };
+    status.services.into_iter().find(|state| state.name == service).unwrap()
+}
+
+/// Parameters of the calls that had an effect.
+async fn calls(fleet: &Fleet, action: &str) -> Vec<Value> {
+    let calls = fleet.aws().calls(&fleet.agents[0].account.id, "ecs", action).await.unwrap();
+    calls.into_iter().map(|mut call| call["params"].take()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_changes_the_image_and_nothing_else_and_can_be_taken_back() {
+    let fleet = Fleet::start(1).await;
+    let before = state(&fleet, "daemon").await;
+    let new = image(&fleet, NEW);
+    let plan = fleet.alice.plan(deploy("daemon", &new), &fleet.agents[0].id).await.unwrap();
+    let planned: Vec<_> =
+        plan.changes.iter().map(|c| (c.property.as_str(), c.before.clone(), c.after.clone())).collect();
+    assert_eq!(planned, [("image", before.image.clone(), new.to_string())]);
+    assert!(calls(&fleet, "RegisterTaskDefinition").await.is_empty());
+
+    let after = reached(run(&fleet, deploy("daemon", &new)).await);
+    assert_eq!((after.image, after.image_digest, after.running), (new.to_string(), new.digest.clone(), 1));
+    let [request] = calls(&fleet, "RegisterTaskDefinition").await.try_into().expect("one revision");
+    // What no version of the SDK knows is carried over as well.
+    assert_eq!(request["ofTomorrow"], json!({"kept": [1, 2.5]}));
+    let container = &request["containerDefinitions"][0];
+    assert_eq!((&container["image"], &container["ofTomorrow"]), (&json!(new.to_string()), &json!(true)));
+    assert_eq!(container["logConfiguration"]["options"]["awslogs-stream-prefix"], "daemon");
+    assert_eq!((&request["cpu"], &request["memory"]), (&json!("512"), &json!("2048")));
+    for field in ["taskDefinitionArn", "revision", "status", "compatibilities"] {
+        assert_eq!(request[field], Value::Null, "{field} is ECS's own");
+    }
+
+    // There is nothing to do a second time.
+    reached(run(&fleet, deploy("daemon", &new)).await);
+    assert_eq!(calls(&fleet, "RegisterTaskDefinition").await.len(), 1);
+    assert_eq!(calls(&fleet, "UpdateService").await.len(), 1);
+
+    reached(run(&fleet, deploy("daemon", &image(&fleet, NEWER))).await);
+    for back in [new.to_string(), before.image.clone()] {
+        assert_eq!(reached(run(&fleet, rollback("daemon")).await).image, back);
+    }
+    assert_eq!(state(&fleet, "daemon").await.task_definition, before.task_definition);
+    assert_eq!(calls(&fleet, "RegisterTaskDefinition").await.len(), 2, "going back makes no revision");
+    let (code, message) = failure(run(&fleet, rollback("daemon")).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.contains("was not made by a deploy"), "{message}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_had_is_refused_before_anything_changes() {
+    let fleet = Fleet::start(1).await;
+    let known = image(&fleet, NEW);
+    let unknown = Image { digest: format!("sha256:{}", "0".repeat(64)), ..known.clone() };
+    let mut private = known;
+    private.repository.name = "private".into();
+    for (image, wanted, words) in
+        [(unknown, FailureCode::NotFound, "has no image"), (private, FailureCode::AccessDenied, "ecr:BatchGetImage")]
+    {
+        let (code, message) = failure(run(&fleet, deploy("code-server", &image)).await);
+        assert_eq!(code, wanted, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+    for change in ["RegisterTaskDefinition", "UpdateService"] {
+        assert!(calls(&fleet, change).await.is_empty(), "{change}");
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_is_told_as_the_digest_that_it_means_now() {
+    let fleet = Fleet::start(1).await;
+    let find = async |service: &str, tag: &str| {
+        run(&fleet, Action::Ecs(Ecs::Image { service: service.into(), tag: tag.into() })).await
+    };
+    // By tag before a deploy, by digest after it: the repository is the same.
+    for service in ["daemon", "code-server"] {
+        let Outcome::Succeeded(result) = find(service, NEWER).await else { panic!("not found") };
+        let Some(Kind::EcsImage(found)) = result.kind else { panic!("another result") };
+        assert_eq!(found.image, image(&fleet, NEWER).to_string());
+        reached(run(&fleet, deploy("code-server", &image(&fleet, NEW))).await);
+    }
+    let (code, message) = failure(find("daemon", "2025.1.0").await);
+    assert_eq!(code, FailureCode::NotFound);
+    assert!(message.contains("2025.1.0") && message.contains("ImageNotFound"), "{message}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_hold_is_rolled_back_and_the_outcome_says_both() {
+    let fleet = Fleet::start(1).await;
+    let new = image(&fleet, NEW);
+    for (service, behaviour, seconds, why) in [
+        ("code-server", "never-starts", 9, "the deadline came first: 0 of 1 new tasks run"),
+        ("daemon", "crashes", 60, "tasks of daemon ended that should run on; last stopped task: "),
+    ] {
+        let before = state(&fleet, service).await;
+        fleet.aws().tasks_of(&fleet.agents[0].account, service, &new.digest, behaviour).await.unwrap();
+        let (code, message) = failure(run(&fleet, deploy_within(service, &new, rollout(seconds))).await);
+        assert_eq!(code, FailureCode::RolledBack, "{message}");
+        assert!(message.contains(why) && message.contains("was rolled back to "), "{message}");
+        let after = state(&fleet, service).await;
+        assert_eq!((after.task_definition, after.running), (before.task_definition, 1));
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_could_run_twice_is_deployed_alone() {
+    let mut fleet = Fleet::start(1).await;
+    fleet.stop_agent(0).await;
+    // What the stand-in lets overlap is the daemon now.
+    let platform = &mut fleet.agents[0].config.platform;
+    (platform.daemon, platform.code_servers) = ("code-server".into(), vec!["daemon".into()]);
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    let new = image(&fleet, NEW);
+    let plan = fleet.alice.plan(deploy("code-server", &new), &fleet.agents[0].id).await.unwrap();
+    let planned: Vec<_> =
+        plan.changes.iter().map(|c| (c.property.as_str(), c.before.as_str(), c.after.as_str())).collect();
+    assert_eq!(planned[1..], [("minimumHealthyPercent", "100", "0"), ("maximumPercent", "200", "100")]);
+    reached(run(&fleet, deploy("code-server", &new)).await);
+    let [update] = calls(&fleet, "UpdateService").await.try_into().expect("one call");
+    let given = &update["deploymentConfiguration"];
+    assert_eq!((&given["minimumHealthyPercent"], &given["maximumPercent"]), (&json!(0), &json!(100)));
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_whose_answer_was_lost_is_found_and_not_made_again() {
+    let fleet = Fleet::start(1).await;
+    for action in ["RegisterTaskDefinition", "UpdateService"] {
+        let account = &fleet.agents[0].account.id;
+        let fault = json!({"service": "ecs", "action": action, "kind": "lost_reply", "times": 1, "account": account});
+        fleet.aws().fault(fault).await.unwrap();
+    }
+    reached(run(&fleet, deploy("code-server", &image(&fleet, NEW))).await);
+    assert_eq!(calls(&fleet, "RegisterTaskDefinition").await.len(), 1);
+    assert_eq!(state(&fleet, "code-server").await.deployments.len(), 1);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_at_any_instant_of_a_deploy_makes_one_revision_and_ends_it() {
+    let mut fleet = Fleet::start(1).await;
+    let before = state(&fleet, "daemon").await;
+    fleet.stop_agent(0).await;
+    let folder = fleet.folder.path().to_owned();
+    let config = write_agent(&fleet.agents[0].config, &folder.join("agent.toml")).unwrap().display().to_string();
+    let start = || Process::start("sfdata-agent", &["--config", &config, "run"], &folder.join("agent.log")).unwrap();
+    let (good, bad) = (image(&fleet, NEW), image(&fleet, NEWER));
+    fleet.aws().tasks_of(&fleet.agents[0].account, "daemon", &bad.digest, "crashes").await.unwrap();
+
+    let la = fleet.agents[0].id.clone();
+    for (image, ends_as) in [(&good, None), (&bad, Some(FailureCode::RolledBack))] {
+        let id = fleet.alice.submit(deploy("daemon", image), &[&la]).await.unwrap();
+        let mut agent = start();
+        for pause in [300, 350, 400, 500, 600, 700, 800, 1000, 1200, 1400] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            agent.kill();
+            agent = start();
+        }
+        let outcome = eventually("the deploy ends", Duration::from_secs(90), async || {
+            fleet.alice.outcome(id, &la).await.ok() // waits for a minute at most
+        })
+        .await;
+        match ends_as {
+            None => assert_eq!(reached(outcome).image_digest, good.digest),
+            Some(code) => assert_eq!(failure(outcome).0, code),
+        }
+        agent.kill();
+    }
+    let revisions = calls(&fleet, "RegisterTaskDefinition").await;
+    let images: Vec<_> = revisions.iter().map(|call| call["containerDefinitions"][0]["image"].clone()).collect();
+    assert_eq!(images, [json!(good.to_string()), json!(bad.to_string())]);
+
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    let after = state(&fleet, "daemon").await;
+    assert_eq!((after.image, after.running), (good.to_string(), 1));
+    assert_ne!(after.task_definition, before.task_definition);
+    fleet.stop().await;
+}
