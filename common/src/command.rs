@@ -4,12 +4,15 @@
 //! the hub's `submit`. Bytes that say more than this version understands are refused, because a
 //! part of a signed order that is not understood can't be obeyed.
 
+mod aurora;
+
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_proto::v1 as wire;
 
+pub use self::aurora::{Acu, Aurora, Capacity};
 use crate::{
     ids::{AgentId, CommandId, OperatorName},
     image::{self, Image},
@@ -121,13 +124,6 @@ pub struct Rollout {
     pub settle: Duration,
 }
 
-/// Actions on the Aurora cluster of the platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Aurora {
-    /// State, engine, capacity range. Always legal.
-    Status,
-}
-
 /// Actions on the buckets of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum S3 {
@@ -149,6 +145,8 @@ pub enum Agent {
 pub enum Resource {
     /// One ECS service.
     EcsService(String),
+    /// The database.
+    Database,
 }
 
 /// Why signed bytes are no command.
@@ -304,7 +302,7 @@ impl Action {
             Self::Ecs(Ecs::Deploy { .. }) => "ecs.deploy",
             Self::Ecs(Ecs::Rollback { .. }) => "ecs.rollback",
             Self::Ecs(Ecs::Image { .. }) => "ecs.image",
-            Self::Aurora(Aurora::Status) => "aurora.status",
+            Self::Aurora(aurora) => aurora.name(),
             Self::S3(S3::Usage) => "s3.usage",
             Self::Agent(Agent::Refresh) => "agent.refresh",
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
@@ -314,10 +312,10 @@ impl Action {
     /// What the action may do to an LA.
     pub fn class(&self) -> Class {
         match self {
-            Self::Ecs(Ecs::Status | Ecs::Image { .. })
-            | Self::Aurora(Aurora::Status)
-            | Self::S3(S3::Usage)
-            | Self::Agent(Agent::Refresh) => Class::Read,
+            Self::Aurora(aurora) => aurora.class(),
+            Self::Ecs(Ecs::Status | Ecs::Image { .. }) | Self::S3(S3::Usage) | Self::Agent(Agent::Refresh) => {
+                Class::Read
+            }
             Self::Ecs(Ecs::Scale { .. } | Ecs::Restart { .. }) | Self::Agent(Agent::Cancel(_)) => Class::Operate,
             Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. }) => Class::Change,
         }
@@ -337,13 +335,14 @@ impl Action {
                 | Ecs::Deploy { service, .. }
                 | Ecs::Rollback { service, .. },
             ) => Some(Resource::EcsService(service.clone())),
+            Self::Aurora(aurora) => aurora.resource(),
             _ => None,
         }
     }
 
     /// The message that carries it.
     pub fn to_wire(&self) -> wire::Action {
-        use wire::{action, agent_action, aurora_action, ecs_action, s3_action};
+        use wire::{action, agent_action, ecs_action, s3_action};
         let kind = match self {
             Self::Ecs(ecs) => action::Kind::Ecs(wire::EcsAction {
                 kind: Some(match ecs {
@@ -371,9 +370,7 @@ impl Action {
                     }
                 }),
             }),
-            Self::Aurora(Aurora::Status) => action::Kind::Aurora(wire::AuroraAction {
-                kind: Some(aurora_action::Kind::Status(wire::AuroraStatus {})),
-            }),
+            Self::Aurora(aurora) => action::Kind::Aurora(aurora.to_wire()),
             Self::S3(S3::Usage) => {
                 action::Kind::S3(wire::S3Action { kind: Some(s3_action::Kind::Usage(wire::S3Usage {})) })
             }
@@ -392,7 +389,7 @@ impl TryFrom<wire::Action> for Action {
     type Error = ParseError;
 
     fn try_from(message: wire::Action) -> Result<Self, ParseError> {
-        use wire::{action, agent_action, aurora_action, ecs_action, s3_action};
+        use wire::{action, agent_action, ecs_action, s3_action};
         let unknown = || malformed("it names no action that this version knows");
         Ok(match message.kind.ok_or_else(unknown)? {
             action::Kind::Ecs(ecs) => Self::Ecs(match ecs.kind.ok_or_else(unknown)? {
@@ -423,9 +420,7 @@ impl TryFrom<wire::Action> for Action {
                     Ecs::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
                 }
             }),
-            action::Kind::Aurora(aurora) => match aurora.kind.ok_or_else(unknown)? {
-                aurora_action::Kind::Status(_) => Self::Aurora(Aurora::Status),
-            },
+            action::Kind::Aurora(aurora) => Self::Aurora(aurora.try_into()?),
             action::Kind::S3(s3) => match s3.kind.ok_or_else(unknown)? {
                 s3_action::Kind::Usage(_) => Self::S3(S3::Usage),
             },
@@ -520,7 +515,7 @@ mod tests {
             })),
             (service, rollout).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
             (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Action::Ecs(Ecs::Image { service, tag })),
-            Just(Action::Aurora(Aurora::Status)),
+            aurora::tests::any_action().prop_map(Action::Aurora),
             Just(Action::S3(S3::Usage)),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sfdata_common::{
-    command::{Action, Agent, Aurora, Ecs, S3},
+    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Rollout, S3},
     outcome::Outcome,
 };
 use sfdata_tests::{fleet::Fleet, iam};
@@ -14,11 +14,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let fleet = Fleet::start(1).await;
     let la = &fleet.agents[0];
+    let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
+    let image = la.account.images.values().last().expect("an image").clone();
+    let capacity = Capacity { min: Acu::new(1.0).expect("one"), max: Acu::new(8.0).expect("eight"), pause_after: None };
     let actions = [
         Action::Ecs(Ecs::Status),
         Action::Ecs(Ecs::Scale { service: "webserver".into(), desired: 1, deadline: MINUTE }),
         Action::Ecs(Ecs::Restart { service: "code-server".into(), deadline: MINUTE }),
+        Action::Ecs(Ecs::Image { service: "code-server".into(), tag: "2024.12.0".into() }),
+        Action::Ecs(Ecs::Deploy { service: "code-server".into(), image, rollout }),
+        Action::Ecs(Ecs::Rollback { service: "code-server".into(), rollout }),
         Action::Aurora(Aurora::Status),
+        Action::Aurora(Aurora::Stop { deadline: MINUTE }),
+        Action::Aurora(Aurora::Start { deadline: MINUTE }),
+        Action::Aurora(Aurora::SetCapacity { capacity, deadline: MINUTE }),
         Action::S3(S3::Usage),
         Action::Agent(Agent::Refresh),
     ];
@@ -28,6 +37,6 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     }
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let called = fleet.aws().actions(&la.account.id).await.unwrap();
-    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "aurora", "s3"]));
+    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "aurora", "s3"]));
     fleet.stop().await;
 }

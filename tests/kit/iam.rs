@@ -24,10 +24,13 @@ pub fn allowed(policies: &[&str]) -> BTreeSet<String> {
 
 /// What calls need, as the service authorization reference names it. Asking who one is needs nothing.
 pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
-    let permission = |call: String| match call.as_str() {
-        "s3:ListBuckets" => "s3:ListAllMyBuckets".to_owned(),
-        "s3:ListObjectsV2" | "s3:HeadBucket" => "s3:ListBucket".to_owned(),
-        _ => call,
+    let permissions = |call: String| match call.as_str() {
+        "sts:GetCallerIdentity" => vec![],
+        "s3:ListBuckets" => vec!["s3:ListAllMyBuckets".to_owned()],
+        "s3:ListObjectsV2" | "s3:HeadBucket" => vec!["s3:ListBucket".to_owned()],
+        // It comes with tags, and names the roles that the tasks take on.
+        "ecs:RegisterTaskDefinition" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],
+        _ => vec![call],
     };
-    calls.into_iter().map(permission).filter(|of| of != "sts:GetCallerIdentity").collect()
+    calls.into_iter().flat_map(permissions).collect()
 }

@@ -1,16 +1,41 @@
 //! The Aurora cluster of the platform: Dagster's run, event and schedule storage.
 //!
-//! Reads RDS alone; nothing here connects to the database or sees its content.
+//! Speaks to RDS alone; nothing here connects to the database or sees its content. Only the cluster that the
+//! configuration names is touched.
 
-use aws_sdk_rds::{Client, types::DbCluster};
+mod capacity;
+mod power;
+mod watch;
+
+use aws_sdk_rds::{
+    Client,
+    types::{DbCluster, DbInstance, Filter},
+};
 use sfdata_common::{command, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 
+use self::power::Power;
 use super::{
     Error,
     aws::{Aws, failure},
 };
 use crate::{config::Platform, execute::Job};
+
+/// A cluster, as plans name it.
+fn resource(name: &str) -> String {
+    format!("db-cluster {name}")
+}
+
+/// A status that RDS does not leave by itself ("Viewing DB cluster status", Aurora user guide).
+fn is_lost(status: &str) -> bool {
+    const LOST: [&str; 4] = ["deleting", "failed", "migration-failed", "storage-full"];
+    LOST.contains(&status) || status.starts_with("inaccessible-") || status.starts_with("incompatible-")
+}
+
+/// The result of a change that has been waited for.
+fn reached(cluster: &DbCluster) -> Kind {
+    Kind::Aurora(wire::AuroraResult { aurora: Some(state(cluster)) })
+}
 
 /// The platform's database.
 #[derive(Debug, Clone)]
@@ -35,6 +60,9 @@ impl Aurora {
                 };
                 Ok(Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(aurora) }))
             }
+            command::Aurora::Start { deadline } => self.power(Power::On, *deadline, job).await,
+            command::Aurora::SetCapacity { capacity, deadline } => self.set_capacity(*capacity, *deadline, job).await,
+            command::Aurora::Stop { deadline } => self.power(Power::Off, *deadline, job).await,
         }
     }
 
@@ -50,17 +78,34 @@ impl Aurora {
     }
 
     async fn state(&self) -> Result<wire::AuroraState, Error> {
-        let Some(cluster) = &self.cluster else {
+        Ok(state(&self.look(self.named()?).await?))
+    }
+
+    fn named(&self) -> Result<&str, Error> {
+        self.cluster.as_deref().ok_or_else(|| {
             let text = "this agent has no Aurora cluster; name it as platform.aurora_cluster in its configuration";
-            return Err(Error::failed(FailureCode::NotFound, text));
-        };
-        let answer = self.client.describe_db_clusters().db_cluster_identifier(cluster).send().await.map_err(|e| {
-            failure(format_args!("read the state of Aurora cluster {cluster}"), "rds:DescribeDBClusters", e)
-        })?;
-        answer.db_clusters().first().map(state).ok_or_else(|| {
-            let text = format!("RDS shows no Aurora cluster {cluster}; correct platform.aurora_cluster");
             Error::failed(FailureCode::NotFound, text)
         })
+    }
+
+    /// The cluster, which has to exist.
+    async fn look(&self, name: &str) -> Result<DbCluster, Error> {
+        let answer = self.client.describe_db_clusters().db_cluster_identifier(name).send().await.map_err(|e| {
+            failure(format_args!("read the state of Aurora cluster {name}"), "rds:DescribeDBClusters", e)
+        })?;
+        answer.db_clusters.into_iter().flatten().next().ok_or_else(|| {
+            let text = format!("RDS shows no Aurora cluster {name}; correct platform.aurora_cluster");
+            Error::failed(FailureCode::NotFound, text)
+        })
+    }
+
+    /// The cluster's instances. A cluster has sixteen at most, so that one page holds them.
+    async fn members(&self, name: &str) -> Result<Vec<DbInstance>, Error> {
+        let filter = Filter::builder().name("db-cluster-id").values(name).build();
+        let answer = self.client.describe_db_instances().filters(filter).send().await.map_err(|e| {
+            failure(format_args!("read the instances of Aurora cluster {name}"), "rds:DescribeDBInstances", e)
+        })?;
+        Ok(answer.db_instances.unwrap_or_default())
     }
 }
 

@@ -1,8 +1,8 @@
-"""Aurora clusters that take time to start and stop.
+"""Aurora clusters that take time to start, stop and change.
 
 moto changes a cluster's status at once, leaves its instances available, and turns a stopped cluster that is
-modified into an available one. Here a cluster passes through starting or stopping, and its instances follow it.
-The change is read, not ticked: a cluster keeps its target and the time when it gets there.
+modified into an available one. Here a cluster passes through starting, stopping or modifying, and its instances follow
+it when it starts or stops. The change is read, not ticked: a cluster keeps the time when it gets to its target.
 """
 
 import threading
@@ -12,6 +12,7 @@ from moto.rds import models, urls
 from moto.rds.exceptions import DBClusterNotFoundError, InvalidDBClusterStateFault
 from moto.rds.responses import RDSResponse
 
+TARGETS = {"starting": "available", "stopping": "stopped", "modifying": "available"}
 lock = threading.RLock()  # moto takes a cluster out of its table while it modifies it
 
 
@@ -25,8 +26,8 @@ def cluster_status(cluster):
     if cluster._status == "creating":
         cluster._status = "available"
         return "creating"
-    if cluster._status in ("starting", "stopping") and time.time() >= cluster.arrives_at:
-        cluster._status = {"starting": "available", "stopping": "stopped"}[cluster._status]
+    if cluster._status in TARGETS and time.time() >= cluster.arrives_at:
+        cluster._status = TARGETS[cluster._status]
     return cluster._status
 
 
@@ -68,7 +69,9 @@ def install(transition_seconds):
 
     def modify_db_cluster(backend, kwargs):
         require(backend, kwargs["db_cluster_identifier"], "available")
-        return moto_modify(backend, kwargs)
+        before = moto_modify(backend, kwargs)
+        move(backend.clusters[before.db_cluster_identifier], "modifying")
+        return before
 
     models.DBCluster.status = property(cluster_status, set_cluster_status)
     models.DBInstanceClustered.status = property(instance_status, set_instance_status)

@@ -333,7 +333,10 @@ class Aurora(unittest.TestCase):
         self.estate.rds.modify_db_cluster(
             DBClusterIdentifier=self.estate.cluster, ServerlessV2ScalingConfiguration=asked)
         cluster = self.estate.rds.describe_db_clusters(DBClusterIdentifier=self.estate.cluster)["DBClusters"][0]
-        self.assertEqual(cluster["ServerlessV2ScalingConfiguration"], asked)
+        self.assertEqual((cluster["ServerlessV2ScalingConfiguration"], cluster["Status"]), (asked, "modifying"))
+        with self.assertRaises(self.estate.rds.exceptions.InvalidDBClusterStateFault):
+            self.estate.rds.stop_db_cluster(DBClusterIdentifier=self.estate.cluster)
+        wait_for(lambda: self.statuses() == ("available", "available"))
 
 
 class Control(unittest.TestCase):

@@ -1,20 +1,32 @@
 //! `hubctl aurora`: the database of an LA's platform.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
-use sfdata_common::command::{self, Action};
+use sfdata_common::command::{self, Action, Acu, Capacity};
 
-use crate::{cli::Context, exit::Exit, order::Order};
+use crate::{
+    cli::Context,
+    exit::Exit,
+    order::{Change, Order},
+};
 
-/// See the Aurora database of Dagster
+/// See and operate the Aurora database of Dagster
 #[derive(Debug, Subcommand)]
 pub(crate) enum Aurora {
     Status(Status),
+    Start(Start),
+    Stop(Stop),
+    SetCapacity(SetCapacity),
 }
 
 impl Aurora {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Status(status) => status.run(context).await,
+            Self::Start(start) => start.run(context).await,
+            Self::Stop(stop) => stop.run(context).await,
+            Self::SetCapacity(set) => set.run(context).await,
         }
     }
 }
@@ -29,5 +41,71 @@ pub(crate) struct Status {
 impl Status {
     async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         self.order.run(context, Action::Aurora(command::Aurora::Status)).await
+    }
+}
+
+/// Start the database and wait until it is available
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl aurora start --agent northshire --timeout 20m")]
+pub(crate) struct Start {
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Start {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let deadline = self.change.order.deadline();
+        self.change.run(context, Action::Aurora(command::Aurora::Start { deadline })).await
+    }
+}
+
+/// Stop the database and wait until it is stopped
+///
+/// Nothing of Dagster works meanwhile. RDS starts it again by itself after seven days.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl aurora stop --agent northshire --timeout 20m --reason 'school holidays'")]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Stop {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let deadline = self.change.order.deadline();
+        self.change.run(context, Action::Aurora(command::Aurora::Stop { deadline })).await
+    }
+}
+
+/// Set the range in which Aurora Serverless v2 scales
+///
+/// With a minimum of 0 it pauses when nobody is connected, and the next connection waits some 15 seconds.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hubctl aurora set-capacity 0.5 4 --agent northshire
+  hubctl aurora set-capacity 0 4 --pause-after 15m --group pilot --plan")]
+pub(crate) struct SetCapacity {
+    /// Fewest Aurora capacity units: 0 to 256, in halves
+    #[arg(value_name = "MIN")]
+    min: Acu,
+    /// Most Aurora capacity units: 1 to 256, in halves
+    #[arg(value_name = "MAX")]
+    max: Acu,
+    /// Pause after so long without connections, 5m to 24h; with a minimum of 0 alone
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pause_after: Option<Duration>,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl SetCapacity {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let capacity = Capacity { min: self.min, max: self.max, pause_after: self.pause_after };
+        let action = command::Aurora::SetCapacity { capacity, deadline: self.change.order.deadline() };
+        self.change.run(context, Action::Aurora(action)).await
     }
 }
