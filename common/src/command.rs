@@ -90,8 +90,8 @@ pub enum Ecs {
     },
     /// Run another image, and go back where that fails. The journal remembers the definition before.
     Deploy {
-        /// Name of the ECS service.
-        service: String,
+        /// Name of the ECS service; none is all that is Dagster's own, one after the other.
+        service: Option<String>,
         /// What its main container shall run.
         image: Image,
         /// When it has failed.
@@ -147,6 +147,8 @@ pub enum Resource {
     EcsService(String),
     /// The database.
     Database,
+    /// All ECS services of Dagster.
+    Dagster,
 }
 
 /// Why signed bytes are no command.
@@ -332,10 +334,11 @@ impl Action {
             Self::Ecs(
                 Ecs::Scale { service, .. }
                 | Ecs::Restart { service, .. }
-                | Ecs::Deploy { service, .. }
+                | Ecs::Deploy { service: Some(service), .. }
                 | Ecs::Rollback { service, .. },
             ) => Some(Resource::EcsService(service.clone())),
             Self::Aurora(aurora) => aurora.resource(),
+            Self::Ecs(Ecs::Deploy { service: None, .. }) => Some(Resource::Dagster),
             _ => None,
         }
     }
@@ -357,7 +360,7 @@ impl Action {
                         deadline_seconds: seconds(*deadline),
                     }),
                     Ecs::Deploy { service, image, rollout } => ecs_action::Kind::Deploy(wire::EcsDeploy {
-                        service: service.clone(),
+                        service: service.clone().unwrap_or_default(),
                         image: image.to_string(),
                         rollout: Some(rollout.to_wire()),
                     }),
@@ -408,7 +411,7 @@ impl TryFrom<wire::Action> for Action {
                     Ecs::Restart { service: service(restart.service)?, deadline: deadline(restart.deadline_seconds)? }
                 }
                 ecs_action::Kind::Deploy(deploy) => Ecs::Deploy {
-                    service: service(deploy.service)?,
+                    service: Some(deploy.service).filter(|name| !name.is_empty()).map(service).transpose()?,
                     image: deploy.image.parse().map_err(malformed)?,
                     rollout: deploy.rollout.unwrap_or_default().try_into()?,
                 },
@@ -508,11 +511,8 @@ mod tests {
             (service, 0..=limits::TASKS_PER_SERVICE, deadline.clone())
                 .prop_map(|(service, desired, deadline)| Action::Ecs(Ecs::Scale { service, desired, deadline })),
             (service, deadline).prop_map(|(service, deadline)| Action::Ecs(Ecs::Restart { service, deadline })),
-            (service, image, rollout.clone()).prop_map(|(service, image, rollout)| Action::Ecs(Ecs::Deploy {
-                service,
-                image,
-                rollout
-            })),
+            (proptest::option::of(service), image, rollout.clone())
+                .prop_map(|(service, image, rollout)| Action::Ecs(Ecs::Deploy { service, image, rollout })),
             (service, rollout).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
             (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Action::Ecs(Ecs::Image { service, tag })),
             aurora::tests::any_action().prop_map(Action::Aurora),

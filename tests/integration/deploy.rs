@@ -22,7 +22,7 @@ fn rollout(seconds: u64) -> Rollout {
 }
 
 fn deploy_within(service: &str, image: &Image, rollout: Rollout) -> Action {
-    Action::Ecs(Ecs::Deploy { service: service.into(), image: image.clone(), rollout })
+    Action::Ecs(Ecs::Deploy { service: Some(service.into()), image: image.clone(), rollout })
 }
 
 fn deploy(service: &str, image: &Image) -> Action {
@@ -163,9 +163,39 @@ async fn what_does_not_hold_is_rolled_back_and_the_outcome_says_both() {
         fleet.aws().tasks_of(&fleet.agents[0].account, service, &new.digest, behaviour).await.unwrap();
         let (code, message) = failure(run(&fleet, deploy_within(service, &new, rollout(seconds))).await);
         assert_eq!(code, FailureCode::RolledBack, "{message}");
-        assert!(message.contains(why) && message.contains("was rolled back to "), "{message}");
+        assert!(message.contains(why) && message.contains("rolled back: "), "{message}");
         let after = state(&fleet, service).await;
         assert_eq!((after.task_definition, after.running), (before.task_definition, 1));
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_dagster_is_deployed_in_a_safe_order_and_goes_back_together() {
+    let fleet = Fleet::start(1).await;
+    let all = |image: &Image| Action::Ecs(Ecs::Deploy { service: None, image: image.clone(), rollout: rollout(60) });
+    let (good, bad) = (image(&fleet, NEW), image(&fleet, NEWER));
+    let Outcome::Succeeded(result) = run(&fleet, all(&good)).await else { panic!("not deployed") };
+    let Some(Kind::EcsStatus(status)) = result.kind else { panic!("another result") };
+    let order = ["code-server", "daemon", "webserver"];
+    let reached: Vec<_> = status.services.iter().map(|s| (s.name.as_str(), s.image.clone())).collect();
+    assert_eq!(reached, order.map(|name| (name, good.to_string())));
+    let order_of = |calls: Vec<Value>| -> Vec<String> {
+        calls.iter().map(|call| call["service"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(order_of(calls(&fleet, "UpdateService").await), order);
+
+    fleet.aws().tasks_of(&fleet.agents[0].account, "daemon", &bad.digest, "crashes").await.unwrap();
+    let (code, message) = failure(run(&fleet, all(&bad)).await);
+    assert_eq!(code, FailureCode::RolledBack, "{message}");
+    assert!(message.contains("tasks of daemon ended") && message.contains("rolled back: daemon to "), "{message}");
+    assert_eq!(
+        order_of(calls(&fleet, "UpdateService").await)[3..],
+        ["code-server", "daemon", "daemon", "code-server"],
+        "the webserver was never given it"
+    );
+    for name in order {
+        assert_eq!(state(&fleet, name).await.image, good.to_string(), "{name}");
     }
     fleet.stop().await;
 }

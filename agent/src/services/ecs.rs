@@ -91,14 +91,17 @@ impl Ecs {
                 self.restart(name, role, *deadline, job).await
             }
             command::Ecs::Deploy { service, image, rollout } => {
-                let (name, role) = self.named(service)?;
-                let _turn = self.turn(name, job).await?;
-                self.deploy(name, role, deploy::Wanted::Image(image), rollout, job).await
+                let services = match service {
+                    Some(service) => vec![self.named(service)?],
+                    None => self.dagster(),
+                };
+                let _turns = self.turns(&services, job).await?;
+                self.deploy(&services, deploy::Wanted::Image(image), rollout, job).await
             }
             command::Ecs::Rollback { service, rollout } => {
                 let (name, role) = self.named(service)?;
                 let _turn = self.turn(name, job).await?;
-                self.deploy(name, role, deploy::Wanted::Previous, rollout, job).await
+                self.deploy(&[(name, role)], deploy::Wanted::Previous, rollout, job).await
             }
             command::Ecs::Image { service, tag } => {
                 let (name, _) = self.named(service)?;
@@ -139,6 +142,15 @@ impl Ecs {
             }
             turn = turn.lock() => Ok(Some(turn)),
         }
+    }
+
+    /// The only action on all of these. Nobody else waits for a second one, so that none wait for each other.
+    async fn turns(&self, services: &[(&str, Role)], job: &Job) -> Result<Vec<Option<MutexGuard<'_, ()>>>, Error> {
+        let mut turns = Vec::with_capacity(services.len());
+        for (name, _) in services {
+            turns.push(self.turn(name, job).await?);
+        }
+        Ok(turns)
     }
 
     async fn scale(&self, name: &str, role: Role, desired: u32, deadline: Duration, job: &Job) -> Result<Kind, Error> {

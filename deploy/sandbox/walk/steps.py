@@ -143,6 +143,22 @@ def restart(walk):
     walk.say("In the stand-in's log: one UpdateService with forceNewDeployment in each account")
 
 
+def deploy(walk):
+    """Deploy an image by its tag to southby, and take it back
+    The tag is looked up by the agent, in ECR; what alice signs is the digest. The new task definition is the old one with
+    another image."""
+    walk.hubctl("ecs", "deploy", "code-server", "--tag", "2024.12.1", *SOUTHBY, "--plan")
+    answer = walk.hubctl("ecs", "deploy", "code-server", "--tag", "2024.12.1", *SOUTHBY, "--settle", "1s",
+                         "--reason", "the census fix")
+    walk.expect("the image is deployed by digest", lambda: "@sha256:" in service_of(answer, "southby")["image"], True)
+    answer = walk.hubctl("ecs", "rollback", "code-server", *SOUTHBY, "--settle", "1s", "--reason", "a try")
+    walk.expect("the old image", lambda: service_of(answer, "southby")["image"].split(":")[-1], "2024.11.2")
+
+
+def service_of(answer, name):
+    return answer.targets()[name]["outcome"]["result"]["service"]
+
+
 def see_database_and_buckets(walk):
     """Databases and buckets
     Of the buckets only number and size of the objects are read."""
@@ -316,8 +332,8 @@ def measure(walk):
         walk.expect("types of metrics", types >= {"counter", "gauge", "histogram"} and "unknown" not in types, True)
 
 
-STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, see_database_and_buckets,
-         refresh, wait_for_absent, hold, lock, deny, certificates, audit, measure)
+STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy,
+         see_database_and_buckets, refresh, wait_for_absent, hold, lock, deny, certificates, audit, measure)
 
 
 def take(walk):

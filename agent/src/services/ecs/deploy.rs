@@ -16,8 +16,9 @@ use sfdata_common::{
     outcome::FailureCode,
     retry::jittered,
 };
-use sfdata_proto::v1::{EcsServiceState, action_result::Kind};
+use sfdata_proto::v1::{EcsServiceState, EcsStatusResult, action_result::Kind};
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use super::{
     Ecs, resource,
@@ -40,30 +41,48 @@ pub(super) enum Wanted<'a> {
     Previous,
 }
 
-/// What a deploy keeps in the journal.
+/// What is the same for all services of a deploy.
+#[derive(Clone, Copy)]
+struct Order<'a> {
+    wanted: Wanted<'a>,
+    rollout: &'a command::Rollout,
+    /// By when all has to hold.
+    ends: Instant,
+    /// Taken up again after a crash.
+    resumed: bool,
+    job: &'a Job,
+}
+
+/// What a deploy keeps in the journal, for each service in turn.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
+    service: String,
     /// The task definition before.
     before: String,
     /// What it shall have; none before it is registered.
     to: Option<String>,
-    /// Why it goes back to `before`.
+    /// It has it, and that holds.
+    done: bool,
+    /// Why all goes back to what was before.
     back: Option<String>,
 }
 
 impl Note {
-    fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
+    /// Whether it may have something to go back from.
+    fn moved(&self) -> Option<&str> {
+        self.to.as_deref().filter(|to| *to != self.before && (self.done || self.back.is_some()))
     }
+}
 
-    fn decode(name: &str, kept: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(kept).map_err(|_| {
-            Error::failed(
-                FailureCode::Internal,
-                format!("what the journal kept of this deploy cannot be read; look at {name}, then order it again"),
-            )
-        })
-    }
+fn encode(notes: &[Note]) -> Bytes {
+    serde_json::to_vec(notes).unwrap_or_default().into()
+}
+
+fn decode(kept: &[u8]) -> Result<Vec<Note>, Error> {
+    serde_json::from_slice(kept).map_err(|_| {
+        let text = "what the journal kept of this deploy cannot be read; look at the services, then order it again";
+        Error::failed(FailureCode::Internal, text)
+    })
 }
 
 impl Ecs {
@@ -84,62 +103,91 @@ impl Ecs {
         self.ecr.resolve(&repository, tag).await
     }
 
+    /// The services that are Dagster's own, in the order in which a new image is safe: what defines the jobs before what
+    /// launches them, and the page last.
+    pub(super) fn dagster(&self) -> Vec<(&str, Role)> {
+        let of = |wanted| self.platform.services().filter(move |(_, role)| *role == wanted);
+        [Role::CodeServer, Role::Daemon, Role::Webserver].into_iter().flat_map(of).collect()
+    }
+
+    /// One service after the other; all that were changed go back when one does not hold.
     pub(super) async fn deploy(
         &self,
-        name: &str,
-        role: Role,
+        services: &[(&str, Role)],
         wanted: Wanted<'_>,
         rollout: &command::Rollout,
         job: &Job,
     ) -> Result<Kind, Error> {
         let began = Instant::now();
-        let (mut note, resumed) = match job.checkpoint() {
-            Some(kept) => (Note::decode(name, &kept)?, true),
-            None => match self.begin(name, role, wanted, job).await? {
-                Ok(note) => (note, false),
+        let (mut notes, resumed) = match job.checkpoint() {
+            Some(kept) => (decode(&kept)?, true),
+            None => match self.begin(services, wanted, job).await? {
+                Ok(notes) => (notes, false),
                 Err(answer) => return Ok(answer),
             },
         };
-        let to = match (&note.to, wanted) {
-            (Some(to), _) => to.clone(),
-            (None, Wanted::Image(image)) => {
-                let to = self.register_once(name, &note.before, image, resumed, job).await?;
-                note.to = Some(to.clone());
-                job.keep(note.encode()).await?;
-                to
+        let role_of =
+            |note: &Note| services.iter().find(|(name, _)| *name == note.service).map_or(Role::Other, |s| s.1);
+        let order = Order { wanted, rollout, ends: began + rollout.deadline * 2 / 3, resumed, job };
+        let mut reached = Vec::with_capacity(notes.len());
+        let mut why = notes.iter().find_map(|note| note.back.clone());
+        for at in 0..notes.len() {
+            if why.is_some() {
+                break;
             }
-            (None, Wanted::Previous) => return Err(lost()),
-        };
-        let why = match &note.back {
-            Some(why) => why.clone(),
-            None => {
-                let failed = Some(rollout.failed_tasks);
-                let mut judge = Rollout::of(&to, failed, rollout.settle);
-                let done = format!("{name} was given {}", short(&to));
-                if job.cancelled().is_cancelled() && !resumed {
-                    return Err(Error::cancelled(format!("{name} was not changed")));
+            let role = role_of(&notes[at]);
+            match self.go_on(&mut notes, at, role, &order).await {
+                Ok(state) => {
+                    reached.push(state);
+                    notes[at].done = true;
                 }
-                self.give(name, role, [&note.before, &to], job).await?;
-                let ends = began + rollout.deadline * 2 / 3;
-                match self.wait_through(name, role, ends, job, &done, &mut judge).await {
-                    Ok(state) => return Ok(self.reached(state).await),
-                    Err(Error::Failed { code: FailureCode::Deadline | FailureCode::Rejected, message })
-                        if to != note.before =>
-                    {
-                        let why = self.with_last_stop(name, message).await;
-                        note.back = Some(why.clone());
-                        job.keep(note.encode()).await?;
-                        why
-                    }
-                    Err(error) => return Err(error),
+                Err(Error::Failed { code, message }) if goes_back(code, &notes, at) => {
+                    why = Some(self.with_last_stop(&notes[at].service, message).await);
+                    notes[at].back = why.clone();
                 }
+                Err(error) => return Err(error),
             }
-        };
-        self.go_back(name, role, [&to, &note.before], began + rollout.deadline, &why, job).await
+            job.keep(encode(&notes)).await?;
+        }
+        if let Some(why) = why {
+            let moved: Vec<_> = notes.iter().rev().map(|note| (note, role_of(note))).collect();
+            return Err(self.go_back(&moved, began + rollout.deadline, &why, job).await);
+        }
+        if let [_] = services
+            && let Some(state) = reached.pop()
+        {
+            return Ok(self.reached(state).await);
+        }
+        if let Err(error) = self.add_images(&mut reached).await {
+            warn!(%error, "the images of the services are not known");
+        }
+        Ok(Kind::EcsStatus(EcsStatusResult { cluster: self.platform.cluster.clone(), services: reached }))
     }
 
     /// Decide what to do; the answer of a command that only asks.
-    async fn begin(&self, name: &str, role: Role, wanted: Wanted<'_>, job: &Job) -> Result<Result<Note, Kind>, Error> {
+    async fn begin(
+        &self,
+        services: &[(&str, Role)],
+        wanted: Wanted<'_>,
+        job: &Job,
+    ) -> Result<Result<Vec<Note>, Kind>, Error> {
+        let (mut plan, mut notes) = (Plan::default(), Vec::with_capacity(services.len()));
+        if let Wanted::Image(image) = wanted {
+            self.ecr.check(image).await?;
+        }
+        for (name, role) in services {
+            let (with, note) = self.plan(plan, name, *role, wanted).await?;
+            plan = with;
+            notes.push(note);
+        }
+        if let Some(answer) = job.agree(plan).await? {
+            return Ok(Err(answer));
+        }
+        job.keep(encode(&notes)).await?; // durable before the first call
+        Ok(Ok(notes))
+    }
+
+    async fn plan(&self, plan: Plan, name: &str, role: Role, wanted: Wanted<'_>) -> Result<(Plan, Note), Error> {
         let service = self.look(name).await?;
         if primary(&state(&service, role)).is_none() {
             let text = format!("{name} has no primary deployment: ECS does not deploy it by itself");
@@ -147,10 +195,8 @@ impl Ecs {
         }
         let before = service.task_definition().unwrap_or_default().to_owned();
         let old = self.definition(&before).await?;
-        let plan = Plan::default();
         let (plan, to) = match wanted {
             Wanted::Image(image) => {
-                self.ecr.check(image).await?;
                 let image = image.to_string();
                 let same = (old.image(name) == image).then(|| before.clone());
                 (plan.change(resource(name), "image", old.image(name), image), same)
@@ -188,23 +234,42 @@ impl Ecs {
             ),
             None => plan,
         };
-        if let Some(answer) = job.agree(plan).await? {
-            return Ok(Err(answer));
+        Ok((plan, Note { service: name.to_owned(), before, to, ..Note::default() }))
+    }
+
+    /// Make what one service shall have, give it, and wait until that holds.
+    async fn go_on(
+        &self,
+        notes: &mut [Note],
+        at: usize,
+        role: Role,
+        order: &Order<'_>,
+    ) -> Result<EcsServiceState, Error> {
+        let Order { rollout, ends, resumed, job, .. } = *order;
+        let to = match notes[at].to.clone() {
+            Some(to) => to,
+            None => {
+                let to = self.register_once(&notes[at], order).await?;
+                notes[at].to = Some(to.clone());
+                job.keep(encode(notes)).await?;
+                to
+            }
+        };
+        let Note { service: name, before, .. } = &notes[at];
+        if job.cancelled().is_cancelled() && !resumed {
+            return Err(Error::cancelled(format!("{name} was not changed")));
         }
-        let note = Note { before, to, back: None };
-        job.keep(note.encode()).await?; // durable before the first call
-        Ok(Ok(note))
+        self.give(name, role, [before, &to], job).await?;
+        let mut judge = Rollout::of(&to, Some(rollout.failed_tasks), rollout.settle);
+        let done = format!("{name} was given {}", short(&to));
+        self.wait_through(name, role, ends, job, &done, &mut judge).await
     }
 
     /// A revision of `before` with this image, or the one that an earlier try made. Nobody runs it yet.
-    async fn register_once(
-        &self,
-        name: &str,
-        before: &str,
-        image: &Image,
-        resumed: bool,
-        job: &Job,
-    ) -> Result<String, Error> {
+    async fn register_once(&self, note: &Note, order: &Order<'_>) -> Result<String, Error> {
+        let Note { service: name, before, .. } = note;
+        let Order { wanted, resumed, job, .. } = *order;
+        let Wanted::Image(image) = wanted else { return Err(lost()) };
         let old = self.definition(before).await?;
         let request = old.with_image(name, image, job.command()).ok_or_else(|| {
             let text = format!("task definition {} has no container", short(before));
@@ -314,27 +379,40 @@ impl Ecs {
     }
 
     /// The outcome of a deploy that did not hold: it says why, and whether what was there before is there again.
-    async fn go_back(
-        &self,
-        name: &str,
-        role: Role,
-        [from, before]: [&str; 2],
-        ends: Instant,
-        why: &str,
-        job: &Job,
-    ) -> Result<Kind, Error> {
-        let before_is = short(before);
-        let undone = |error: Error| error.after(&format!("{why}; {name} could not be rolled back to {before_is}"));
-        self.give(name, role, [from, before], job).await.map_err(undone)?;
-        job.progress(format!("rolling {name} back to {before_is}"), None);
-        let done = format!("{name} was told to go back to {before_is}");
-        let mut judge = Rollout::of(before, None, Duration::ZERO);
-        let back = self.wait_through(name, role, ends, job, &done, &mut judge).await;
-        back.map_err(|error| error.after(why))?;
-        Err(Error::failed(
-            FailureCode::RolledBack,
-            format!("{why}; {name} was rolled back to {before_is}, which runs again"),
-        ))
+    async fn go_back(&self, notes: &[(&Note, Role)], ends: Instant, why: &str, job: &Job) -> Error {
+        let mut back = Vec::with_capacity(notes.len());
+        for (note, role) in notes {
+            let Some(from) = note.moved() else { continue };
+            let (name, before) = (&note.service, short(&note.before));
+            if let Err(error) = self.give(name, *role, [from, &note.before], job).await {
+                return error.after(&format!("{why}; {name} could not be rolled back to {before}"));
+            }
+            job.progress(format!("rolling {name} back to {before}"), None);
+            back.push((note, *role, before));
+        }
+        for (note, role, before) in &back {
+            let done = format!("{} was told to go back to {before}", note.service);
+            let mut judge = Rollout::of(&note.before, None, Duration::ZERO);
+            if let Err(error) = self.wait_through(&note.service, *role, ends, job, &done, &mut judge).await {
+                return error.after(why);
+            }
+        }
+        let back: Vec<_> = back.iter().map(|(note, _, before)| format!("{} to {before}", note.service)).collect();
+        let text = format!("{why}; rolled back: {}, which is what runs again", back.join(", "));
+        Error::failed(FailureCode::RolledBack, text)
+    }
+}
+
+/// Whether a failure at one service means that what was changed is taken back: not while AWS only can't be asked, nor
+/// where somebody else is at work; and there has to be something.
+fn goes_back(code: FailureCode, notes: &[Note], at: usize) -> bool {
+    let earlier = notes[..at].iter().any(|note| note.moved().is_some());
+    match code {
+        FailureCode::Deadline | FailureCode::Rejected => {
+            earlier || notes[at].to.as_ref().is_some_and(|to| *to != notes[at].before)
+        }
+        FailureCode::AccessDenied | FailureCode::NotFound => earlier,
+        _ => false,
     }
 }
 
@@ -377,10 +455,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_survives_the_journal_and_a_damaged_one_is_told() {
-        let note = Note { before: "a:1".into(), to: Some("a:2".into()), back: Some("it crashed".into()) };
-        assert_eq!(Note::decode("daemon", &note.encode()), Ok(note));
-        assert!(matches!(Note::decode("daemon", b"{"), Err(Error::Failed { code: FailureCode::Internal, .. })));
+    fn notes_survive_the_journal_and_damaged_ones_are_told() {
+        let note = |done, back: Option<&str>| Note {
+            service: "daemon".into(),
+            before: "a:1".into(),
+            to: Some("a:2".into()),
+            done,
+            back: back.map(Into::into),
+        };
+        let notes = vec![note(true, None), note(false, Some("it crashed"))];
+        assert_eq!(decode(&encode(&notes)), Ok(notes));
+        assert!(matches!(decode(b"{"), Err(Error::Failed { code: FailureCode::Internal, .. })));
+    }
+
+    #[test]
+    fn only_what_was_changed_goes_back() {
+        let to = |to: &str| Note { before: "a:1".into(), to: Some(to.into()), ..Note::default() };
+        assert_eq!(to("a:2").moved(), None, "not begun");
+        assert_eq!(Note { done: true, ..to("a:2") }.moved(), Some("a:2"));
+        assert_eq!(Note { back: Some("late".into()), ..to("a:2") }.moved(), Some("a:2"));
+        assert_eq!(Note { done: true, ..to("a:1") }.moved(), None, "it had it already");
     }
 
     #[test]

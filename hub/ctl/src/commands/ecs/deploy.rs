@@ -28,16 +28,28 @@ use crate::{
 Examples:
   hubctl ecs deploy code-server --tag 2024.12.1 --agent northshire --plan
   hubctl ecs deploy daemon --group pilot \\
-      --image 111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:2f1c...")]
+      --image 111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:2f1c...
+  hubctl ecs deploy --all-dagster --tag 2024.12.1 --all --timeout 20m")]
 pub(crate) struct Deploy {
-    /// Service: webserver, daemon or code-server, or its name in ECS
-    service: String,
+    #[command(flatten)]
+    services: Services,
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
     judgement: Judgement,
     #[command(flatten)]
     change: Change,
+}
+
+/// One service, or all that have Dagster's image.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Services {
+    /// Service: webserver, daemon or code-server, or its name in ECS
+    service: Option<String>,
+    /// Code servers, daemon and webserver, one after the other; all go back when one does not hold
+    #[arg(long)]
+    all_dagster: bool,
 }
 
 /// The image, by digest in the end.
@@ -76,9 +88,14 @@ impl Deploy {
         let ready = self.change.ready(context).await?;
         let image = match (self.which.image, self.which.tag) {
             (Some(image), _) => image,
-            (None, tag) => resolve(&ready, &self.service, tag.unwrap_or_default()).await?,
+            (None, tag) => {
+                // There is just one daemon, and all of Dagster is of one repository.
+                let service = self.services.service.as_deref().unwrap_or("daemon");
+                resolve(&ready, service, tag.unwrap_or_default()).await?
+            }
         };
-        ready.run(context, Action::Ecs(command::Ecs::Deploy { service: self.service, image, rollout })).await
+        let service = self.services.service;
+        ready.run(context, Action::Ecs(command::Ecs::Deploy { service, image, rollout })).await
     }
 }
 
