@@ -5,6 +5,7 @@
 //! part of a signed order that is not understood can't be obeyed.
 
 mod aurora;
+mod rollout;
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +14,9 @@ use prost::Message as _;
 use sfdata_proto::v1 as wire;
 
 pub use self::aurora::{Acu, Aurora, Capacity};
+pub use self::rollout::Rollout;
 use crate::{
+    fargate::Size,
     ids::{AgentId, CommandId, OperatorName},
     image::{self, Image},
     limits,
@@ -104,6 +107,15 @@ pub enum Ecs {
         /// When it has failed.
         rollout: Rollout,
     },
+    /// Run with another amount of CPU and memory, and go back where that fails.
+    SetResources {
+        /// Name of the ECS service.
+        service: String,
+        /// What its tasks shall have.
+        size: Size,
+        /// When it has failed.
+        rollout: Rollout,
+    },
     /// Which image a tag means, in the repository that the service's image is from. Always legal.
     Image {
         /// Name of the ECS service.
@@ -111,17 +123,6 @@ pub enum Ecs {
         /// What to look for.
         tag: String,
     },
-}
-
-/// When a change of a service's task definition has failed, so that it is taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rollout {
-    /// For all of it; a third is kept for going back.
-    pub deadline: Duration,
-    /// So many tasks of the new definition may not end by themselves.
-    pub failed_tasks: u32,
-    /// All tasks have to run for so long.
-    pub settle: Duration,
 }
 
 /// Actions on the buckets of the platform.
@@ -303,6 +304,7 @@ impl Action {
             Self::Ecs(Ecs::Restart { .. }) => "ecs.restart",
             Self::Ecs(Ecs::Deploy { .. }) => "ecs.deploy",
             Self::Ecs(Ecs::Rollback { .. }) => "ecs.rollback",
+            Self::Ecs(Ecs::SetResources { .. }) => "ecs.set-resources",
             Self::Ecs(Ecs::Image { .. }) => "ecs.image",
             Self::Aurora(aurora) => aurora.name(),
             Self::S3(S3::Usage) => "s3.usage",
@@ -319,7 +321,7 @@ impl Action {
                 Class::Read
             }
             Self::Ecs(Ecs::Scale { .. } | Ecs::Restart { .. }) | Self::Agent(Agent::Cancel(_)) => Class::Operate,
-            Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. }) => Class::Change,
+            Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. } | Ecs::SetResources { .. }) => Class::Change,
         }
     }
 
@@ -335,7 +337,8 @@ impl Action {
                 Ecs::Scale { service, .. }
                 | Ecs::Restart { service, .. }
                 | Ecs::Deploy { service: Some(service), .. }
-                | Ecs::Rollback { service, .. },
+                | Ecs::Rollback { service, .. }
+                | Ecs::SetResources { service, .. },
             ) => Some(Resource::EcsService(service.clone())),
             Self::Aurora(aurora) => aurora.resource(),
             Self::Ecs(Ecs::Deploy { service: None, .. }) => Some(Resource::Dagster),
@@ -368,6 +371,14 @@ impl Action {
                         service: service.clone(),
                         rollout: Some(rollout.to_wire()),
                     }),
+                    Ecs::SetResources { service, size, rollout } => {
+                        ecs_action::Kind::SetResources(wire::EcsSetResources {
+                            service: service.clone(),
+                            cpu: size.cpu(),
+                            memory: size.memory(),
+                            rollout: Some(rollout.to_wire()),
+                        })
+                    }
                     Ecs::Image { service, tag } => {
                         ecs_action::Kind::Image(wire::EcsImage { service: service.clone(), tag: tag.clone() })
                     }
@@ -419,6 +430,11 @@ impl TryFrom<wire::Action> for Action {
                     service: service(rollback.service)?,
                     rollout: rollback.rollout.unwrap_or_default().try_into()?,
                 },
+                ecs_action::Kind::SetResources(set) => Ecs::SetResources {
+                    service: service(set.service)?,
+                    size: Size::new(set.cpu, set.memory).map_err(malformed)?,
+                    rollout: set.rollout.unwrap_or_default().try_into()?,
+                },
                 ecs_action::Kind::Image(asked) => {
                     Ecs::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
                 }
@@ -432,36 +448,6 @@ impl TryFrom<wire::Action> for Action {
                 agent_action::Kind::Cancel(cancel) => Agent::Cancel(cancel.command_id.parse().map_err(malformed)?),
             }),
         })
-    }
-}
-
-impl Rollout {
-    fn to_wire(self) -> wire::EcsRollout {
-        wire::EcsRollout {
-            deadline_seconds: seconds(self.deadline),
-            failed_tasks: self.failed_tasks,
-            settle_seconds: seconds(self.settle),
-        }
-    }
-}
-
-impl TryFrom<wire::EcsRollout> for Rollout {
-    type Error = ParseError;
-
-    fn try_from(message: wire::EcsRollout) -> Result<Self, ParseError> {
-        let (deadline, settle) =
-            (deadline(message.deadline_seconds)?, Duration::from_secs(message.settle_seconds.into()));
-        if settle > deadline / 3 {
-            return Err(malformed(format!("tasks cannot be watched for {settle:?} within a deadline of {deadline:?}")));
-        }
-        if message.failed_tasks == 0 || message.failed_tasks > limits::FAILED_TASKS {
-            return Err(malformed(format!(
-                "{} ended tasks are out of range: 1 to {}",
-                message.failed_tasks,
-                limits::FAILED_TASKS
-            )));
-        }
-        Ok(Self { deadline, failed_tasks: message.failed_tasks, settle })
     }
 }
 
@@ -513,7 +499,12 @@ mod tests {
             (service, deadline).prop_map(|(service, deadline)| Action::Ecs(Ecs::Restart { service, deadline })),
             (proptest::option::of(service), image, rollout.clone())
                 .prop_map(|(service, image, rollout)| Action::Ecs(Ecs::Deploy { service, image, rollout })),
-            (service, rollout).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
+            (service, rollout.clone()).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
+            (service, 2u32..=8, rollout).prop_map(|(service, gib, rollout)| Action::Ecs(Ecs::SetResources {
+                service,
+                size: Size::new(1024, gib * 1024).unwrap(),
+                rollout
+            })),
             (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Action::Ecs(Ecs::Image { service, tag })),
             aurora::tests::any_action().prop_map(Action::Aurora),
             Just(Action::S3(S3::Usage)),

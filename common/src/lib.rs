@@ -4,6 +4,7 @@
 
 pub mod ids;
 pub mod image;
+pub mod fargate;
 pub mod command;
 pub mod dispatch;
 pub mod outcome;

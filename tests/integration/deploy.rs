@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sfdata_common::{
     command::{Action, Ecs, Rollout},
+    fargate::Size,
     image::Image,
     outcome::{FailureCode, Outcome},
 };
@@ -69,6 +70,28 @@ async fn state(fleet: &Fleet, service: &str) -> EcsServiceState {
 async fn calls(fleet: &Fleet, action: &str) -> Vec<Value> {
     let calls = fleet.aws().calls(&fleet.agents[0].account.id, "ecs", action).await.unwrap();
     calls.into_iter().map(|mut call| call["params"].take()).collect()
+}
+
+async fn revisions(fleet: &Fleet) -> Vec<Value> {
+    calls(fleet, "RegisterTaskDefinition").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_get_another_size_and_lose_nothing_else() {
+    let fleet = Fleet::start(1).await;
+    let size = Size::new(1024, 4096).unwrap();
+    let set = Action::Ecs(Ecs::SetResources { service: "daemon".into(), size, rollout: rollout(60) });
+    let plan = fleet.alice.plan(set.clone(), &fleet.agents[0].id).await.unwrap();
+    let planned: Vec<_> = plan.changes.iter().map(|c| [&*c.property, &*c.before, &*c.after]).collect();
+    assert_eq!(planned, [["cpu", "512", "1024"], ["memory", "2048", "4096"]]);
+    let before = state(&fleet, "daemon").await;
+    for _ in 0..2 {
+        assert_eq!(reached(run(&fleet, set.clone()).await).image, before.image);
+    }
+    let [request] = revisions(&fleet).await.try_into().expect("one revision");
+    assert_eq!((&request["cpu"], &request["memory"]), (&json!("1024"), &json!("4096")));
+    assert_eq!(request["ofTomorrow"], json!({"kept": [1, 2.5]}));
+    fleet.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +272,19 @@ async fn an_agent_that_is_killed_at_any_instant_of_a_deploy_makes_one_revision_a
     let la = fleet.agents[0].id.clone();
     for (image, ends_as) in [(&good, None), (&bad, Some(FailureCode::RolledBack))] {
         let id = fleet.alice.submit(deploy("daemon", image), &[&la]).await.unwrap();
+        // Killed when the revision was just made, and nobody was told.
+        let made = revisions(&fleet).await.len();
+        let account = &fleet.agents[0].account.id;
+        let fault = json!({"service": "ecs", "action": "RegisterTaskDefinition", "kind": "lost_reply", "times": 1,
+            "account": account});
+        fleet.aws().fault(fault).await.unwrap();
         let mut agent = start();
+        eventually("a revision is made", Duration::from_secs(30), async || {
+            (revisions(&fleet).await.len() > made).then_some(())
+        })
+        .await;
+        agent.kill();
+        agent = start();
         for pause in [300, 350, 400, 500, 600, 700, 800, 1000, 1200, 1400] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             agent.kill();
@@ -265,7 +300,7 @@ async fn an_agent_that_is_killed_at_any_instant_of_a_deploy_makes_one_revision_a
         }
         agent.kill();
     }
-    let revisions = calls(&fleet, "RegisterTaskDefinition").await;
+    let revisions = revisions(&fleet).await;
     let images: Vec<_> = revisions.iter().map(|call| call["containerDefinitions"][0]["image"].clone()).collect();
     assert_eq!(images, [json!(good.to_string()), json!(bad.to_string())]);
 

@@ -27,6 +27,7 @@ use tokio::{
 };
 use tracing::warn;
 
+use self::definition::Edit;
 pub use self::state::in_motion;
 use super::{
     Error, Plan,
@@ -96,12 +97,18 @@ impl Ecs {
                     None => self.dagster(),
                 };
                 let _turns = self.turns(&services, job).await?;
-                self.deploy(&services, deploy::Wanted::Image(image), rollout, job).await
+                let wanted = deploy::Wanted::Edit(Edit::Image(image));
+                self.deploy(&services, wanted, rollout, job).await
             }
             command::Ecs::Rollback { service, rollout } => {
                 let (name, role) = self.named(service)?;
                 let _turn = self.turn(name, job).await?;
                 self.deploy(&[(name, role)], deploy::Wanted::Previous, rollout, job).await
+            }
+            command::Ecs::SetResources { service, size, rollout } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.deploy(&[(name, role)], deploy::Wanted::Edit(Edit::Size(*size)), rollout, job).await
             }
             command::Ecs::Image { service, tag } => {
                 let (name, _) = self.named(service)?;

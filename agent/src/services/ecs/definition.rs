@@ -17,10 +17,10 @@ use aws_sdk_ecs::{
 };
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use sfdata_common::{ids::CommandId, image::Image, outcome::FailureCode};
+use sfdata_common::{fargate::Size, ids::CommandId, image::Image, outcome::FailureCode};
 
-use super::Ecs;
-use crate::services::{Error, aws::failure};
+use super::{Ecs, resource};
+use crate::services::{Error, Plan, aws::failure};
 
 /// Says which command a revision was registered by.
 const COMMAND: &str = "sfdata:command";
@@ -38,6 +38,45 @@ const ADDED: [&str; 9] = [
     "deregisteredAt",
     "deleteRequestedAt",
 ];
+
+/// In what a new revision differs from the one that it is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Edit<'a> {
+    /// The main container runs this image.
+    Image(&'a Image),
+    /// The task has so much CPU and memory.
+    Size(Size),
+}
+
+impl Edit<'_> {
+    /// What would be changed of a service with this definition.
+    pub(super) fn plan(self, plan: Plan, service: &str, old: &Definition) -> Plan {
+        match self {
+            Self::Image(image) => plan.change(resource(service), "image", old.image(service), image.to_string()),
+            Self::Size(size) => plan.change(resource(service), "cpu", old.text("cpu"), size.cpu().to_string()).change(
+                resource(service),
+                "memory",
+                old.text("memory"),
+                size.memory().to_string(),
+            ),
+        }
+    }
+
+    fn apply(self, fields: &mut Map<String, Value>, service: &str) -> Option<()> {
+        match self {
+            Self::Image(image) => {
+                let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
+                let main = main(containers, service);
+                containers.get_mut(main)?["image"] = image.to_string().into();
+            }
+            Self::Size(size) => {
+                fields.insert("cpu".into(), size.cpu().to_string().into());
+                fields.insert("memory".into(), size.memory().to_string().into());
+            }
+        }
+        Some(())
+    }
+}
 
 /// One revision: the answer of DescribeTaskDefinition.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,13 +133,17 @@ impl Definition {
         self.tag(COMMAND) == Some(&command.to_string())
     }
 
-    /// The request that registers the same with another image; none if there is no container.
-    pub(super) fn with_image(&self, service: &str, image: &Image, command: CommandId) -> Option<Value> {
+    /// Whether it is already as this would make it.
+    pub(super) fn is_already(&self, edit: Edit<'_>, service: &str) -> bool {
+        let mut edited = self.fields.clone();
+        edit.apply(&mut edited, service).is_some() && edited == self.fields
+    }
+
+    /// The request that registers the same with a difference; none if there is no container.
+    pub(super) fn edited(&self, edit: Edit<'_>, service: &str, command: CommandId) -> Option<Value> {
         let mut fields = self.fields.clone();
         fields.retain(|name, _| !ADDED.contains(&name.as_str()));
-        let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
-        let main = main(containers, service);
-        containers.get_mut(main)?["image"] = image.to_string().into();
+        edit.apply(&mut fields, service)?;
         // AWS's own tags can't be given.
         let carried = |tag: &&Value| {
             let key = tag["key"].as_str().unwrap_or_default();
@@ -204,7 +247,7 @@ mod tests {
         assert_eq!((old.image("code"), old.image("other"), old.previous()), ("old:1", "side:1", Some("code:6")));
         let image = format!("111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:{}", "0".repeat(64));
         let command = CommandId::generate();
-        let new = old.with_image("code", &image.parse().unwrap(), command).unwrap();
+        let new = old.edited(Edit::Image(&image.parse().unwrap()), "code", command).unwrap();
         let wanted = json!({
             "family": "code", "cpu": "512", "ofTomorrow": {"a": [1, 2.5, null]},
             "containerDefinitions": [
@@ -217,6 +260,16 @@ mod tests {
             ],
         });
         assert_eq!(new, wanted);
+
+        let size = Edit::Size(Size::new(512, 1024).unwrap());
+        assert!(!old.is_already(size, "code"));
+        let request = old.edited(size, "code", command).unwrap();
+        assert_eq!(
+            (&request["cpu"], &request["memory"], &request["ofTomorrow"]["a"][0]),
+            (&json!("512"), &json!("1024"), &json!(1))
+        );
+        let made = Definition::parse(json!({"taskDefinition": request}).to_string().as_bytes()).unwrap();
+        assert!(made.is_already(size, "code"));
     }
 
     #[test]
@@ -224,6 +277,6 @@ mod tests {
         assert_eq!(Definition::parse(b"<html>"), None);
         let empty = Definition::parse(br#"{"taskDefinition": {"family": "x"}}"#).unwrap();
         let image = format!("111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:{}", "0".repeat(64));
-        assert_eq!(empty.with_image("x", &image.parse().unwrap(), CommandId::generate()), None);
+        assert_eq!(empty.edited(Edit::Image(&image.parse().unwrap()), "x", CommandId::generate()), None);
     }
 }

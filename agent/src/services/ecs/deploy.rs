@@ -21,7 +21,9 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{
-    Ecs, resource,
+    Ecs,
+    definition::Edit,
+    resource,
     restart::PAUSE,
     rollout::Rollout,
     state::{primary, state},
@@ -35,8 +37,8 @@ use crate::{
 /// What a service is to run.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wanted<'a> {
-    /// This image, in a new revision of its task definition.
-    Image(&'a Image),
+    /// A new revision of its task definition.
+    Edit(Edit<'a>),
     /// The revision that its current one was made from.
     Previous,
 }
@@ -172,7 +174,7 @@ impl Ecs {
         job: &Job,
     ) -> Result<Result<Vec<Note>, Kind>, Error> {
         let (mut plan, mut notes) = (Plan::default(), Vec::with_capacity(services.len()));
-        if let Wanted::Image(image) = wanted {
+        if let Wanted::Edit(Edit::Image(image)) = wanted {
             self.ecr.check(image).await?;
         }
         for (name, role) in services {
@@ -196,10 +198,9 @@ impl Ecs {
         let before = service.task_definition().unwrap_or_default().to_owned();
         let old = self.definition(&before).await?;
         let (plan, to) = match wanted {
-            Wanted::Image(image) => {
-                let image = image.to_string();
-                let same = (old.image(name) == image).then(|| before.clone());
-                (plan.change(resource(name), "image", old.image(name), image), same)
+            Wanted::Edit(edit) => {
+                let same = old.is_already(edit, name).then(|| before.clone());
+                (edit.plan(plan, name, &old), same)
             }
             Wanted::Previous => {
                 let previous = old.previous().ok_or_else(|| {
@@ -269,9 +270,9 @@ impl Ecs {
     async fn register_once(&self, note: &Note, order: &Order<'_>) -> Result<String, Error> {
         let Note { service: name, before, .. } = note;
         let Order { wanted, resumed, job, .. } = *order;
-        let Wanted::Image(image) = wanted else { return Err(lost()) };
+        let Wanted::Edit(edit) = wanted else { return Err(lost()) };
         let old = self.definition(before).await?;
-        let request = old.with_image(name, image, job.command()).ok_or_else(|| {
+        let request = old.edited(edit, name, job.command()).ok_or_else(|| {
             let text = format!("task definition {} has no container", short(before));
             Error::failed(FailureCode::Rejected, text)
         })?;

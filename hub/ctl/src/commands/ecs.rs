@@ -22,6 +22,7 @@ pub(crate) enum Ecs {
     Restart(Restart),
     Deploy(deploy::Deploy),
     Rollback(deploy::Rollback),
+    SetResources(deploy::SetResources),
     Image(deploy::Image),
 }
 
@@ -33,6 +34,7 @@ impl Ecs {
             Self::Restart(restart) => restart.run(context).await,
             Self::Deploy(deploy) => deploy.run(context).await,
             Self::Rollback(rollback) => rollback.run(context).await,
+            Self::SetResources(set) => set.run(context).await,
             Self::Image(image) => image.run(context).await,
         }
     }

@@ -1,4 +1,4 @@
-//! `hubctl ecs deploy`, `rollback`, `image`: which image a service runs. What is signed names it by digest: a tag is
+//! `hubctl ecs deploy`, `rollback`, `set-resources`, `image`: what a service runs. What is signed names it by digest: a tag is
 //! looked up first, where the agents look, and all of them have to find the same.
 
 use std::time::Duration;
@@ -7,13 +7,14 @@ use anyhow::bail;
 use clap::Args;
 use sfdata_common::{
     command::{self, Action},
+    fargate::Size,
     image, limits,
 };
 use sfdata_proto::v1::action_result::Kind;
 
 use crate::{
     cli::Context,
-    exit::Exit,
+    exit::{Exit, Usage},
     order::{Change, Order, Ready},
     output,
 };
@@ -138,6 +139,35 @@ impl Rollback {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let rollout = self.judgement.within(self.change.order.deadline());
         self.change.run(context, Action::Ecs(command::Ecs::Rollback { service: self.service, rollout })).await
+    }
+}
+
+/// Have a service's tasks run with another amount of CPU and memory, and go back by itself where that does not hold
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl ecs set-resources code-server --cpu 1024 --memory 4096 --agent northshire --plan")]
+pub(crate) struct SetResources {
+    /// Service: webserver, daemon or code-server, or its name in ECS
+    service: String,
+    /// CPU units: 256, 512, 1024 (one vCPU), 2048, 4096, 8192 or 16384
+    #[arg(long, value_name = "UNITS")]
+    cpu: u32,
+    /// Memory that Fargate has with that CPU
+    #[arg(long, value_name = "MIB")]
+    memory: u32,
+    #[command(flatten)]
+    judgement: Judgement,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl SetResources {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let rollout = self.judgement.within(self.change.order.deadline());
+        let size = Size::new(self.cpu, self.memory).map_err(|error| Usage(error.to_string()))?;
+        let action = command::Ecs::SetResources { service: self.service, size, rollout };
+        self.change.run(context, Action::Ecs(action)).await
     }
 }
 
