@@ -22,7 +22,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Ecs(Ecs::Scale { service: "webserver".into(), desired: 1, deadline: MINUTE }),
         Action::Ecs(Ecs::Restart { service: "code-server".into(), deadline: MINUTE }),
         Action::Ecs(Ecs::Image { service: "code-server".into(), tag: "2024.12.0".into() }),
-        Action::Ecs(Ecs::Deploy { service: "code-server".into(), image, rollout }),
+        Action::Ecs(Ecs::Deploy { service: Some("code-server".into()), image, rollout }),
         Action::Ecs(Ecs::Rollback { service: "code-server".into(), rollout }),
         Action::Aurora(Aurora::Status),
         Action::Aurora(Aurora::Stop { deadline: MINUTE }),
