@@ -150,6 +150,8 @@ pub enum Resource {
     Database,
     /// All ECS services of Dagster.
     Dagster,
+    /// A database that is restored beside it, by its name.
+    RestoredDatabase(String),
 }
 
 /// Why signed bytes are no command.

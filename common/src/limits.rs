@@ -96,6 +96,9 @@ pub const AWS_TRIES: u32 = 5;
 /// Things of one kind that `discover` reads of an account: a platform has about ten, and each costs a call or two, which
 /// count against the account's quotas.
 pub const DISCOVER_MOST: usize = 500;
+/// Snapshots that are listed, the newest first: RDS lets an account have 100 manual ones of a region, and keeps 35 days of
+/// automated ones. A page of them is under 100 KiB.
+pub const DATABASE_SNAPSHOTS: usize = 300;
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use sfdata_common::{
-    command::{Action, Acu, Agent, Aurora, Capacity},
+    command::{Action, Acu, Agent, Aurora, Capacity, Mode},
     outcome::{FailureCode, Outcome},
 };
 use sfdata_proto::v1::{self as wire, action_result::Kind};
-use sfdata_tests::{eventually, fleet::Fleet};
+use sfdata_tests::{eventually, fleet::Fleet, process::Run, settings::write_agent};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -123,5 +123,145 @@ async fn a_capacity_range_is_planned_set_once_and_refused_while_stopped() {
     assert_eq!(code, FailureCode::Rejected);
     assert!(message.contains("start it first"), "{message}");
     assert!(fleet.alice.submit(Action::Aurora(capacity(0.0, 4.0, None)), &[la]).await.is_err(), "no pause is named");
+    fleet.stop().await;
+}
+
+fn snapshot(name: Option<&str>) -> Aurora {
+    Aurora::Snapshot { name: name.map(Into::into), deadline: MINUTE }
+}
+
+fn delete(name: &str) -> Aurora {
+    Aurora::DeleteSnapshot { name: name.into(), deadline: MINUTE }
+}
+
+fn restore(snapshot: &str, new_cluster: &str) -> Aurora {
+    Aurora::Restore { snapshot: snapshot.into(), new_cluster: new_cluster.into(), deadline: MINUTE }
+}
+
+fn snapshots(outcome: Outcome) -> Vec<(String, String)> {
+    match kind(outcome) {
+        Kind::AuroraSnapshots(result) => result.snapshots.into_iter().map(|one| (one.name, one.status)).collect(),
+        other => panic!("another result: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
+    let mut fleet = Fleet::start(1).await;
+    let la = fleet.agents[0].id.clone();
+    let refused = run(&fleet, delete("kept")).await;
+    assert!(matches!(refused, Outcome::Refused { .. }), "unless the LA allows it: {refused:?}");
+    fleet.stop_agent(0).await;
+    let policy = fleet.folder.path().join("policy.cedar");
+    std::fs::write(&policy, "permit(principal, action, resource);").unwrap();
+    fleet.agents[0].config.policy = Some(policy);
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    let plan = async |name| fleet.alice.plan(Action::Aurora(snapshot(name)), &la).await.unwrap();
+    let planned = plan(None).await;
+    assert_eq!(planned.changes[0].resource, "db-cluster-snapshot sfdata-COMMAND");
+    assert_eq!(calls(&fleet, "CreateDBClusterSnapshot").await, 0);
+
+    // The answer is lost, the SDK asks again, and there is one.
+    fault(&fleet, "CreateDBClusterSnapshot", "lost_reply", Some(1)).await;
+    let available = |name: &str| vec![(name.to_owned(), "available".to_owned())];
+    assert_eq!(snapshots(run(&fleet, snapshot(Some("kept"))).await), available("kept"));
+    let digest = <[u8; 32]>::try_from(&planned.digest[..]).unwrap();
+    let agreed = fleet.alice.run_as(Action::Aurora(snapshot(None)), Mode::ActIfPlan(digest), &la).await.unwrap();
+    let unnamed = snapshots(agreed).remove(0).0;
+    assert!(unnamed.starts_with("sfdata-"), "{unnamed}");
+    let listed = snapshots(run(&fleet, Aurora::Snapshots).await);
+    let names: Vec<_> = listed.iter().map(|(name, _)| &**name).collect();
+    assert!(names.len() == 3 && names.contains(&"kept") && names.contains(&&*unnamed), "{names:?}");
+    let automated = names.iter().find(|name| name.starts_with("rds:")).expect("one that RDS took");
+    let (code, message) = failure(run(&fleet, delete(automated)).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.contains(automated) && message.contains("is automated"), "{message}");
+    let (code, message) = failure(run(&fleet, snapshot(Some("kept"))).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.contains("already") && message.contains("choose another name"), "{message}");
+
+    let plan = fleet.alice.plan(Action::Aurora(delete("kept")), &la).await.unwrap();
+    assert_eq!((&*plan.changes[0].before, &*plan.changes[0].after), ("available", ""));
+    assert_eq!(calls(&fleet, "DeleteDBClusterSnapshot").await, 0);
+    fault(&fleet, "DeleteDBClusterSnapshot", "lost_reply", Some(1)).await;
+    let deleted = snapshots(run(&fleet, delete("kept")).await);
+    assert_eq!(deleted, [("kept".to_owned(), "deleted".to_owned())]);
+    let (code, message) = failure(run(&fleet, delete("kept")).await);
+    assert_eq!(code, FailureCode::NotFound);
+    assert!(message.contains(&unnamed), "it says what there is: {message}");
+    // What is taken of another cluster of the account is none of ours.
+    reached(run(&fleet, restore(&unnamed, "copy")).await);
+    fleet.stop_agent(0).await;
+    fleet.agents[0].config.platform.aurora_cluster = Some("copy".into());
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    for order in [delete(&unnamed), restore(&unnamed, "third")] {
+        let (code, message) = failure(run(&fleet, order).await);
+        assert_eq!(code, FailureCode::Rejected);
+        assert!(message.contains("is a snapshot of cluster sfdata-la-0, not of copy"), "{message}");
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_restored_beside_the_live_database_and_never_over_one() {
+    let fleet = Fleet::start(1).await;
+    let (la, live) = (&fleet.agents[0].id, fleet.agents[0].account.database.clone());
+    snapshots(run(&fleet, snapshot(Some("kept"))).await);
+    let plan = fleet.alice.plan(Action::Aurora(restore("kept", "copy")), la).await.unwrap();
+    let resources: Vec<_> = plan.changes.iter().map(|change| &*change.resource).collect();
+    assert_eq!(resources, ["db-cluster copy", "db-instance copy-1"]);
+    for (order, told) in [
+        (restore("kept", &live), "never restored over"),
+        (restore("lost", "copy"), "has no snapshot lost; there is kept, rds:"),
+    ] {
+        let (_, message) = failure(run(&fleet, order).await);
+        assert!(message.contains(told), "{message}");
+    }
+    assert_eq!(calls(&fleet, "RestoreDBClusterFromSnapshot").await, 0);
+
+    fault(&fleet, "RestoreDBClusterFromSnapshot", "lost_reply", Some(1)).await;
+    let copy = reached(run(&fleet, restore("kept", "copy")).await);
+    assert_eq!((&*copy.cluster, &*copy.status, copy.instances), ("copy", "available", 1));
+    assert_eq!((copy.min_acu, copy.max_acu), (0.5, 4.0), "as the live one");
+    let asked = fleet.aws().calls(&fleet.agents[0].account.id, "rds", "RestoreDBClusterFromSnapshot").await.unwrap();
+    assert_eq!(asked[0]["params"]["DBSubnetGroupName"], live.as_str());
+    assert!(asked[0]["params"].to_string().contains("sg-"), "{}", asked[0]["params"]);
+
+    let (code, message) = failure(run(&fleet, restore("kept", "copy")).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.contains("there is a cluster copy already"), "{message}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_goes_on_with_its_snapshot_and_its_restoration() {
+    let mut fleet = Fleet::start(1).await;
+    fleet.stop_agent(0).await;
+    let folder = fleet.folder.path();
+    let file = write_agent(&fleet.agents[0].config, &folder.join("agent.toml")).unwrap();
+    let start = || Run::start("sfdata-agent", &["--config", &file.display().to_string(), "run"], folder);
+    let mut agent = start();
+    fleet.connected(0).await;
+    let la = &fleet.agents[0].id;
+    for (order, instants) in [
+        (snapshot(Some("kept")), &["CreateDBClusterSnapshot"][..]),
+        (restore("kept", "copy"), &["RestoreDBClusterFromSnapshot", "CreateDBInstance"]),
+        (Aurora::Stop { deadline: MINUTE }, &["StopDBCluster"]),
+    ] {
+        let id = fleet.alice.submit(Action::Aurora(order), &[la]).await.unwrap();
+        for instant in instants {
+            eventually(instant, MINUTE, async || (calls(&fleet, instant).await > 0).then_some(())).await;
+            agent.process.kill();
+            agent = start();
+        }
+        let ended = fleet.alice.outcome(id, la).await.unwrap();
+        assert!(matches!(ended, Outcome::Succeeded(_)), "{ended:?}");
+        for instant in instants {
+            assert_eq!(calls(&fleet, instant).await, 1, "{instant}");
+        }
+    }
+    drop(agent);
     fleet.stop().await;
 }

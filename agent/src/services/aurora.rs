@@ -1,10 +1,12 @@
 //! The Aurora cluster of the platform: Dagster's run, event and schedule storage.
 //!
 //! Speaks to RDS alone; nothing here connects to the database or sees its content. Only the cluster that the
-//! configuration names is touched.
+//! configuration names is touched, and what is restored from it.
 
 mod capacity;
 mod power;
+mod restore;
+mod snapshots;
 mod watch;
 
 use aws_sdk_rds::{
@@ -61,6 +63,12 @@ impl Aurora {
                 Ok(Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(aurora) }))
             }
             command::Aurora::Start { deadline } => self.power(Power::On, *deadline, job).await,
+            command::Aurora::Snapshots => self.snapshots(job).await,
+            command::Aurora::Snapshot { name, deadline } => self.snapshot(name.as_deref(), *deadline, job).await,
+            command::Aurora::DeleteSnapshot { name, deadline } => self.delete_snapshot(name, *deadline, job).await,
+            command::Aurora::Restore { snapshot, new_cluster, deadline } => {
+                Box::pin(self.restore(snapshot, new_cluster, *deadline, job)).await
+            }
             command::Aurora::SetCapacity { capacity, deadline } => self.set_capacity(*capacity, *deadline, job).await,
             command::Aurora::Stop { deadline } => self.power(Power::Off, *deadline, job).await,
         }

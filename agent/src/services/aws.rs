@@ -204,6 +204,7 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>) -> FailureCode {
         | "RepositoryNotFoundException"
         | "DBClusterNotFoundFault"
         | "DBClusterNotFound"
+        | "DBClusterSnapshotNotFoundFault"
         | "NoSuchBucket"
         | "NoSuchKey"
         | "NotFound" => FailureCode::NotFound,
@@ -212,6 +213,10 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>) -> FailureCode {
         | "OperationAborted"
         | "ResourceInUseException"
         | "UpdateInProgressException"
+        | "DBClusterAlreadyExistsFault"
+        | "DBClusterSnapshotAlreadyExistsFault"
+        | "DBInstanceAlreadyExists"
+        | "InvalidDBClusterSnapshotStateFault"
         | "InvalidDBClusterStateFault" => FailureCode::Conflict,
 
         _ => match status {

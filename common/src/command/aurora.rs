@@ -116,6 +116,31 @@ pub enum Aurora {
         /// How long to wait for it.
         deadline: Duration,
     },
+    /// Take a snapshot and wait until it is available. Its name makes it once.
+    Snapshot {
+        /// What to call it; without a name it is called after the command.
+        name: Option<String>,
+        /// How long to wait for it.
+        deadline: Duration,
+    },
+    /// The snapshots of the cluster. Always legal.
+    Snapshots,
+    /// Delete a manual snapshot of the cluster. A repetition finds that it is gone.
+    DeleteSnapshot {
+        /// Which.
+        name: String,
+        /// How long to wait for it.
+        deadline: Duration,
+    },
+    /// Make a new cluster of a snapshot, with one instance, and wait until it is available. Touches nothing that exists.
+    Restore {
+        /// A snapshot of the cluster, manual or automated.
+        snapshot: String,
+        /// What to call the new cluster; nothing may be called so yet.
+        new_cluster: String,
+        /// How long to wait for it.
+        deadline: Duration,
+    },
 }
 
 impl Aurora {
@@ -125,21 +150,31 @@ impl Aurora {
             Self::Start { .. } => "aurora.start",
             Self::Stop { .. } => "aurora.stop",
             Self::SetCapacity { .. } => "aurora.set-capacity",
+            Self::Snapshot { .. } => "aurora.snapshot",
+            Self::Snapshots => "aurora.snapshots",
+            Self::DeleteSnapshot { .. } => "aurora.delete-snapshot",
+            Self::Restore { .. } => "aurora.restore",
         }
     }
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Status => Class::Read,
-            Self::Start { .. } | Self::Stop { .. } => Class::Operate,
-            Self::SetCapacity { .. } => Class::Change,
+            Self::Status | Self::Snapshots => Class::Read,
+            Self::Start { .. } | Self::Stop { .. } | Self::Snapshot { .. } => Class::Operate,
+            Self::SetCapacity { .. } | Self::Restore { .. } => Class::Change,
+            Self::DeleteSnapshot { .. } => Class::Destroy,
         }
     }
 
     pub(super) fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Status => None,
-            Self::Start { .. } | Self::Stop { .. } | Self::SetCapacity { .. } => Some(Resource::Database),
+            Self::Status | Self::Snapshots => None,
+            Self::Restore { new_cluster, .. } => Some(Resource::RestoredDatabase(new_cluster.clone())),
+            Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::SetCapacity { .. }
+            | Self::Snapshot { .. }
+            | Self::DeleteSnapshot { .. } => Some(Resource::Database),
         }
     }
 
@@ -156,6 +191,20 @@ impl Aurora {
                     deadline_seconds: seconds(*deadline),
                 })
             }
+            Self::Snapshot { name, deadline } => kind::Kind::Snapshot(wire::AuroraSnapshot {
+                name: name.clone().unwrap_or_default(),
+                deadline_seconds: seconds(*deadline),
+            }),
+            Self::Snapshots => kind::Kind::Snapshots(wire::AuroraSnapshots {}),
+            Self::DeleteSnapshot { name, deadline } => kind::Kind::DeleteSnapshot(wire::AuroraDeleteSnapshot {
+                name: name.clone(),
+                deadline_seconds: seconds(*deadline),
+            }),
+            Self::Restore { snapshot, new_cluster, deadline } => kind::Kind::Restore(wire::AuroraRestore {
+                snapshot: snapshot.clone(),
+                new_cluster: new_cluster.clone(),
+                deadline_seconds: seconds(*deadline),
+            }),
         };
         wire::AuroraAction { kind: Some(kind) }
     }
@@ -174,8 +223,50 @@ impl TryFrom<wire::AuroraAction> for Aurora {
                 capacity: Capacity::parse(set.min_acu, set.max_acu, set.auto_pause_seconds)?,
                 deadline: deadline(set.deadline_seconds)?,
             },
+            kind::Kind::Snapshot(snapshot) => Self::Snapshot {
+                name: Some(snapshot.name).filter(|name| !name.is_empty()).map(new_name).transpose()?,
+                deadline: deadline(snapshot.deadline_seconds)?,
+            },
+            kind::Kind::Snapshots(_) => Self::Snapshots,
+            kind::Kind::DeleteSnapshot(delete) => {
+                Self::DeleteSnapshot { name: snapshot_name(delete.name)?, deadline: deadline(delete.deadline_seconds)? }
+            }
+            kind::Kind::Restore(restore) => Self::Restore {
+                snapshot: snapshot_name(restore.snapshot)?,
+                new_cluster: new_name(restore.new_cluster)?,
+                deadline: deadline(restore.deadline_seconds)?,
+            },
         })
     }
+}
+
+/// What RDS takes as a name: up to 63 letters, digits and single hyphens, a letter first (RDS API reference,
+/// CreateDBClusterSnapshot). It keeps names in lower case. Two characters less, since a cluster's instance is called `NAME-1`.
+fn new_name(name: String) -> Result<String, ParseError> {
+    if name.len() > 61 || !is_name(&name) {
+        return Err(malformed(format!(
+            "{name:?} is no name for RDS: up to 61 lower-case letters, digits and single hyphens, a letter first"
+        )));
+    }
+    Ok(name)
+}
+
+/// A snapshot that exists: what AWS itself took has a prefix, as in `rds:la-2026-11-23-03-10`.
+fn snapshot_name(name: String) -> Result<String, ParseError> {
+    let own = name.split_once(':').map_or(&*name, |(_, own)| own);
+    let prefix = name.split_once(':').map_or("rds", |(prefix, _)| prefix);
+    if name.len() > 255 || !is_name(own) || !is_name(prefix) {
+        return Err(malformed(format!("{name:?} is not the name of a snapshot; write it as RDS shows it")));
+    }
+    Ok(name)
+}
+
+fn is_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(legal)
+        && !name.ends_with('-')
+        && !name.contains("--")
 }
 
 #[cfg(test)]
@@ -184,12 +275,23 @@ pub(super) mod tests {
 
     use super::*;
 
+    const NAME: &str = "[a-z][a-z0-9]{0,20}(-[a-z0-9]{1,9}){0,4}";
+    const SNAPSHOT: &str = "(rds:|awsbackup:)?[a-z][a-z0-9]{0,20}(-[a-z0-9]{1,9}){0,4}";
+
     pub(in crate::command) fn any_action() -> impl Strategy<Value = Aurora> {
         let deadline = || (1u64..3600).prop_map(Duration::from_secs);
         prop_oneof![
             Just(Aurora::Status),
             deadline().prop_map(|deadline| Aurora::Start { deadline }),
             deadline().prop_map(|deadline| Aurora::Stop { deadline }),
+            (proptest::option::of(NAME), deadline()).prop_map(|(name, deadline)| Aurora::Snapshot { name, deadline }),
+            Just(Aurora::Snapshots),
+            (SNAPSHOT, deadline()).prop_map(|(name, deadline)| Aurora::DeleteSnapshot { name, deadline }),
+            (SNAPSHOT, NAME, deadline()).prop_map(|(snapshot, new_cluster, deadline)| Aurora::Restore {
+                snapshot,
+                new_cluster,
+                deadline
+            }),
             (any_capacity(), deadline()).prop_map(|(capacity, deadline)| Aurora::SetCapacity { capacity, deadline }),
         ]
     }
@@ -199,6 +301,17 @@ pub(super) mod tests {
             let (min, max) = (Acu(one.min(other)), Acu(one.max(other).max(2)));
             Capacity { min, max, pause_after: min.is_zero().then(|| Duration::from_secs(pause)) }
         })
+    }
+
+    #[test]
+    fn a_name_is_one_that_rds_keeps_as_it_is() {
+        let long = "a".repeat(62);
+        for wrong in ["", "1st", "A", "a--b", "a-", "a_b", "rds:a", &long] {
+            assert!(new_name(wrong.into()).is_err(), "{wrong}");
+        }
+        for wrong in ["", ":a", "rds:", "rds:a:b", "arn:aws:rds", "a b"] {
+            assert!(snapshot_name(wrong.into()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

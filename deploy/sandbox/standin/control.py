@@ -23,7 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from . import REGION, ecs, foreign, seed
+from . import REGION, cloudwatch, ecs, foreign, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -100,7 +100,8 @@ class Gate:
 
         call["status"] = 500  # moto raises for what it does not know, and the server turns that into HTML
         try:
-            return self.aws(environ, answered)
+            cbor = environ["PATH_INFO"].startswith(cloudwatch.PREFIX)
+            return (cloudwatch.application(call["account"]) if cbor else self.aws)(environ, answered)
         finally:
             self.record(call, call["status"])
 
@@ -206,6 +207,8 @@ def read_call(environ):
     form = dict(parse_qsl(body.decode("utf-8", "replace"))) if request.mimetype.endswith("form-urlencoded") else {}
     if target:
         protocol, action, params = "json", target.rsplit(".", 1)[-1], json.loads(body or b"{}")
+    elif request.path.startswith(cloudwatch.PREFIX):
+        protocol, action, params = "cbor", request.path.removeprefix(cloudwatch.PREFIX), {}
     elif "Action" in form:
         protocol, action = "ec2" if service == "ec2" else "query", form.pop("Action")
         service, params = service or "sts", form  # the calls that need no signature are of STS
@@ -234,8 +237,10 @@ def error_reply(call, protocol, kind):
     if kind == "html500":
         return InternalServerError().get_response()
     kind = kind if kind in ERRORS else "error500"
-    code, status = ERRORS[kind][protocol]
+    code, status = ERRORS[kind]["json" if protocol == "cbor" else protocol]
     message = MESSAGES[kind].format(**call)
+    if protocol == "cbor":
+        return cloudwatch.error(code, message, status)
     if protocol == "json":
         body = json.dumps({"__type": code, "message": message})
         return Response(body, status, {"x-amzn-errortype": code}, content_type="application/x-amz-json-1.1")

@@ -3,13 +3,16 @@
 moto changes a cluster's status at once, leaves its instances available, and turns a stopped cluster that is
 modified into an available one. Here a cluster passes through starting, stopping or modifying, and its instances follow
 it when it starts or stops. The change is read, not ticked: a cluster keeps the time when it gets to its target.
+Snapshots, restored clusters and the instances added to them take as long. A restored cluster has of its source what a
+snapshot holds; moto gives it everything, cannot if RDS manages the password, and replaces a cluster of the same name.
 """
 
 import threading
 import time
 
 from moto.rds import models, urls
-from moto.rds.exceptions import DBClusterNotFoundError, InvalidDBClusterStateFault
+from moto.rds.exceptions import (DBClusterNotFoundError, InvalidDBClusterSnapshotStateFault,
+                                 InvalidDBClusterStateFault, RDSClientError)
 from moto.rds.responses import RDSResponse
 
 TARGETS = {"starting": "available", "stopping": "stopped", "modifying": "available"}
@@ -24,7 +27,8 @@ class Responses(RDSResponse):
 
 def cluster_status(cluster):
     if cluster._status == "creating":
-        cluster._status = "available"
+        if time.time() >= getattr(cluster, "arrives_at", 0):
+            cluster._status = "available"
         return "creating"
     if cluster._status in TARGETS and time.time() >= cluster.arrives_at:
         cluster._status = TARGETS[cluster._status]
@@ -37,11 +41,26 @@ def set_cluster_status(cluster, status):
 
 def instance_status(instance):
     status = instance.cluster.status if hasattr(instance, "cluster") else "available"
+    if time.time() < getattr(instance, "arrives_at", 0):
+        return "creating"
     return status if status in ("starting", "stopping", "stopped") else instance._status
 
 
 def set_instance_status(instance, status):
     instance._status = status
+
+
+def snapshot_status(snapshot):
+    return "available" if snapshot.percent_progress == 100 else "creating"
+
+
+def snapshot_progress(snapshot):
+    left = getattr(snapshot, "arrives_at", 0) - time.time()
+    return 100 if left <= 0 else int(99 * (1 - left / snapshot.takes_seconds))
+
+
+def ignore(*_):
+    pass
 
 
 def require(backend, identifier, status):
@@ -73,9 +92,40 @@ def install(transition_seconds):
         move(backend.clusters[before.db_cluster_identifier], "modifying")
         return before
 
+    moto_take, moto_add = models.RDSBackend.create_db_cluster_snapshot, models.RDSBackend.create_db_instance
+
+    def create_db_cluster_snapshot(backend, db_cluster_identifier, *args, **kwargs):
+        require(backend, db_cluster_identifier, "available")
+        snapshot = moto_take(backend, db_cluster_identifier, *args, **kwargs)
+        snapshot.arrives_at, snapshot.takes_seconds = time.time() + transition_seconds, transition_seconds
+        return snapshot
+
+    def create_db_instance(backend, settings):
+        instance = moto_add(backend, settings)
+        instance.arrives_at = time.time() + transition_seconds
+        return instance
+
+    def restore_db_cluster_from_snapshot(backend, from_snapshot_id, overrides):
+        [snapshot] = backend.describe_db_cluster_snapshots(None, from_snapshot_id)
+        name = overrides["db_cluster_identifier"]
+        if snapshot.status != "available":
+            raise InvalidDBClusterSnapshotStateFault(f"Snapshot {from_snapshot_id} is {snapshot.status}.")
+        if name in backend.clusters:
+            raise RDSClientError("DBClusterAlreadyExistsFault", f"DB Cluster already exists: {name}")
+        kept = ("engine", "engine_version", "master_username", "database_name", "port", "kms_key_id", "storage_encrypted")
+        given = {key: value for key, value in overrides.items() if value is not None and key != "snapshot_identifier"}
+        cluster = backend.create_db_cluster({
+            **{key: getattr(snapshot.cluster, key) for key in kept}, "master_user_password": "not-a-secret", **given})
+        return move(cluster, "creating")
+
     models.DBCluster.status = property(cluster_status, set_cluster_status)
     models.DBInstanceClustered.status = property(instance_status, set_instance_status)
     models.RDSBackend.start_db_cluster = start_db_cluster
     models.RDSBackend.stop_db_cluster = stop_db_cluster
     models.RDSBackend.modify_db_cluster = modify_db_cluster
+    models.DBClusterSnapshot.status = property(snapshot_status, ignore)
+    models.DBClusterSnapshot.percent_progress = property(snapshot_progress, ignore)
+    models.RDSBackend.create_db_cluster_snapshot = create_db_cluster_snapshot
+    models.RDSBackend.create_db_instance = create_db_instance
+    models.RDSBackend.restore_db_cluster_from_snapshot = restore_db_cluster_from_snapshot
     urls.url_paths["{0}/$"] = Responses.dispatch

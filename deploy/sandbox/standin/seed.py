@@ -10,6 +10,7 @@ import json
 import threading
 import time
 
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.ec2.models import ec2_backends
 from moto.ecr.models import ecr_backends
 from moto.ecs.models import ecs_backends
@@ -123,10 +124,14 @@ def make_database(account, region, name, subnets, group):
         "database_name": "dagster", "master_username": "dagster", "master_user_password": "not-a-secret",
         "db_subnet_group_name": name, "vpc_security_group_ids": [group], "storage_encrypted": True,
         "serverless_v2_scaling_configuration": {"MinCapacity": 0.5, "MaxCapacity": 4.0}})
-    rds.create_db_instance({
+    instance = rds.create_db_instance({
         "db_instance_identifier": f"{name}-1", "db_cluster_identifier": name, "engine": "aurora-postgresql",
         "db_instance_class": "db.serverless"})
-    cluster.status = "available"
+    cluster.status, instance.arrives_at = "available", 0
+    measured = {"ServerlessDatabaseCapacity": 1.5, "DatabaseConnections": 3}
+    cloudwatch_backends[account][region].put_metric_data("AWS/RDS", [
+        {"MetricName": metric, "Dimensions": [{"Name": "DBClusterIdentifier", "Value": name}], "Value": value}
+        for metric, value in measured.items()])
 
 
 def make_buckets(account, region, name):

@@ -14,6 +14,7 @@ import time
 import unittest
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import boto3
@@ -337,6 +338,57 @@ class Aurora(unittest.TestCase):
         with self.assertRaises(self.estate.rds.exceptions.InvalidDBClusterStateFault):
             self.estate.rds.stop_db_cluster(DBClusterIdentifier=self.estate.cluster)
         wait_for(lambda: self.statuses() == ("available", "available"))
+
+    def test_its_load_is_told_as_the_sdks_ask_for_it(self):
+        now = datetime.now(timezone.utc)
+        metric = {"Namespace": "AWS/RDS", "MetricName": "DatabaseConnections",
+                  "Dimensions": [{"Name": "DBClusterIdentifier", "Value": self.estate.cluster}]}
+        query = [{"Id": "q", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Sum"}}]
+        asked = {"MetricDataQueries": query, "StartTime": now - timedelta(minutes=5), "EndTime": now + timedelta(seconds=9)}
+        client = self.estate.client("cloudwatch")
+        self.assertEqual(client.get_metric_data(**asked)["MetricDataResults"][0]["Values"], [3.0])
+        self.assertEqual(self.estate.calls(service="monitoring", count=1)["actions"], {"monitoring:GetMetricData": 1})
+        self.estate.fault("access_denied", "monitoring")
+        with self.assertRaises(ClientError) as caught:
+            client.get_metric_data(**asked)
+        self.assertEqual(caught.exception.response["Error"]["Code"], "AccessDeniedException")
+
+    def test_a_snapshot_takes_time_and_becomes_a_cluster_beside_the_live_one(self):
+        rds, live = self.estate.rds, self.estate.cluster
+        rds.modify_db_cluster(DBClusterIdentifier=live, ManageMasterUserPassword=True)
+        wait_for(lambda: self.statuses()[0] == "available")
+        names = {"DBClusterIdentifier": live, "DBClusterSnapshotIdentifier": "kept"}
+        taken = rds.create_db_cluster_snapshot(**names)["DBClusterSnapshot"]
+        self.assertEqual(taken["Status"], "creating")
+        self.assertLess(taken["PercentProgress"], 100)
+        again = {"SnapshotIdentifier": "kept", "Engine": "aurora-postgresql", "DeletionProtection": True,
+                 "Tags": [{"Key": "k", "Value": "v"}],
+                 "ServerlessV2ScalingConfiguration": {"MinCapacity": 1.0, "MaxCapacity": 2.0}}
+        with self.assertRaises(rds.exceptions.InvalidDBClusterSnapshotStateFault):
+            rds.restore_db_cluster_from_snapshot(DBClusterIdentifier="copy", **again)
+        one = {"DBClusterSnapshotIdentifier": "kept"}
+        wait_for(lambda: rds.describe_db_cluster_snapshots(**one)["DBClusterSnapshots"][0]["Status"] == "available")
+        made = rds.restore_db_cluster_from_snapshot(DBClusterIdentifier="copy", **again)["DBCluster"]
+        self.assertEqual((made["Status"], made["EngineVersion"], made["DeletionProtection"]), ("creating", "16.4", True))
+        self.assertEqual(made["DBSubnetGroup"], "default", "what is not asked for is not carried over")
+        for name in ("copy", live):
+            with self.assertRaises(rds.exceptions.DBClusterAlreadyExistsFault):
+                rds.restore_db_cluster_from_snapshot(DBClusterIdentifier=name, **again)
+
+        def copy():
+            return rds.describe_db_clusters(DBClusterIdentifier="copy")["DBClusters"][0]
+
+        wait_for(lambda: copy()["Status"] == "available")
+        self.assertEqual((copy()["TagList"], copy()["DBClusterMembers"]), (again["Tags"], []))
+        instance = {"DBInstanceIdentifier": "copy-1", "DBInstanceClass": "db.serverless", "Engine": "aurora-postgresql"}
+        rds.create_db_instance(DBClusterIdentifier="copy", **instance)
+
+        def status():
+            answer = rds.describe_db_instances(Filters=[{"Name": "db-cluster-id", "Values": ["copy"]}])
+            return [one["DBInstanceStatus"] for one in answer["DBInstances"]]
+
+        self.assertEqual(status(), ["creating"])
+        wait_for(lambda: status() == ["available"])
 
 
 class Control(unittest.TestCase):

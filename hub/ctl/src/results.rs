@@ -65,6 +65,10 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::EcsImage(found) => json!({ "service": found.service, "tag": found.tag, "image": found.image }),
         Kind::AuroraStatus(status) => json!({ "aurora": status.aurora.as_ref().map(health::aurora) }),
         Kind::Aurora(result) => json!({ "aurora": result.aurora.as_ref().map(health::aurora) }),
+        Kind::AuroraSnapshots(result) => json!({
+            "cluster": result.cluster,
+            "snapshots": result.snapshots.iter().map(health::snapshot).collect::<Vec<_>>(),
+        }),
         Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
@@ -115,6 +119,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
         Kind::EcsImage(_) => &["SERVICE", "TAG", "IMAGE"],
         Kind::AuroraStatus(_) | Kind::Aurora(_) => &health::AURORA_COLUMNS,
+        Kind::AuroraSnapshots(_) => &health::SNAPSHOT_COLUMNS,
         Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
@@ -129,6 +134,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::EcsImage(found) => vec![row![&found.service, &found.tag, &found.image]],
         Kind::AuroraStatus(status) => status.aurora.iter().map(health::aurora_row).collect(),
         Kind::Aurora(result) => result.aurora.iter().map(health::aurora_row).collect(),
+        Kind::AuroraSnapshots(result) => result.snapshots.iter().map(health::snapshot_row).collect(),
         Kind::S3Usage(usage) => usage.buckets.iter().map(health::bucket_row).collect(),
         Kind::AgentRefresh(refresh) => {
             let health = refresh.health.clone().unwrap_or_default();
@@ -321,6 +327,10 @@ mod tests {
             Kind::EcsService(wire::EcsServiceResult { service: Some(Default::default()) }),
             Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(Default::default()) }),
             Kind::Aurora(wire::AuroraResult { aurora: Some(Default::default()) }),
+            Kind::AuroraSnapshots(wire::AuroraSnapshotsResult {
+                snapshots: vec![Default::default()],
+                ..Default::default()
+            }),
             Kind::S3Usage(wire::S3UsageResult { buckets: vec![Default::default()] }),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),

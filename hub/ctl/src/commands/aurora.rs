@@ -18,6 +18,10 @@ pub(crate) enum Aurora {
     Start(Start),
     Stop(Stop),
     SetCapacity(SetCapacity),
+    Snapshot(Snapshot),
+    Snapshots(Snapshots),
+    DeleteSnapshot(DeleteSnapshot),
+    Restore(Restore),
 }
 
 impl Aurora {
@@ -27,6 +31,10 @@ impl Aurora {
             Self::Start(start) => start.run(context).await,
             Self::Stop(stop) => stop.run(context).await,
             Self::SetCapacity(set) => set.run(context).await,
+            Self::Snapshot(snapshot) => snapshot.run(context).await,
+            Self::Snapshots(snapshots) => snapshots.run(context).await,
+            Self::DeleteSnapshot(delete) => delete.run(context).await,
+            Self::Restore(restore) => restore.run(context).await,
         }
     }
 }
@@ -107,5 +115,88 @@ impl SetCapacity {
         let capacity = Capacity { min: self.min, max: self.max, pause_after: self.pause_after };
         let action = command::Aurora::SetCapacity { capacity, deadline: self.change.order.deadline() };
         self.change.run(context, Action::Aurora(action)).await
+    }
+}
+
+/// Take a snapshot of the database and wait until it is available
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hubctl aurora snapshot --agent northshire --timeout 30m
+  hubctl aurora snapshot --name before-upgrade --group pilot --timeout 30m")]
+pub(crate) struct Snapshot {
+    /// What to call it, in lower case [default: sfdata- and the command's id]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Snapshot {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let action = command::Aurora::Snapshot { name: self.name, deadline: self.change.order.deadline() };
+        self.change.run(context, Action::Aurora(action)).await
+    }
+}
+
+/// List the snapshots of the database, manual and automated
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl aurora snapshots --agent northshire -o json")]
+pub(crate) struct Snapshots {
+    #[command(flatten)]
+    order: Order,
+}
+
+impl Snapshots {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        self.order.run(context, Action::Aurora(command::Aurora::Snapshots)).await
+    }
+}
+
+/// Delete a manual snapshot of the database; it can't be brought back
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl aurora delete-snapshot before-upgrade --agent northshire")]
+pub(crate) struct DeleteSnapshot {
+    /// Snapshot, as `hubctl aurora snapshots` shows it
+    name: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl DeleteSnapshot {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let action = command::Aurora::DeleteSnapshot { name: self.name, deadline: self.change.order.deadline() };
+        self.change.run(context, Action::Aurora(action)).await
+    }
+}
+
+/// Make a new database of a snapshot, beside the live one
+///
+/// It gets the network, key, capacity range and deletion protection of the live database and one instance, NAME-1. Nothing
+/// that exists is touched, and nothing uses the new database until it is told to. Its master password is that of the
+/// snapshot's time.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl aurora restore before-upgrade --as northshire-restored --agent northshire --timeout 1h")]
+pub(crate) struct Restore {
+    /// Snapshot, as `hubctl aurora snapshots` shows it
+    snapshot: String,
+    /// What to call the new cluster, in lower case
+    #[arg(long = "as", value_name = "NAME")]
+    new_cluster: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Restore {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let Self { snapshot, new_cluster, change } = self;
+        let action = command::Aurora::Restore { snapshot, new_cluster, deadline: change.order.deadline() };
+        change.run(context, Action::Aurora(action)).await
     }
 }
