@@ -101,6 +101,35 @@ fn capacity(min: f64, max: f64, pause: Option<u64>) -> Aurora {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_status_says_what_the_database_does_and_why_it_does_not_pause() {
+    use wire::AuroraPauseBlockerReason::{Connections, MinimumAboveZero};
+    let fleet = Fleet::start(1).await;
+    let status = async || match kind(run(&fleet, Aurora::Status).await) {
+        Kind::AuroraStatus(status) => status.activity.expect("what it does"),
+        other => panic!("another result: {other:?}"),
+    };
+    let seen = status().await;
+    assert_eq!((seen.current_acu, seen.connections, &*seen.error), (Some(1.5), Some(3), ""));
+    assert!(seen.measured_unix_ms > 0 && seen.latest_restorable_unix_ms > 0, "{seen:?}");
+    assert!(seen.last_snapshot.expect("RDS took one").name.starts_with("rds:"));
+    let reasons: Vec<_> = seen.pause_blockers.iter().map(wire::AuroraPauseBlocker::reason).collect();
+    assert_eq!(reasons, [MinimumAboveZero, Connections]);
+
+    // The periodic report does not ask CloudWatch, and the status does without it.
+    let account = fleet.agents[0].account.id.clone();
+    let asked = async || fleet.aws().calls(&account, "monitoring", "GetMetricData").await.unwrap().len();
+    kind(fleet.alice.run(Action::Agent(Agent::Refresh), &fleet.agents[0].id).await.unwrap());
+    assert_eq!(asked().await, 1);
+    let denied =
+        json!({"service": "monitoring", "action": "*", "kind": "access_denied", "times": null, "account": account});
+    fleet.aws().fault(denied).await.unwrap();
+    let seen = status().await;
+    assert_eq!((seen.current_acu, seen.connections), (None, None));
+    assert!(seen.error.contains("cloudwatch:GetMetricData") && seen.latest_restorable_unix_ms > 0, "{seen:?}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_capacity_range_is_planned_set_once_and_refused_while_stopped() {
     let fleet = Fleet::start(1).await;
     let la = &fleet.agents[0].id;

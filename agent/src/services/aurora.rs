@@ -1,8 +1,9 @@
 //! The Aurora cluster of the platform: Dagster's run, event and schedule storage.
 //!
-//! Speaks to RDS alone; nothing here connects to the database or sees its content. Only the cluster that the
+//! Speaks to RDS, and for the load to CloudWatch; nothing here connects to the database or sees its content. Only the cluster that the
 //! configuration names is touched, and what is restored from it.
 
+mod activity;
 mod capacity;
 mod power;
 mod restore;
@@ -43,24 +44,25 @@ fn reached(cluster: &DbCluster) -> Kind {
 #[derive(Debug, Clone)]
 pub struct Aurora {
     client: Client,
+    metrics: aws_sdk_cloudwatch::Client,
     cluster: Option<String>,
 }
 
 impl Aurora {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
-        Self { client: Client::new(aws.config()), cluster: platform.aurora_cluster.clone() }
+        let metrics = aws_sdk_cloudwatch::Client::new(aws.config());
+        Self { client: Client::new(aws.config()), metrics, cluster: platform.aurora_cluster.clone() }
     }
 
     /// Do what was ordered.
     pub async fn execute(&self, action: &command::Aurora, job: &Job) -> Result<Kind, Error> {
         match action {
             command::Aurora::Status => {
-                let aurora = tokio::select! {
+                tokio::select! {
                     biased;
-                    () = job.cancelled().cancelled() => return Err(Error::cancelled("nothing was read yet")),
-                    state = self.state() => state?,
-                };
-                Ok(Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(aurora) }))
+                    () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
+                    status = self.status() => Ok(Kind::AuroraStatus(status?)),
+                }
             }
             command::Aurora::Start { deadline } => self.power(Power::On, *deadline, job).await,
             command::Aurora::Snapshots => self.snapshots(job).await,
@@ -83,6 +85,13 @@ impl Aurora {
             Ok(state) => wire::AuroraHealth { state: Some(state), error: String::new() },
             Err(error) => wire::AuroraHealth { state: None, error: error.health() },
         }
+    }
+
+    async fn status(&self) -> Result<wire::AuroraStatusResult, Error> {
+        let name = self.named()?;
+        let cluster = self.look(name).await?;
+        let activity = self.activity(name, &cluster).await;
+        Ok(wire::AuroraStatusResult { aurora: Some(state(&cluster)), activity: Some(activity) })
     }
 
     async fn state(&self) -> Result<wire::AuroraState, Error> {

@@ -1,9 +1,7 @@
 //! A platform's parts as people and programs read them: services, database, buckets, an agent's health.
 
 use serde_json::{Value, json};
-use sfdata_proto::v1::{
-    AuroraHealth, AuroraSnapshotState, AuroraState, BucketUsage, EcsDeployment, EcsHealth, EcsServiceState, Health,
-};
+use sfdata_proto::v1::{AuroraHealth, AuroraState, BucketUsage, EcsDeployment, EcsHealth, EcsServiceState, Health};
 
 use crate::{
     table::{Cell, Tone},
@@ -111,34 +109,6 @@ pub(crate) fn aurora_row(aurora: &AuroraState) -> Vec<Cell> {
         Cell::from(format!("{} to {} ACU", aurora.min_acu, aurora.max_acu)),
         Cell::from(pauses),
         Cell::from(aurora.instances),
-    ]
-}
-
-/// One snapshot of the database, whole.
-pub(crate) fn snapshot(snapshot: &AuroraSnapshotState) -> Value {
-    json!({
-        "name": snapshot.name,
-        "type": snapshot.snapshot_type,
-        "status": snapshot.status,
-        "created": words::time(snapshot.created_unix_ms),
-        "engine": snapshot.engine,
-        "engine_version": snapshot.engine_version,
-        "encrypted": snapshot.encrypted,
-    })
-}
-
-/// Columns of [`snapshot_row`].
-pub(crate) const SNAPSHOT_COLUMNS: [&str; 5] = ["SNAPSHOT", "TYPE", "STATUS", "CREATED", "ENGINE"];
-
-/// One snapshot of the database on one line.
-pub(crate) fn snapshot_row(snapshot: &AuroraSnapshotState) -> Vec<Cell> {
-    let tone = if snapshot.status == "available" { Tone::Good } else { Tone::Pending };
-    vec![
-        Cell::from(&snapshot.name),
-        Cell::from(&snapshot.snapshot_type),
-        Cell::new(&snapshot.status, tone),
-        Cell::from(words::second(snapshot.created_unix_ms)),
-        Cell::from(format!("{} {}", snapshot.engine, snapshot.engine_version)),
     ]
 }
 

@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 
+mod database;
 mod follow;
 mod health;
 mod order;

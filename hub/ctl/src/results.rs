@@ -10,6 +10,7 @@ use sfdata_common::{
 use sfdata_proto::v1::{ActionResult, CommandState, action_result::Kind};
 
 use crate::{
+    database,
     follow::{Board, Target},
     health,
     table::{Cell, Table, Tone, row},
@@ -63,11 +64,14 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         }),
         Kind::EcsService(service) => json!({ "service": service.service.as_ref().map(health::service) }),
         Kind::EcsImage(found) => json!({ "service": found.service, "tag": found.tag, "image": found.image }),
-        Kind::AuroraStatus(status) => json!({ "aurora": status.aurora.as_ref().map(health::aurora) }),
+        Kind::AuroraStatus(status) => json!({
+            "aurora": status.aurora.as_ref().map(health::aurora),
+            "activity": status.activity.as_ref().map(database::activity),
+        }),
         Kind::Aurora(result) => json!({ "aurora": result.aurora.as_ref().map(health::aurora) }),
         Kind::AuroraSnapshots(result) => json!({
             "cluster": result.cluster,
-            "snapshots": result.snapshots.iter().map(health::snapshot).collect::<Vec<_>>(),
+            "snapshots": result.snapshots.iter().map(database::snapshot).collect::<Vec<_>>(),
         }),
         Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
@@ -118,8 +122,9 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
     match kind {
         Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
         Kind::EcsImage(_) => &["SERVICE", "TAG", "IMAGE"],
-        Kind::AuroraStatus(_) | Kind::Aurora(_) => &health::AURORA_COLUMNS,
-        Kind::AuroraSnapshots(_) => &health::SNAPSHOT_COLUMNS,
+        Kind::AuroraStatus(_) => &database::STATUS_COLUMNS,
+        Kind::Aurora(_) => &health::AURORA_COLUMNS,
+        Kind::AuroraSnapshots(_) => &database::SNAPSHOT_COLUMNS,
         Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
@@ -132,9 +137,9 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::EcsStatus(status) => status.services.iter().map(health::service_row).collect(),
         Kind::EcsService(service) => service.service.iter().map(health::service_row).collect(),
         Kind::EcsImage(found) => vec![row![&found.service, &found.tag, &found.image]],
-        Kind::AuroraStatus(status) => status.aurora.iter().map(health::aurora_row).collect(),
+        Kind::AuroraStatus(status) => vec![database::status_row(status)],
         Kind::Aurora(result) => result.aurora.iter().map(health::aurora_row).collect(),
-        Kind::AuroraSnapshots(result) => result.snapshots.iter().map(health::snapshot_row).collect(),
+        Kind::AuroraSnapshots(result) => result.snapshots.iter().map(database::snapshot_row).collect(),
         Kind::S3Usage(usage) => usage.buckets.iter().map(health::bucket_row).collect(),
         Kind::AgentRefresh(refresh) => {
             let health = refresh.health.clone().unwrap_or_default();
@@ -325,7 +330,7 @@ mod tests {
         for kind in [
             Kind::EcsStatus(wire::EcsStatusResult { services: vec![Default::default()], ..Default::default() }),
             Kind::EcsService(wire::EcsServiceResult { service: Some(Default::default()) }),
-            Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(Default::default()) }),
+            Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(Default::default()), activity: None }),
             Kind::Aurora(wire::AuroraResult { aurora: Some(Default::default()) }),
             Kind::AuroraSnapshots(wire::AuroraSnapshotsResult {
                 snapshots: vec![Default::default()],

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sfdata_common::Timestamp;
-use sfdata_proto::v1::{AgentState, CancelDisposition, CommandState, OperatorState};
+use sfdata_proto::v1::{AgentState, AuroraPauseBlockerReason, CancelDisposition, CommandState, OperatorState};
 
 /// `waiting`, `succeeded`, ...
 pub(crate) fn command_state(state: CommandState) -> String {
@@ -23,6 +23,11 @@ pub(crate) fn operator_state(state: OperatorState) -> String {
 /// `asked`, `already-ended`, `not-begun`.
 pub(crate) fn disposition(disposition: CancelDisposition) -> String {
     kebab(disposition.as_str_name(), "CANCEL_DISPOSITION_")
+}
+
+/// `connections`, `minimum-above-zero`, ...
+pub(crate) fn pause_blocker(reason: AuroraPauseBlockerReason) -> String {
+    kebab(reason.as_str_name(), "AURORA_PAUSE_BLOCKER_REASON_")
 }
 
 fn kebab(name: &str, prefix: &str) -> String {

@@ -173,7 +173,7 @@ impl Aurora {
         }
     }
 
-    async fn all_snapshots(&self, cluster: &str) -> Result<Vec<DbClusterSnapshot>, Error> {
+    pub(super) async fn all_snapshots(&self, cluster: &str) -> Result<Vec<DbClusterSnapshot>, Error> {
         let call = self.client.describe_db_cluster_snapshots().db_cluster_identifier(cluster);
         let mut pages = call.into_paginator().items().send();
         let mut all = Vec::new();
@@ -194,7 +194,7 @@ fn newest_first(snapshots: &mut [DbClusterSnapshot]) {
     snapshots.sort_by_key(|one| Reverse(one.snapshot_create_time().map_or(i128::MAX, |at| at.as_nanos())));
 }
 
-fn state(snapshot: &DbClusterSnapshot) -> wire::AuroraSnapshotState {
+pub(super) fn state(snapshot: &DbClusterSnapshot) -> wire::AuroraSnapshotState {
     let created = snapshot.snapshot_create_time().and_then(|at| at.to_millis().ok());
     wire::AuroraSnapshotState {
         name: snapshot.db_cluster_snapshot_identifier().unwrap_or_default().into(),

@@ -39,8 +39,12 @@ impl Aurora {
     }
 }
 
-/// Show the database's state, capacity range and pausing
+/// Show the database's state, capacity, connections, last backup, and why it does not pause
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hubctl aurora status --all
+  hubctl aurora status --agent northshire -o json")]
 pub(crate) struct Status {
     #[command(flatten)]
     order: Order,
