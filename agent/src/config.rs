@@ -77,6 +77,8 @@ pub struct Platform {
     pub other_services: Vec<String>,
     /// Identifier of the Aurora cluster, where there is one.
     pub aurora_cluster: Option<String>,
+    /// Identifier of a plain RDS instance in its place.
+    pub database_instance: Option<String>,
     /// Names of the S3 buckets.
     #[serde(default)]
     pub buckets: Buckets,
@@ -206,13 +208,17 @@ pub enum Problem {
     },
     /// The database.
     #[error(
-        "platform.aurora_cluster {value:?} is no cluster identifier; write it as RDS shows it: at most 63 letters, \
-         digits and hyphens"
+        "{key} {value:?} is no identifier of RDS; write it as RDS shows it: at most 63 letters, digits and hyphens"
     )]
-    AuroraName {
+    DatabaseName {
+        /// Where.
+        key: &'static str,
         /// What was given.
         value: String,
     },
+    /// A cluster and an instance.
+    #[error("platform.database_instance is there beside platform.aurora_cluster; name the one that Dagster uses")]
+    TwoDatabases,
     /// A bucket.
     #[error("platform.buckets.{key} {value:?} is no bucket name; write the name alone, without s3:// and path")]
     BucketName {
@@ -289,10 +295,18 @@ impl Platform {
     fn check(&self, problems: &mut Vec<Problem>) {
         let services = self.services().map(|(name, role)| (role.key(), name));
         let ecs = [("platform.cluster", self.cluster.as_str())].into_iter().chain(services.clone());
-        let wrong = ecs.filter(|(_, name)| !is_ecs_name(name));
-        problems.extend(wrong.map(|(key, value)| Problem::EcsName { key, value: value.into() }));
-        let wrong = self.aurora_cluster.iter().filter(|name| !is_aurora_name(name));
-        problems.extend(wrong.map(|value| Problem::AuroraName { value: value.clone() }));
+        let odd = ecs.filter(|(_, name)| !is_ecs_name(name));
+        problems.extend(odd.map(|(key, value)| Problem::EcsName { key, value: value.into() }));
+        let databases = [
+            ("platform.aurora_cluster", &self.aurora_cluster),
+            ("platform.database_instance", &self.database_instance),
+        ];
+        for (key, name) in databases {
+            problems.extend(wrong(name.as_ref(), is_database_name).map(|value| Problem::DatabaseName { key, value }));
+        }
+        if self.aurora_cluster.is_some() && self.database_instance.is_some() {
+            problems.push(Problem::TwoDatabases);
+        }
         let wrong = self.buckets.named().filter(|(_, name)| !is_bucket_name(name));
         problems.extend(wrong.map(|(key, value)| Problem::BucketName { key, value: value.into() }));
         for names in [services.collect::<Vec<_>>(), self.buckets.named().collect()] {
@@ -340,7 +354,7 @@ fn is_ecs_name(name: &str) -> bool {
 }
 
 /// RDS API reference, CreateDBCluster: 1 to 63 letters, digits or hyphens, a letter first.
-fn is_aurora_name(name: &str) -> bool {
+fn is_database_name(name: &str) -> bool {
     only(name, b"-", 63) && name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
@@ -400,6 +414,7 @@ mod tests {
             webserver = "daemon"
             daemon = "daemon"
             aurora_cluster = "1st"
+            database_instance = "db"
             buckets = { data_store = "s3://bucket", shared = "s3://bucket" }
         "#;
         let told = load(text).unwrap().check().unwrap_err().to_string();
@@ -415,6 +430,7 @@ mod tests {
                 "aws.endpoint_url",
                 "platform.cluster",
                 "platform.aurora_cluster",
+                "platform.database_instance",
                 "platform.buckets.data-store",
                 "platform.buckets.shared",
                 "platform.daemon",
@@ -449,6 +465,7 @@ mod tests {
             code_servers: vec!["la-code".into()],
             other_services: vec!["frontend".into()],
             aurora_cluster: None,
+            database_instance: None,
             buckets: Buckets::default(),
         };
         assert_eq!(platform.service("la-daemon"), Some(("la-daemon", Role::Daemon)));

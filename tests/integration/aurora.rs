@@ -13,6 +13,18 @@ use sfdata_proto::v1::{self as wire, action_result::Kind};
 use sfdata_tests::{eventually, fleet::Fleet, process::Run, settings::write_agent};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const AURORA: &str = include_str!("../../deploy/iam/aurora.json");
+const INSTANCE: &str = include_str!("../../deploy/iam/database-instance.json");
+
+/// Stop, if the policy for the agent's role has everything that was called.
+async fn end(fleet: Fleet, policy: &str) {
+    let called = fleet.aws().actions(&fleet.agents[0].account.id).await.unwrap();
+    for action in called.iter().map(|action| action.replace("monitoring:", "cloudwatch:")) {
+        let ours = action.starts_with("rds:") || action.starts_with("cloudwatch:");
+        assert!(!ours || policy.contains(&format!("{action:?}")), "{action} is not in the policy");
+    }
+    fleet.stop().await;
+}
 
 async fn run(fleet: &Fleet, action: Aurora) -> Outcome {
     fleet.alice.run(Action::Aurora(action), &fleet.agents[0].id).await.expect("the command ends")
@@ -66,7 +78,7 @@ async fn a_database_is_stopped_and_started_once_and_waited_for() {
     assert_eq!(reached(run(&fleet, Aurora::Start { deadline: MINUTE }).await).status, "available");
     assert_eq!(reached(run(&fleet, Aurora::Start { deadline: MINUTE }).await).status, "available");
     assert_eq!(calls(&fleet, "StartDBCluster").await, 2, "and not a third time");
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +93,7 @@ async fn a_database_that_is_stopping_is_started_when_it_has_stopped() {
     let Outcome::Cancelled { detail } = fleet.alice.outcome(stop, la).await.unwrap() else { panic!("not cancelled") };
     assert!(detail.contains("was told to stop; only the waiting was stopped"), "{detail}");
     assert_eq!((calls(&fleet, "StopDBCluster").await, calls(&fleet, "StartDBCluster").await), (1, 1));
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +103,7 @@ async fn a_denied_stop_says_which_permission_is_missing() {
     let (code, message) = failure(run(&fleet, Aurora::Stop { deadline: MINUTE }).await);
     assert_eq!(code, FailureCode::AccessDenied);
     assert!(message.contains("rds:StopDBCluster") && message.contains("deploy/iam"), "{message}");
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 fn capacity(min: f64, max: f64, pause: Option<u64>) -> Aurora {
@@ -126,7 +138,7 @@ async fn the_status_says_what_the_database_does_and_why_it_does_not_pause() {
     let seen = status().await;
     assert_eq!((seen.current_acu, seen.connections), (None, None));
     assert!(seen.error.contains("cloudwatch:GetMetricData") && seen.latest_restorable_unix_ms > 0, "{seen:?}");
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +164,7 @@ async fn a_capacity_range_is_planned_set_once_and_refused_while_stopped() {
     assert_eq!(code, FailureCode::Rejected);
     assert!(message.contains("start it first"), "{message}");
     assert!(fleet.alice.submit(Action::Aurora(capacity(0.0, 4.0, None)), &[la]).await.is_err(), "no pause is named");
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 fn snapshot(name: Option<&str>) -> Aurora {
@@ -230,7 +242,7 @@ async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
         assert_eq!(code, FailureCode::Rejected);
         assert!(message.contains("is a snapshot of cluster sfdata-la-0, not of copy"), "{message}");
     }
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +273,7 @@ async fn a_snapshot_is_restored_beside_the_live_database_and_never_over_one() {
     let (code, message) = failure(run(&fleet, restore("kept", "copy")).await);
     assert_eq!(code, FailureCode::Rejected);
     assert!(message.contains("there is a cluster copy already"), "{message}");
-    fleet.stop().await;
+    end(fleet, AURORA).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,5 +304,39 @@ async fn an_agent_that_is_killed_goes_on_with_its_snapshot_and_its_restoration()
         }
     }
     drop(agent);
-    fleet.stop().await;
+    end(fleet, AURORA).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_instance_is_operated_and_what_is_auroras_alone_is_refused_by_name() {
+    let mut fleet = Fleet::start(1).await;
+    let la = fleet.agents[0].id.clone();
+    fleet.aws().seed_instance(la.as_str(), &fleet.agents[0].account.id, "plain").await.unwrap();
+    fleet.stop_agent(0).await;
+    let platform = &mut fleet.agents[0].config.platform;
+    (platform.aurora_cluster, platform.database_instance) = (None, Some("plain".into()));
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+
+    let Kind::AuroraStatus(status) = kind(run(&fleet, Aurora::Status).await) else { panic!("another result") };
+    let (state, activity) = (status.aurora.unwrap(), status.activity.unwrap());
+    assert_eq!((&*state.engine, &*state.instance_class, &*state.status), ("postgres", "db.t4g.medium", "available"));
+    assert_eq!(activity.pause_blockers[0].reason(), wire::AuroraPauseBlockerReason::NotServerless);
+    assert_eq!(snapshots(run(&fleet, snapshot(Some("kept"))).await), [("kept".to_owned(), "available".to_owned())]);
+    for _ in 0..2 {
+        assert_eq!(reached(run(&fleet, Aurora::Stop { deadline: MINUTE }).await).status, "stopped");
+    }
+    assert_eq!(calls(&fleet, "StopDBInstance").await, 1);
+    assert_eq!(reached(run(&fleet, Aurora::Start { deadline: MINUTE }).await).status, "available");
+    for (order, name) in [
+        (capacity(0.5, 4.0, None), "aurora.set-capacity"),
+        (restore("kept", "copy"), "aurora.restore"),
+        (Aurora::Snapshots, "aurora.snapshots"),
+    ] {
+        let (code, message) = failure(run(&fleet, order).await);
+        assert_eq!(code, FailureCode::Rejected);
+        assert!(message.contains("plain DB instance") && message.contains(name), "{message}");
+    }
+    // Before, it was configured with the cluster, and reported that.
+    end(fleet, &format!("{INSTANCE} \"rds:DescribeDBClusters\"")).await;
 }

@@ -348,6 +348,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
             code_servers: vec!["code-server".into()],
             other_services: vec![],
             aurora_cluster: Some(account.database.clone()),
+            database_instance: None,
             buckets: agent_config::Buckets {
                 data_store: bucket("data-store"),
                 workspace: bucket("workspace"),

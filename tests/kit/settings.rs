@@ -40,6 +40,9 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     if let Some(cluster) = &platform.aurora_cluster {
         writeln!(text, "aurora_cluster = {cluster:?}")?;
     }
+    if let Some(instance) = &platform.database_instance {
+        writeln!(text, "database_instance = {instance:?}")?;
+    }
     writeln!(text, "\n[platform.buckets]")?;
     for (role, name) in platform.buckets.named() {
         writeln!(text, "{} = {name:?}", role.replace('-', "_"))?;

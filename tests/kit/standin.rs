@@ -90,6 +90,12 @@ impl Standin {
         self.made(folder, account, json!({"account": account, "la": la})).await
     }
 
+    /// Add a plain RDS instance to an LA's estate.
+    pub async fn seed_instance(&self, la: &str, account: &str, name: &str) -> Result<()> {
+        let body = json!({"account": account, "la": la, "instance": name});
+        self.ask("POST", "/standin/seed", Some(body)).await.map(|_| ())
+    }
+
     /// Build in an account an estate that somebody else's templates made: see `deploy/sandbox/standin/foreign.py`.
     pub async fn seed_foreign(&self, folder: &Path, account: &str) -> Result<Account> {
         self.made(folder, account, json!({"account": account})).await

@@ -183,6 +183,7 @@ pub(crate) async fn services() -> Services {
         code_servers: vec![],
         other_services: vec![],
         aurora_cluster: None,
+        database_instance: None,
         buckets: Buckets::default(),
     };
     Services::new(&aws, &platform).await

@@ -5,6 +5,7 @@
 
 mod activity;
 mod capacity;
+mod instance;
 mod power;
 mod restore;
 mod snapshots;
@@ -17,7 +18,7 @@ use aws_sdk_rds::{
 use sfdata_common::{command, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 
-use self::power::Power;
+use self::power::{Of, Power};
 use super::{
     Error,
     aws::{Aws, failure},
@@ -36,8 +37,8 @@ fn is_lost(status: &str) -> bool {
 }
 
 /// The result of a change that has been waited for.
-fn reached(cluster: &DbCluster) -> Kind {
-    Kind::Aurora(wire::AuroraResult { aurora: Some(state(cluster)) })
+fn reached(aurora: wire::AuroraState) -> Kind {
+    Kind::Aurora(wire::AuroraResult { aurora: Some(aurora) })
 }
 
 /// The platform's database.
@@ -46,16 +47,25 @@ pub struct Aurora {
     client: Client,
     metrics: aws_sdk_cloudwatch::Client,
     cluster: Option<String>,
+    instance: Option<String>,
 }
 
 impl Aurora {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
         let metrics = aws_sdk_cloudwatch::Client::new(aws.config());
-        Self { client: Client::new(aws.config()), metrics, cluster: platform.aurora_cluster.clone() }
+        Self {
+            client: Client::new(aws.config()),
+            metrics,
+            cluster: platform.aurora_cluster.clone(),
+            instance: platform.database_instance.clone(),
+        }
     }
 
     /// Do what was ordered.
     pub async fn execute(&self, action: &command::Aurora, job: &Job) -> Result<Kind, Error> {
+        if let Some(instance) = &self.instance {
+            return Box::pin(self.on_instance(instance, action, job)).await;
+        }
         match action {
             command::Aurora::Status => {
                 tokio::select! {
@@ -64,7 +74,9 @@ impl Aurora {
                     status = self.status() => Ok(Kind::AuroraStatus(status?)),
                 }
             }
-            command::Aurora::Start { deadline } => self.power(Power::On, *deadline, job).await,
+            command::Aurora::Start { deadline } => {
+                self.power(Of::Cluster(self.named()?), Power::On, *deadline, job).await
+            }
             command::Aurora::Snapshots => self.snapshots(job).await,
             command::Aurora::Snapshot { name, deadline } => self.snapshot(name.as_deref(), *deadline, job).await,
             command::Aurora::DeleteSnapshot { name, deadline } => self.delete_snapshot(name, *deadline, job).await,
@@ -72,13 +84,15 @@ impl Aurora {
                 Box::pin(self.restore(snapshot, new_cluster, *deadline, job)).await
             }
             command::Aurora::SetCapacity { capacity, deadline } => self.set_capacity(*capacity, *deadline, job).await,
-            command::Aurora::Stop { deadline } => self.power(Power::Off, *deadline, job).await,
+            command::Aurora::Stop { deadline } => {
+                self.power(Of::Cluster(self.named()?), Power::Off, *deadline, job).await
+            }
         }
     }
 
     /// State, engine and capacity range; empty when the platform has no Aurora cluster.
     pub async fn health(&self) -> wire::AuroraHealth {
-        if self.cluster.is_none() {
+        if self.cluster.is_none() && self.instance.is_none() {
             return wire::AuroraHealth::default();
         }
         match self.state().await {
@@ -95,12 +109,15 @@ impl Aurora {
     }
 
     async fn state(&self) -> Result<wire::AuroraState, Error> {
-        Ok(state(&self.look(self.named()?).await?))
+        match &self.instance {
+            Some(instance) => Ok(instance::state(&self.look_at_instance(instance).await?)),
+            None => Ok(state(&self.look(self.named()?).await?)),
+        }
     }
 
     fn named(&self) -> Result<&str, Error> {
         self.cluster.as_deref().ok_or_else(|| {
-            let text = "this agent has no Aurora cluster; name it as platform.aurora_cluster in its configuration";
+            let text = "this agent has no database; name it as platform.aurora_cluster in its configuration";
             Error::failed(FailureCode::NotFound, text)
         })
     }
@@ -138,6 +155,7 @@ fn state(cluster: &DbCluster) -> wire::AuroraState {
         max_acu: range.and_then(|range| range.max_capacity()).unwrap_or_default(),
         auto_pause_seconds: range.and_then(|range| range.seconds_until_auto_pause()).map_or(0, whole),
         instances: u32::try_from(cluster.db_cluster_members().len()).unwrap_or(u32::MAX),
+        instance_class: String::new(),
     }
 }
 

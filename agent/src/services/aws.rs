@@ -205,6 +205,7 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>) -> FailureCode {
         | "DBClusterNotFoundFault"
         | "DBClusterNotFound"
         | "DBClusterSnapshotNotFoundFault"
+        | "DBInstanceNotFound"
         | "NoSuchBucket"
         | "NoSuchKey"
         | "NotFound" => FailureCode::NotFound,
@@ -217,7 +218,8 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>) -> FailureCode {
         | "DBClusterSnapshotAlreadyExistsFault"
         | "DBInstanceAlreadyExists"
         | "InvalidDBClusterSnapshotStateFault"
-        | "InvalidDBClusterStateFault" => FailureCode::Conflict,
+        | "InvalidDBClusterStateFault"
+        | "InvalidDBInstanceState" => FailureCode::Conflict,
 
         _ => match status {
             Some(401 | 403) => FailureCode::AccessDenied,

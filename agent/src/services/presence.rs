@@ -79,10 +79,19 @@ impl Services {
         let (containers, database) = tokio::join!(containers(&survey, platform), database(&survey, platform));
         presence.add(containers);
         presence.add(database);
+        presence.add(self.instance(platform).await);
         for (role, name) in platform.buckets.named() {
             presence.add(bucket(&survey, role, name).await);
         }
         presence
+    }
+
+    async fn instance(&self, platform: &Platform) -> Result<Vec<Missing>, Error> {
+        let Some(name) = &platform.database_instance else { return Ok(Vec::new()) };
+        let Err(error) = self.aurora.look_at_instance(name).await else { return Ok(Vec::new()) };
+        let there = instead(error, name, self.aurora.instances()).await?;
+        let (key, kind) = ("platform.database_instance".into(), "DB instance".into());
+        Ok(vec![Missing { key, name: name.clone(), kind, there }])
     }
 
     /// Look until AWS has told, and log what is missing and what was not told, each once.

@@ -144,7 +144,8 @@ pub enum Aurora {
 }
 
 impl Aurora {
-    pub(super) fn name(&self) -> &'static str {
+    /// `aurora.verb`.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Status => "aurora.status",
             Self::Start { .. } => "aurora.start",

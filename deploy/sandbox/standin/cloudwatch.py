@@ -1,4 +1,4 @@
-"""CloudWatch's GetMetricData in the protocol that newer AWS SDKs speak, Smithy RPC v2 with CBOR, which moto does not know.
+"""CloudWatch's GetMetricData in the protocol that newer AWS SDKs speak: Smithy RPC v2 with CBOR, which moto lacks.
 
 The gate sends such requests here instead of to moto; the numbers are moto's all the same.
 """
@@ -36,7 +36,8 @@ def application(account):
 def error(code, message, status):
     """The body is an object of two texts, which CBOR and this need no shape for."""
     texts = [text for pair in (("__type", code), ("message", message)) for text in pair]
-    return reply(b"\xa2" + b"".join(b"\x79" + len(raw).to_bytes(2, "big") + raw for raw in map(str.encode, texts)), status)
+    body = b"".join(b"\x79" + len(raw).to_bytes(2, "big") + raw for raw in map(str.encode, texts))
+    return reply(b"\xa2" + body, status)
 
 
 def decode(body):

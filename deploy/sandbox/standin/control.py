@@ -176,6 +176,8 @@ class Gate:
         region = body.get("region", REGION)
         if "la" not in body:
             return foreign.estate(body["account"], region)
+        if "instance" in body:
+            seed.make_instance(body["account"], region, body["instance"])
         return seed.estate(body["account"], body["la"], region)
 
     def ready(self, _):

@@ -3,8 +3,9 @@
 moto changes a cluster's status at once, leaves its instances available, and turns a stopped cluster that is
 modified into an available one. Here a cluster passes through starting, stopping or modifying, and its instances follow
 it when it starts or stops. The change is read, not ticked: a cluster keeps the time when it gets to its target.
-Snapshots, restored clusters and the instances added to them take as long. A restored cluster has of its source what a
-snapshot holds; moto gives it everything, cannot if RDS manages the password, and replaces a cluster of the same name.
+Plain instances, snapshots, restored clusters and the instances added to them take as long. A restored cluster has of
+its source what a snapshot holds; moto gives it everything, cannot if RDS manages the password, and replaces a cluster
+of the same name.
 """
 
 import threading
@@ -44,6 +45,12 @@ def instance_status(instance):
     if time.time() < getattr(instance, "arrives_at", 0):
         return "creating"
     return status if status in ("starting", "stopping", "stopped") else instance._status
+
+
+def plain_status(instance):
+    if instance._status in TARGETS and time.time() >= instance.arrives_at:
+        instance._status = TARGETS[instance._status]
+    return instance._status
 
 
 def set_instance_status(instance, status):
@@ -92,6 +99,20 @@ def install(transition_seconds):
         move(backend.clusters[before.db_cluster_identifier], "modifying")
         return before
 
+    moto_start, moto_stop = models.RDSBackend.start_db_instance, models.RDSBackend.stop_db_instance
+    moto_take_plain = models.RDSBackend.create_db_snapshot
+
+    def start_db_instance(backend, *args, **kwargs):
+        return move(moto_start(backend, *args, **kwargs), "starting")
+
+    def stop_db_instance(backend, *args, **kwargs):
+        return move(moto_stop(backend, *args, **kwargs), "stopping")
+
+    def create_db_snapshot(backend, *args, **kwargs):
+        snapshot = moto_take_plain(backend, *args, **kwargs)
+        snapshot.arrives_at, snapshot.takes_seconds = time.time() + transition_seconds, transition_seconds
+        return snapshot
+
     moto_take, moto_add = models.RDSBackend.create_db_cluster_snapshot, models.RDSBackend.create_db_instance
 
     def create_db_cluster_snapshot(backend, db_cluster_identifier, *args, **kwargs):
@@ -119,12 +140,18 @@ def install(transition_seconds):
         return move(cluster, "creating")
 
     models.DBCluster.status = property(cluster_status, set_cluster_status)
+    models.DBInstance.status = property(plain_status, set_instance_status)
     models.DBInstanceClustered.status = property(instance_status, set_instance_status)
     models.RDSBackend.start_db_cluster = start_db_cluster
     models.RDSBackend.stop_db_cluster = stop_db_cluster
     models.RDSBackend.modify_db_cluster = modify_db_cluster
     models.DBClusterSnapshot.status = property(snapshot_status, ignore)
     models.DBClusterSnapshot.percent_progress = property(snapshot_progress, ignore)
+    models.DBSnapshot.status = property(snapshot_status, ignore)
+    models.DBSnapshot.percent_progress = property(snapshot_progress, ignore)
+    models.RDSBackend.start_db_instance = start_db_instance
+    models.RDSBackend.stop_db_instance = stop_db_instance
+    models.RDSBackend.create_db_snapshot = create_db_snapshot
     models.RDSBackend.create_db_cluster_snapshot = create_db_cluster_snapshot
     models.RDSBackend.create_db_instance = create_db_instance
     models.RDSBackend.restore_db_cluster_from_snapshot = restore_db_cluster_from_snapshot

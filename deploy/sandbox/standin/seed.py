@@ -134,6 +134,12 @@ def make_database(account, region, name, subnets, group):
         for metric, value in measured.items()])
 
 
+def make_instance(account, region, name):
+    rds_backends[account][region].create_db_instance({
+        "db_instance_identifier": name, "engine": "postgres", "engine_version": "16.4", "allocated_storage": 20,
+        "db_instance_class": "db.t4g.medium", "master_username": "dagster", "master_user_password": "not-a-secret"})
+
+
 def make_buckets(account, region, name):
     s3 = s3_backends[account]["aws"]
     for kind, objects in OBJECTS.items():

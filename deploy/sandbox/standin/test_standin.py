@@ -353,6 +353,25 @@ class Aurora(unittest.TestCase):
             client.get_metric_data(**asked)
         self.assertEqual(caught.exception.response["Error"]["Code"], "AccessDeniedException")
 
+    def test_a_plain_instance_takes_time_too(self):
+        control("POST", "seed", account=self.estate.account, la=self.estate.la, instance="plain")
+        rds, plain = self.estate.rds, {"DBInstanceIdentifier": "plain"}
+
+        def status():
+            return rds.describe_db_instances(**plain)["DBInstances"][0]["DBInstanceStatus"]
+
+        self.assertEqual(status(), "available")
+        snapshot = rds.create_db_snapshot(DBSnapshotIdentifier="kept", **plain)["DBSnapshot"]
+        self.assertEqual(snapshot["Status"], "creating")
+        one = {"DBSnapshotIdentifier": "kept"}
+        wait_for(lambda: rds.describe_db_snapshots(**one)["DBSnapshots"][0]["Status"] == "available")
+        self.assertEqual(rds.stop_db_instance(**plain)["DBInstance"]["DBInstanceStatus"], "stopping")
+        with self.assertRaises(rds.exceptions.InvalidDBInstanceStateFault):
+            rds.start_db_instance(**plain)
+        wait_for(lambda: status() == "stopped")
+        rds.start_db_instance(**plain)
+        wait_for(lambda: status() == "available")
+
     def test_a_snapshot_takes_time_and_becomes_a_cluster_beside_the_live_one(self):
         rds, live = self.estate.rds, self.estate.cluster
         rds.modify_db_cluster(DBClusterIdentifier=live, ManageMasterUserPassword=True)

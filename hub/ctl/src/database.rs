@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sfdata_proto::v1::{AuroraActivity, AuroraSnapshotState, AuroraStatusResult};
 
 use crate::{
-    health::none_if_empty,
+    health::{capacity, none_if_empty},
     table::{Cell, Tone},
     words,
 };
@@ -44,7 +44,7 @@ pub(crate) fn status_row(status: &AuroraStatusResult) -> Vec<Cell> {
         Cell::from(&aurora.cluster),
         Cell::new(&aurora.status, tone),
         Cell::from(format!("{} {}", aurora.engine, aurora.engine_version)),
-        Cell::from(format!("{} to {} ACU", aurora.min_acu, aurora.max_acu)),
+        Cell::from(capacity(&aurora)),
         known(activity.current_acu.map(|acu| format!("{acu} ACU"))),
         Cell::from(pauses),
         known(activity.connections.map(|count| count.to_string())),

@@ -89,6 +89,7 @@ pub(crate) fn aurora(aurora: &AuroraState) -> Value {
         "max_acu": aurora.max_acu,
         "auto_pause_seconds": Some(aurora.auto_pause_seconds).filter(|seconds| *seconds > 0),
         "instances": aurora.instances,
+        "instance_class": none_if_empty(&aurora.instance_class),
     })
 }
 
@@ -106,10 +107,18 @@ pub(crate) fn aurora_row(aurora: &AuroraState) -> Vec<Cell> {
         Cell::from(&aurora.cluster),
         Cell::new(&aurora.status, tone),
         Cell::from(format!("{} {}", aurora.engine, aurora.engine_version)),
-        Cell::from(format!("{} to {} ACU", aurora.min_acu, aurora.max_acu)),
+        Cell::from(capacity(aurora)),
         Cell::from(pauses),
         Cell::from(aurora.instances),
     ]
+}
+
+/// `0.5 to 4 ACU`, or the class of a plain instance.
+pub(crate) fn capacity(aurora: &AuroraState) -> String {
+    match aurora.instance_class.as_str() {
+        "" => format!("{} to {} ACU", aurora.min_acu, aurora.max_acu),
+        class => class.to_owned(),
+    }
 }
 
 /// The database's state alone.

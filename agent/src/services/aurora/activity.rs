@@ -8,7 +8,7 @@ use aws_sdk_cloudwatch::{
     primitives::DateTime,
     types::{Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat},
 };
-use aws_sdk_rds::types::DbCluster;
+use aws_sdk_rds::types::{DbCluster, DbInstance};
 use sfdata_proto::v1::{self as wire, AuroraPauseBlockerReason as Reason};
 
 use super::{Aurora, snapshots};
@@ -17,6 +17,8 @@ use crate::services::{Error, aws::failure};
 /// CloudWatch has a value a minute, which comes some minutes late.
 const BACK: Duration = Duration::from_secs(600);
 const PERIOD: i32 = 60;
+const DIMENSION_OF_CLUSTER: &str = "DBClusterIdentifier";
+const DIMENSION_OF_INSTANCE: &str = "DBInstanceIdentifier";
 const CAPACITY: &str = "capacity";
 const CONNECTIONS: &str = "connections";
 
@@ -30,7 +32,7 @@ struct Measured {
 
 impl Aurora {
     pub(super) async fn activity(&self, name: &str, cluster: &DbCluster) -> wire::AuroraActivity {
-        let (measured, all) = tokio::join!(self.measured(name), self.all_snapshots(name));
+        let (measured, all) = tokio::join!(self.measured(DIMENSION_OF_CLUSTER, name), self.all_snapshots(name));
         let mut errors = Vec::new();
         let measured = measured.unwrap_or_else(|error| {
             errors.push(error.health());
@@ -53,10 +55,33 @@ impl Aurora {
         }
     }
 
-    async fn measured(&self, name: &str) -> Result<Measured, Error> {
+    /// The open connections of a plain instance; it has no capacity that changes.
+    pub(super) async fn activity_of_instance(&self, name: &str, instance: &DbInstance) -> wire::AuroraActivity {
+        let (measured, error) = match self.measured(DIMENSION_OF_INSTANCE, name).await {
+            Ok(measured) => (measured, String::new()),
+            Err(error) => (Measured::default(), error.health()),
+        };
+        wire::AuroraActivity {
+            current_acu: None,
+            connections: measured.connections,
+            measured_unix_ms: measured.at_unix_ms,
+            error,
+            latest_restorable_unix_ms: instance
+                .latest_restorable_time()
+                .and_then(|at| at.to_millis().ok())
+                .unwrap_or(0),
+            last_snapshot: None,
+            pause_blockers: vec![wire::AuroraPauseBlocker {
+                reason: Reason::NotServerless.into(),
+                detail: "a plain instance never pauses; hubctl aurora stop stops it".into(),
+            }],
+        }
+    }
+
+    async fn measured(&self, dimension: &str, name: &str) -> Result<Measured, Error> {
         let now = SystemTime::now();
         let query = |id: &str, metric: &str, stat: &str| {
-            let dimension = Dimension::builder().name("DBClusterIdentifier").value(name).build();
+            let dimension = Dimension::builder().name(dimension).value(name).build();
             let metric = Metric::builder().namespace("AWS/RDS").metric_name(metric).dimensions(dimension).build();
             let stat = MetricStat::builder().metric(metric).period(PERIOD).stat(stat).build();
             MetricDataQuery::builder().id(id).metric_stat(stat).build()
@@ -69,7 +94,7 @@ impl Aurora {
             .send()
             .await
             .map_err(|e| {
-                let tried = format_args!("read the load of Aurora cluster {name} from CloudWatch");
+                let tried = format_args!("read the load of {name} from CloudWatch");
                 failure(tried, "cloudwatch:GetMetricData", e)
             })?;
         Ok(newest(answer.metric_data_results()))

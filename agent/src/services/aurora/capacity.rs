@@ -13,7 +13,7 @@ use sfdata_common::{
 };
 use sfdata_proto::v1::action_result::Kind;
 
-use super::{Aurora, is_lost, reached, resource, watch::Watch};
+use super::{Aurora, is_lost, reached, resource, state, watch::Watch};
 use crate::{
     execute::Job,
     services::{Error, Plan, aws::failure},
@@ -33,7 +33,7 @@ impl Aurora {
             let before = may_set(&seen, name).map_err(|error| watch.after(error))?;
             let status = seen.status().unwrap_or_default();
             match status {
-                "available" if before == Some(wanted) => return Ok(reached(&seen)),
+                "available" if before == Some(wanted) => return Ok(reached(state(&seen))),
                 "available" if !ordered => match self.modify(name, wanted).await {
                     Ok(()) => {
                         ordered = true;

@@ -5,15 +5,22 @@
 
 use std::time::Duration;
 
-use aws_sdk_rds::types::DbCluster;
 use sfdata_common::{limits, outcome::FailureCode};
-use sfdata_proto::v1::action_result::Kind;
+use sfdata_proto::v1::{self as wire, action_result::Kind};
 
-use super::{Aurora, is_lost, reached, resource, watch::Watch};
+use super::{Aurora, instance, is_lost, reached, resource, state, watch::Watch};
 use crate::{
     execute::Job,
     services::{Error, Plan, aws::failure},
 };
+
+/// What is started or stopped.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of<'a> {
+    Cluster(&'a str),
+    /// A plain instance, which belongs to no cluster.
+    Instance(&'a str),
+}
 
 /// Where the database is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,33 +97,36 @@ fn judge(power: Power, status: &str, ordered: Ordered) -> Step {
 }
 
 impl Aurora {
-    pub(super) async fn power(&self, power: Power, deadline: Duration, job: &Job) -> Result<Kind, Error> {
-        let name = self.named()?;
+    pub(super) async fn power(&self, of: Of<'_>, power: Power, deadline: Duration, job: &Job) -> Result<Kind, Error> {
+        let (name, resource) = match of {
+            Of::Cluster(name) => (name, resource(name)),
+            Of::Instance(name) => (name, instance::resource(name)),
+        };
         let mut watch = Watch::new(job, deadline);
-        let mut seen = watch.read(self.look(name)).await?;
-        let before = status(&seen);
+        let mut seen = watch.read(self.see(of)).await?;
+        let before = &*seen.status;
         let plan = match before == power.moving() {
             true => Plan::default(),
-            false => Plan::default().change(resource(name), "status", before, power.status()),
+            false => Plan::default().change(resource, "status", before, power.status()),
         };
         if let Some(answer) = job.agree(plan).await? {
             return Ok(answer);
         }
         let (mut ordered, mut refusals) = (Ordered::NotYet, 0);
         loop {
-            let status = status(&seen);
+            let status = &*seen.status;
             if ordered != Ordered::NotYet && status == power.moving() {
                 ordered = Ordered::Moving;
             }
             match judge(power, status, ordered) {
-                Step::Reached => match watch.read(self.on_the_way(name)).await? {
+                Step::Reached => match watch.read(self.on_the_way(of)).await? {
                     Some(instance) => watch.wait(format!("{name} is {status}, {instance}"), None).await?,
-                    None => return Ok(reached(&seen)),
+                    None => return Ok(reached(seen)),
                 },
-                Step::Order => match self.order(power, name).await {
+                Step::Order => match self.order(power, of).await {
                     Ok(()) => {
                         ordered = Ordered::Taken;
-                        watch.did(format!("Aurora cluster {name} was told to {}", power.verb()));
+                        watch.did(format!("{name} was told to {}", power.verb()));
                     }
                     // It has begun to move since the look, or a backup is being taken.
                     Err(Error::Failed { code: FailureCode::Conflict, .. }) if refusals < limits::AWS_TRIES => {
@@ -135,26 +145,45 @@ impl Aurora {
                     return Err(watch.lost(FailureCode::Rejected, text));
                 }
             }
-            seen = watch.read(self.look(name)).await?;
+            seen = watch.read(self.see(of)).await?;
         }
     }
 
-    async fn order(&self, power: Power, name: &str) -> Result<(), Error> {
-        let tried = format!("{} Aurora cluster {name}", power.verb());
-        match power {
-            Power::On => {
+    async fn see(&self, of: Of<'_>) -> Result<wire::AuroraState, Error> {
+        match of {
+            Of::Cluster(name) => Ok(state(&self.look(name).await?)),
+            Of::Instance(name) => Ok(instance::state(&self.look_at_instance(name).await?)),
+        }
+    }
+
+    async fn order(&self, power: Power, of: Of<'_>) -> Result<(), Error> {
+        let tried = match of {
+            Of::Cluster(name) => format!("{} Aurora cluster {name}", power.verb()),
+            Of::Instance(name) => format!("{} DB instance {name}", power.verb()),
+        };
+        match (power, of) {
+            (Power::On, Of::Cluster(name)) => {
                 let call = self.client.start_db_cluster().db_cluster_identifier(name).send().await;
                 call.map(|_| ()).map_err(|e| failure(tried, "rds:StartDBCluster", e))
             }
-            Power::Off => {
+            (Power::Off, Of::Cluster(name)) => {
                 let call = self.client.stop_db_cluster().db_cluster_identifier(name).send().await;
                 call.map(|_| ()).map_err(|e| failure(tried, "rds:StopDBCluster", e))
+            }
+            (Power::On, Of::Instance(name)) => {
+                let call = self.client.start_db_instance().db_instance_identifier(name).send().await;
+                call.map(|_| ()).map_err(|e| failure(tried, "rds:StartDBInstance", e))
+            }
+            (Power::Off, Of::Instance(name)) => {
+                let call = self.client.stop_db_instance().db_instance_identifier(name).send().await;
+                call.map(|_| ()).map_err(|e| failure(tried, "rds:StopDBInstance", e))
             }
         }
     }
 
     /// An instance that still starts or stops: the cluster's status goes ahead of them.
-    async fn on_the_way(&self, name: &str) -> Result<Option<String>, Error> {
+    async fn on_the_way(&self, of: Of<'_>) -> Result<Option<String>, Error> {
+        let Of::Cluster(name) = of else { return Ok(None) };
         let instances = self.members(name).await?;
         Ok(instances.into_iter().find_map(|instance| {
             let status = instance.db_instance_status.unwrap_or_default();
@@ -162,10 +191,6 @@ impl Aurora {
             moves.then(|| format!("its instance {} is {status}", instance.db_instance_identifier.unwrap_or_default()))
         }))
     }
-}
-
-fn status(cluster: &DbCluster) -> &str {
-    cluster.status().unwrap_or_default()
 }
 
 #[cfg(test)]

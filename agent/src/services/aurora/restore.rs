@@ -9,11 +9,10 @@ use aws_sdk_rds::{
     operation::restore_db_cluster_from_snapshot::builders::RestoreDbClusterFromSnapshotInputBuilder as Restoration,
     types::{DbCluster, DbClusterSnapshot, DbInstance, ServerlessV2ScalingConfiguration, Tag},
 };
-use bytes::Bytes;
 use sfdata_common::{ids::CommandId, outcome::FailureCode};
 use sfdata_proto::v1::action_result::Kind;
 
-use super::{Aurora, is_lost, reached, resource, watch::Watch};
+use super::{Aurora, is_lost, reached, resource, snapshots::CALLING, state, watch::Watch};
 use crate::{
     execute::Job,
     services::{Error, Plan, aws::failure},
@@ -22,8 +21,6 @@ use crate::{
 /// Tag of a cluster that a command made.
 const TAG: &str = "sfdata:command";
 const SERVERLESS: &str = "db.serverless";
-/// The note that everything was looked at, and the call is next.
-const CALLING: Bytes = Bytes::from_static(b"calling");
 
 impl Aurora {
     pub(super) async fn restore(&self, from: &str, to: &str, deadline: Duration, job: &Job) -> Result<Kind, Error> {
@@ -69,7 +66,7 @@ impl Aurora {
         let cluster = self.until_available(to, job.command(), &mut watch).await?;
         watch.did(format!("{from} was restored as cluster {to}, which stays"));
         self.writer(to, &class, &cluster, &mut watch).await?;
-        Ok(reached(&watch.read(self.look(to)).await?))
+        Ok(reached(state(&watch.read(self.look(to)).await?)))
     }
 
     async fn restorable(&self, live: &str, from: &str) -> Result<DbClusterSnapshot, Error> {

@@ -18,13 +18,13 @@ use crate::{
 
 const MANUAL: &str = "manual";
 /// The note that everything was looked at, and the call is next.
-const CALLING: Bytes = Bytes::from_static(b"calling");
+pub(super) const CALLING: Bytes = Bytes::from_static(b"calling");
 
 fn resource(name: &str) -> String {
     format!("db-cluster-snapshot {name}")
 }
 
-fn result(cluster: &str, snapshots: Vec<wire::AuroraSnapshotState>) -> Kind {
+pub(super) fn result(cluster: &str, snapshots: Vec<wire::AuroraSnapshotState>) -> Kind {
     Kind::AuroraSnapshots(wire::AuroraSnapshotsResult { cluster: cluster.into(), snapshots })
 }
 
