@@ -5,6 +5,7 @@
 //! part of a signed order that is not understood can't be obeyed.
 
 mod aurora;
+mod environment;
 mod rollout;
 
 use std::{fmt, time::Duration};
@@ -13,8 +14,11 @@ use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_proto::v1 as wire;
 
-pub use self::aurora::{Acu, Aurora, Capacity};
-pub use self::rollout::Rollout;
+pub use self::{
+    aurora::{Acu, Aurora, Capacity},
+    environment::Environment,
+    rollout::Rollout,
+};
 use crate::{
     fargate::Size,
     ids::{AgentId, CommandId, OperatorName},
@@ -113,6 +117,15 @@ pub enum Ecs {
         service: String,
         /// What its tasks shall have.
         size: Size,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Run with other environment variables, and go back where that fails.
+    SetEnv {
+        /// Name of the ECS service.
+        service: String,
+        /// What is different of its main container's.
+        environment: Environment,
         /// When it has failed.
         rollout: Rollout,
     },
@@ -307,6 +320,7 @@ impl Action {
             Self::Ecs(Ecs::Deploy { .. }) => "ecs.deploy",
             Self::Ecs(Ecs::Rollback { .. }) => "ecs.rollback",
             Self::Ecs(Ecs::SetResources { .. }) => "ecs.set-resources",
+            Self::Ecs(Ecs::SetEnv { .. }) => "ecs.set-env",
             Self::Ecs(Ecs::Image { .. }) => "ecs.image",
             Self::Aurora(aurora) => aurora.name(),
             Self::S3(S3::Usage) => "s3.usage",
@@ -323,7 +337,9 @@ impl Action {
                 Class::Read
             }
             Self::Ecs(Ecs::Scale { .. } | Ecs::Restart { .. }) | Self::Agent(Agent::Cancel(_)) => Class::Operate,
-            Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. } | Ecs::SetResources { .. }) => Class::Change,
+            Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. } | Ecs::SetResources { .. } | Ecs::SetEnv { .. }) => {
+                Class::Change
+            }
         }
     }
 
@@ -340,7 +356,8 @@ impl Action {
                 | Ecs::Restart { service, .. }
                 | Ecs::Deploy { service: Some(service), .. }
                 | Ecs::Rollback { service, .. }
-                | Ecs::SetResources { service, .. },
+                | Ecs::SetResources { service, .. }
+                | Ecs::SetEnv { service, .. },
             ) => Some(Resource::EcsService(service.clone())),
             Self::Aurora(aurora) => aurora.resource(),
             Self::Ecs(Ecs::Deploy { service: None, .. }) => Some(Resource::Dagster),
@@ -380,6 +397,9 @@ impl Action {
                             memory: size.memory(),
                             rollout: Some(rollout.to_wire()),
                         })
+                    }
+                    Ecs::SetEnv { service, environment, rollout } => {
+                        ecs_action::Kind::SetEnv(environment.to_wire(service.clone(), *rollout))
                     }
                     Ecs::Image { service, tag } => {
                         ecs_action::Kind::Image(wire::EcsImage { service: service.clone(), tag: tag.clone() })
@@ -436,6 +456,11 @@ impl TryFrom<wire::Action> for Action {
                     service: service(set.service)?,
                     size: Size::new(set.cpu, set.memory).map_err(malformed)?,
                     rollout: set.rollout.unwrap_or_default().try_into()?,
+                },
+                ecs_action::Kind::SetEnv(asked) => Ecs::SetEnv {
+                    environment: Environment::new(asked.set.into_iter().map(|v| (v.name, v.value)), asked.unset)?,
+                    service: service(asked.service)?,
+                    rollout: asked.rollout.unwrap_or_default().try_into()?,
                 },
                 ecs_action::Kind::Image(asked) => {
                     Ecs::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
@@ -502,6 +527,10 @@ mod tests {
             (proptest::option::of(service), image, rollout.clone())
                 .prop_map(|(service, image, rollout)| Action::Ecs(Ecs::Deploy { service, image, rollout })),
             (service, rollout.clone()).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
+            (service, "[A-Z]{1,9}", ".{0,20}", rollout.clone()).prop_map(|(service, name, value, rollout)| {
+                let environment = Environment::new([(name, value)], vec!["old_one".into()]).unwrap();
+                Action::Ecs(Ecs::SetEnv { service, environment, rollout })
+            }),
             (service, 2u32..=8, rollout).prop_map(|(service, gib, rollout)| Action::Ecs(Ecs::SetResources {
                 service,
                 size: Size::new(1024, gib * 1024).unwrap(),

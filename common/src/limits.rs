@@ -21,6 +21,10 @@ pub const TASKS_PER_SERVICE: u32 = 20;
 pub const ACTION_DEADLINE_MAX: Duration = Duration::from_secs(3600);
 /// Ended tasks that a deployment may wait for: each costs minutes in which the service is not there.
 pub const FAILED_TASKS: u32 = 20;
+/// Environment variables that one command changes: more is another task definition.
+pub const ENVIRONMENT_VARIABLES: usize = 50;
+/// Length of an environment variable's value: a task definition has at most 64 KiB in all.
+pub const ENVIRONMENT_VALUE_BYTES: usize = 1024;
 /// Longest time between a command's first and last valid moment: ids are remembered that long.
 pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sfdata_common::{
-    command::{Action, Ecs, Rollout},
+    command::{Action, Ecs, Environment, Rollout},
     fargate::Size,
     image::Image,
     outcome::{FailureCode, Outcome},
@@ -91,6 +91,31 @@ async fn tasks_get_another_size_and_lose_nothing_else() {
     let [request] = revisions(&fleet).await.try_into().expect("one revision");
     assert_eq!((&request["cpu"], &request["memory"]), (&json!("1024"), &json!("4096")));
     assert_eq!(request["ofTomorrow"], json!({"kept": [1, 2.5]}));
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_are_set_and_taken_away_and_what_they_were_is_not_told() {
+    let fleet = Fleet::start(1).await;
+    let environment = |set: &[(&str, &str)], unset: &[&str]| {
+        let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Environment::new(set, unset.iter().map(ToString::to_string).collect()).unwrap()
+    };
+    let environment = environment(&[("SENSOR_MIN_INTERVAL", "300"), ("NEW", "1")], &["ABSENT"]);
+    let set = Action::Ecs(Ecs::SetEnv { service: "daemon".into(), environment, rollout: rollout(60) });
+    let plan = fleet.alice.plan(set.clone(), &fleet.agents[0].id).await.unwrap();
+    let planned: Vec<_> = plan.changes.iter().map(|c| [&*c.property, &*c.before, &*c.after]).collect();
+    let interval = ["environment SENSOR_MIN_INTERVAL", "(another value)", "\"300\""];
+    assert_eq!(planned, [["environment NEW", "", "\"1\""], interval]);
+    for _ in 0..2 {
+        reached(run(&fleet, set.clone()).await);
+    }
+    let [request] = revisions(&fleet).await.try_into().expect("one revision");
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    assert_eq!(
+        request["containerDefinitions"][0]["environment"],
+        json!([variable("DAGSTER_HOME", "/opt/dagster"), variable("SENSOR_MIN_INTERVAL", "300"), variable("NEW", "1")])
+    );
     fleet.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! The ECS services of the platform: status, scale, restart, deploy, rollback, and their part of the health report.
+//! The ECS services of the platform: status, scale, restart, what they run, and their part of the health report.
 //!
 //! Only services that the configuration names are seen or touched; a run's task belongs to no service and is
 //! never touched. Scale and restart read first, change at most once and then wait until ECS is there; a wait
@@ -109,6 +109,12 @@ impl Ecs {
                 let (name, role) = self.named(service)?;
                 let _turn = self.turn(name, job).await?;
                 self.deploy(&[(name, role)], deploy::Wanted::Edit(Edit::Size(*size)), rollout, job).await
+            }
+            command::Ecs::SetEnv { service, environment, rollout } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                let wanted = deploy::Wanted::Edit(Edit::Environment(environment));
+                self.deploy(&[(name, role)], wanted, rollout, job).await
             }
             command::Ecs::Image { service, tag } => {
                 let (name, _) = self.named(service)?;

@@ -17,7 +17,7 @@ use aws_sdk_ecs::{
 };
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use sfdata_common::{fargate::Size, ids::CommandId, image::Image, outcome::FailureCode};
+use sfdata_common::{command::Environment, fargate::Size, ids::CommandId, image::Image, outcome::FailureCode};
 
 use super::{Ecs, resource};
 use crate::services::{Error, Plan, aws::failure};
@@ -46,6 +46,8 @@ pub(super) enum Edit<'a> {
     Image(&'a Image),
     /// The task has so much CPU and memory.
     Size(Size),
+    /// The main container has these variables, and others not.
+    Environment(&'a Environment),
 }
 
 impl Edit<'_> {
@@ -59,6 +61,19 @@ impl Edit<'_> {
                 old.text("memory"),
                 size.memory().to_string(),
             ),
+            // Nobody says that what is there is no secret.
+            Self::Environment(environment) => {
+                let there = |name: &str| old.variable(service, name);
+                let gone = environment.unset().iter().filter(|name| there(name).is_some());
+                let plan = gone.fold(plan, |plan, name| {
+                    plan.change(resource(service), format!("environment {name}"), "(a value)", "")
+                });
+                let new = environment.set().iter().filter(|(name, value)| there(name) != Some(value));
+                new.fold(plan, |plan, (name, value)| {
+                    let before = if there(name).is_some() { "(another value)" } else { "" };
+                    plan.change(resource(service), format!("environment {name}"), before, format!("{value:?}"))
+                })
+            }
         }
     }
 
@@ -73,8 +88,35 @@ impl Edit<'_> {
                 fields.insert("cpu".into(), size.cpu().to_string().into());
                 fields.insert("memory".into(), size.memory().to_string().into());
             }
+            Self::Environment(environment) => {
+                let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
+                let main = main(containers, service);
+                let container = containers.get_mut(main)?.as_object_mut()?;
+                let variables = container.entry("environment").or_insert_with(|| json!([]));
+                change_variables(variables.as_array_mut()?, environment);
+            }
         }
         Some(())
+    }
+
+    /// Why it can't be made of this definition.
+    pub(super) fn refused(self, old: &Definition, service: &str) -> Option<String> {
+        let Self::Environment(environment) = self else { return None };
+        let secrets = old.main(service)?.get("secrets")?.as_array()?;
+        let secret = |name: &String| secrets.iter().any(|secret| secret["name"] == **name);
+        let name = environment.set().iter().map(|(name, _)| name).find(|name| secret(name))?;
+        Some(format!("{name} of {service} is a secret of its task definition, and is not replaced by a plain value"))
+    }
+}
+
+/// Set some variables where they are, or at the end, and take others away.
+fn change_variables(variables: &mut Vec<Value>, environment: &Environment) {
+    variables.retain(|variable| !environment.unset().iter().any(|name| variable["name"] == **name));
+    for (name, value) in environment.set() {
+        match variables.iter_mut().find(|variable| variable["name"] == **name) {
+            Some(variable) => variable["value"] = value.as_str().into(),
+            None => variables.push(json!({ "name": name, "value": value })),
+        }
     }
 }
 
@@ -112,11 +154,20 @@ impl Definition {
         self.text("status") == "ACTIVE"
     }
 
-    /// What the service's main container runs: the one that is named like the service, or the first.
+    /// The service's main container: the one that is named like it, or the first.
+    fn main(&self, service: &str) -> Option<&Value> {
+        let containers = self.fields.get("containerDefinitions")?.as_array()?;
+        containers.get(main(containers, service))
+    }
+
+    /// What the main container runs.
     pub(super) fn image(&self, service: &str) -> &str {
-        let containers = self.fields.get("containerDefinitions").and_then(Value::as_array);
-        let main = containers.and_then(|containers| containers.get(main(containers, service)));
-        main.and_then(|main| main["image"].as_str()).unwrap_or_default()
+        self.main(service).and_then(|main| main["image"].as_str()).unwrap_or_default()
+    }
+
+    fn variable(&self, service: &str, name: &str) -> Option<&str> {
+        let variables = self.main(service)?.get("environment")?.as_array()?;
+        variables.iter().find(|variable| variable["name"] == name)?["value"].as_str()
     }
 
     fn tag(&self, key: &str) -> Option<&str> {
@@ -270,6 +321,17 @@ mod tests {
         );
         let made = Definition::parse(json!({"taskDefinition": request}).to_string().as_bytes()).unwrap();
         assert!(made.is_already(size, "code"));
+
+        let environment = |set: &[(&str, &str)]| {
+            let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Environment::new(set, vec!["OLD".into()]).unwrap()
+        };
+        let (plain, secret) = (environment(&[("A", "1"), ("B", "2")]), environment(&[("PG", "x")]));
+        let request = old.edited(Edit::Environment(&plain), "code", command).unwrap();
+        let variables = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]);
+        assert_eq!(request["containerDefinitions"][1]["environment"], variables);
+        assert_eq!(Edit::Environment(&plain).refused(&old, "code"), None);
+        assert!(Edit::Environment(&secret).refused(&old, "code").is_some());
     }
 
     #[test]

@@ -199,6 +199,9 @@ impl Ecs {
         let old = self.definition(&before).await?;
         let (plan, to) = match wanted {
             Wanted::Edit(edit) => {
+                if let Some(why) = edit.refused(&old, name) {
+                    return Err(Error::failed(FailureCode::Rejected, why));
+                }
                 let same = old.is_already(edit, name).then(|| before.clone());
                 (edit.plan(plan, name, &old), same)
             }

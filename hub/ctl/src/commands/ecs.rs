@@ -23,6 +23,7 @@ pub(crate) enum Ecs {
     Deploy(deploy::Deploy),
     Rollback(deploy::Rollback),
     SetResources(deploy::SetResources),
+    SetEnv(deploy::SetEnv),
     Image(deploy::Image),
 }
 
@@ -35,6 +36,7 @@ impl Ecs {
             Self::Deploy(deploy) => deploy.run(context).await,
             Self::Rollback(rollback) => rollback.run(context).await,
             Self::SetResources(set) => set.run(context).await,
+            Self::SetEnv(set) => set.run(context).await,
             Self::Image(image) => image.run(context).await,
         }
     }

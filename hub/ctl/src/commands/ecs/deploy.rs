@@ -1,4 +1,4 @@
-//! `hubctl ecs deploy`, `rollback`, `set-resources`, `image`: what a service runs. What is signed names it by digest: a tag is
+//! `hubctl ecs deploy`, `rollback`, `set-resources`, `set-env`, `image`: what a service runs. What is signed names it by digest: a tag is
 //! looked up first, where the agents look, and all of them have to find the same.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use sfdata_common::{
-    command::{self, Action},
+    command::{self, Action, Environment},
     fargate::Size,
     image, limits,
 };
@@ -167,6 +167,43 @@ impl SetResources {
         let rollout = self.judgement.within(self.change.order.deadline());
         let size = Size::new(self.cpu, self.memory).map_err(|error| Usage(error.to_string()))?;
         let action = command::Ecs::SetResources { service: self.service, size, rollout };
+        self.change.run(context, Action::Ecs(action)).await
+    }
+}
+
+/// Have a service run with other environment variables, and go back by itself where that does not hold
+///
+/// Only its main container's. Values are signed, kept and shown in the clear: secrets are refused, and belong into
+/// Secrets Manager.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hubctl ecs set-env code-server SENSOR_MIN_INTERVAL=300 --unset DEBUG --agent northshire --plan")]
+pub(crate) struct SetEnv {
+    /// Service: webserver, daemon or code-server, or its name in ECS
+    service: String,
+    /// Variable to set; repeatable
+    #[arg(value_name = "NAME=VALUE", value_parser = variable, required_unless_present = "unset")]
+    set: Vec<(String, String)>,
+    /// Variable to take away; repeatable
+    #[arg(long, value_name = "NAME")]
+    unset: Vec<String>,
+    #[command(flatten)]
+    judgement: Judgement,
+    #[command(flatten)]
+    change: Change,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE; NAME= sets it to nothing")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl SetEnv {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let rollout = self.judgement.within(self.change.order.deadline());
+        let environment = Environment::new(self.set, self.unset).map_err(|error| Usage(error.to_string()))?;
+        let action = command::Ecs::SetEnv { service: self.service, environment, rollout };
         self.change.run(context, Action::Ecs(action)).await
     }
 }
