@@ -12,7 +12,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
-    let fleet = Fleet::start(1).await;
+    let mut fleet = Fleet::start(1).await;
+    fleet.stop_agent(0).await;
+    let policy = fleet.folder.path().join("policy.cedar");
+    std::fs::write(&policy, "permit(principal, action, resource);").expect("a policy that lets snapshots be deleted");
+    fleet.agents[0].config.policy = Some(policy);
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
     let image = la.account.images.values().last().expect("an image").clone();
@@ -28,6 +34,10 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Aurora(Aurora::Stop { deadline: MINUTE }),
         Action::Aurora(Aurora::Start { deadline: MINUTE }),
         Action::Aurora(Aurora::SetCapacity { capacity, deadline: MINUTE }),
+        Action::Aurora(Aurora::Snapshot { name: Some("kept".into()), deadline: MINUTE }),
+        Action::Aurora(Aurora::Snapshots),
+        Action::Aurora(Aurora::Restore { snapshot: "kept".into(), new_cluster: "copy".into(), deadline: MINUTE }),
+        Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE }),
         Action::S3(S3::Usage),
         Action::Agent(Agent::Refresh),
     ];
