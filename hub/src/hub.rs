@@ -221,7 +221,10 @@ impl Hub {
     pub async fn stopped(mut self) -> Result<(), store::Error> {
         let failure = tokio::select! {
             () = self.stop.cancelled() => None,
-            failed = self.failed.wait_for(Option::is_some) => failed.ok().and_then(|failed| failed.clone()),
+            // A writer that is gone without a word has panicked.
+            failed = self.failed.wait_for(Option::is_some) => {
+                failed.map_or(Some(store::Error::Stopped), |failed| failed.clone())
+            }
         };
         self.readiness.send_modify(|readiness| {
             readiness.draining = true;

@@ -3,8 +3,8 @@
 //!
 //! When the log is full, the database is made durable and the log begins anew. sled's own `flush` calls
 //! `sync_file_range`, which does not survive a power cut (its issues 1351 and 1452); so the writer syncs a handle of
-//! its own on the database file afterwards. It does so as well whenever that file has grown, because sled may write over
-//! what it has moved to its end.
+//! its own on the database file afterwards. It does so as well whenever sled has written, because that may be over what it
+//! has moved elsewhere.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -125,16 +125,24 @@ pub(super) fn start(db: sled::Db, log: Log, path: PathBuf, head: AuditHead, metr
     let (jobs, queue) = mpsc::unbounded_channel();
     let (failing, failed) = watch::channel(None);
     let file = File::open(path.join("db"))?;
-    let synced = file.metadata()?.len();
+    let synced = stamp(&file)?;
     let writer = Writer { db, log, path, file, synced, head, metrics, changes: Changes::default() };
     let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(queue, &failing))?;
     Ok(Handle { jobs, failed, thread: Arc::new(Mutex::new(Some(thread))) })
 }
 
-/// Make what is in the database durable; for the time before a writer runs.
+/// Make what is in the database durable: with all its files, since sled keeps large values beside the one.
 pub(super) fn sync(db: &sled::Db, path: &Path) -> io::Result<()> {
     db.flush().map_err(io::Error::other)?;
-    File::open(path.join("db"))?.sync_data()
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
+type Stamp = (SystemTime, u64);
+
+/// Tells whether sled has written: it writes of its own accord, also over what it has moved elsewhere.
+fn stamp(file: &File) -> io::Result<Stamp> {
+    let metadata = file.metadata()?;
+    Ok((metadata.modified()?, metadata.len()))
 }
 
 struct Writer {
@@ -143,8 +151,8 @@ struct Writer {
     path: PathBuf,
     /// The database's file.
     file: File,
-    /// Its length when it was last synced.
-    synced: u64,
+    /// When it was last written, and how long it was, when it was last synced.
+    synced: Stamp,
     head: AuditHead,
     metrics: Metrics,
     /// Of one commit; kept for its memory.
@@ -195,25 +203,27 @@ impl Writer {
         let (began, before) = (Instant::now(), self.head.next);
         let (batches, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         let size = batches.len();
-        let result =
-            self.apply(batches).map_err(|source| Error::Write { path: self.path.clone(), source: Arc::new(source) });
+        let path = self.path.clone();
+        let failed = |source| Error::Write { path, source: Arc::new(source) };
+        // What the log has happened, whatever becomes of the database: the next start reads it there.
+        let (logged, applied) = match self.log_batches(batches) {
+            Ok(head) => (Ok(()), self.apply(head).map_err(failed)),
+            Err(source) => (Err(failed(source)), Ok(())),
+        };
         self.metrics.store_commit_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.store_batch_operations.observe(size as f64);
         self.metrics.audit_entries.add(self.head.next - before);
-        if let Err(error) = &result {
-            error!(error = %sfdata_common::error::chain(error), "the store failed; the hub stops");
-        }
         for reply in replies {
-            let _ = reply.send(result.clone()); // nobody may be waiting for a note
+            let _ = reply.send(logged.clone()); // nobody may be waiting for a note
         }
-        let ok = result.is_ok();
-        if let Err(error) = result {
-            failing.send_replace(Some(error));
-        }
-        ok
+        let Err(error) = logged.and(applied) else { return true };
+        error!(error = %sfdata_common::error::chain(&error), "the store failed; the hub stops");
+        failing.send_replace(Some(error));
+        false
     }
 
-    fn apply(&mut self, batches: Vec<Batch>) -> io::Result<()> {
+    /// Make them durable in the log; where the audit chain ends then.
+    fn log_batches(&mut self, batches: Vec<Batch>) -> io::Result<AuditHead> {
         let mut head = self.head.clone();
         self.changes.clear();
         for batch in batches {
@@ -227,30 +237,30 @@ impl Writer {
             }
         }
         if self.changes.is_empty() {
-            return Ok(()); // what came before is durable
+            return Ok(head); // what came before is durable
         }
         if !self.log.has_room(&self.changes) {
             self.checkpoint()?;
         }
         self.log.append(&self.changes)?;
+        Ok(head)
+    }
+
+    /// Put into the database what the log has.
+    fn apply(&mut self, head: AuditHead) -> io::Result<()> {
         self.changes.apply(&self.db)?;
-        if self.file.metadata()?.len() != self.synced {
-            self.sync()?;
+        if stamp(&self.file)? != self.synced {
+            self.file.sync_data()?;
+            self.synced = stamp(&self.file)?;
         }
         self.head = head;
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
-        self.synced = self.file.metadata()?.len();
-        Ok(())
-    }
-
     /// Make the database durable, and the log empty.
     fn checkpoint(&mut self) -> io::Result<()> {
-        self.db.flush().map_err(io::Error::other)?;
-        self.sync()?;
+        sync(&self.db, &self.path)?;
+        self.synced = stamp(&self.file)?;
         self.log.restart(self.head.next)
     }
 }

@@ -81,7 +81,7 @@ impl Edit<'_> {
         match self {
             Self::Image(image) => {
                 let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
-                let main = main(containers, service);
+                let main = main(containers, service)?;
                 containers.get_mut(main)?["image"] = image.to_string().into();
             }
             Self::Size(size) => {
@@ -90,7 +90,7 @@ impl Edit<'_> {
             }
             Self::Environment(environment) => {
                 let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
-                let main = main(containers, service);
+                let main = main(containers, service)?;
                 let container = containers.get_mut(main)?.as_object_mut()?;
                 let variables = container.entry("environment").or_insert_with(|| json!([]));
                 change_variables(variables.as_array_mut()?, environment);
@@ -154,10 +154,10 @@ impl Definition {
         self.text("status") == "ACTIVE"
     }
 
-    /// The service's main container: the one that is named like it, or the first.
+    /// The service's main container, where that can be told.
     fn main(&self, service: &str) -> Option<&Value> {
         let containers = self.fields.get("containerDefinitions")?.as_array()?;
-        containers.get(main(containers, service))
+        containers.get(main(containers, service)?)
     }
 
     /// What the main container runs.
@@ -208,8 +208,11 @@ impl Definition {
     }
 }
 
-fn main(containers: &[Value], service: &str) -> usize {
-    containers.iter().position(|container| container["name"] == service).unwrap_or_default()
+/// The container that is named like the service, or else the only essential one.
+fn main(containers: &[Value], service: &str) -> Option<usize> {
+    let named = containers.iter().position(|container| container["name"] == service);
+    let mut essential = (0..containers.len()).filter(|at| containers[*at]["essential"] != false);
+    named.or_else(|| essential.next().filter(|_| essential.next().is_none()))
 }
 
 /// Keeps the body of an answer as it came.
@@ -295,7 +298,7 @@ mod tests {
             ],
         });
         let old = Definition::parse(answer.to_string().as_bytes()).unwrap();
-        assert_eq!((old.image("code"), old.image("other"), old.previous()), ("old:1", "side:1", Some("code:6")));
+        assert_eq!((old.image("code"), old.image("other"), old.previous()), ("old:1", "", Some("code:6")));
         let image = format!("111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:{}", "0".repeat(64));
         let command = CommandId::generate();
         let new = old.edited(Edit::Image(&image.parse().unwrap()), "code", command).unwrap();

@@ -264,7 +264,9 @@ impl Ecs {
             return Err(Error::cancelled(format!("{name} was not changed")));
         }
         self.give(name, role, [before, &to], job).await?;
-        let mut judge = Rollout::of(&to, Some(rollout.failed_tasks), rollout.settle);
+        // Where it ran that before, what ended earlier is not this rollout's.
+        let failed_tasks = (to != *before).then_some(rollout.failed_tasks);
+        let mut judge = Rollout::of(&to, failed_tasks, rollout.settle);
         let done = format!("{name} was given {}", short(&to));
         self.wait_through(name, role, ends, job, &done, &mut judge).await
     }
@@ -276,7 +278,11 @@ impl Ecs {
         let Wanted::Edit(edit) = wanted else { return Err(lost()) };
         let old = self.definition(before).await?;
         let request = old.edited(edit, name, job.command()).ok_or_else(|| {
-            let text = format!("task definition {} has no container", short(before));
+            let text = format!(
+                "which container of task definition {} is the service's own cannot be told: name one {name}, or let \
+                 only one be essential",
+                short(before)
+            );
             Error::failed(FailureCode::Rejected, text)
         })?;
         let (mut pause, mut failed) = (PAUSE, None);
@@ -288,7 +294,7 @@ impl Ecs {
                     () = sleep(jittered(pause, 0.2)) => pause *= 2,
                 }
                 let newest = self.definition(old.family()).await?;
-                if newest.is_by(job.command()) {
+                if newest.is_by(job.command()) && newest.previous() == Some(before.as_str()) {
                     return Ok(newest.arn().into());
                 }
             }
