@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.ec2.models import ec2_backends
@@ -129,8 +130,11 @@ def make_database(account, region, name, subnets, group):
         "db_instance_class": "db.serverless"})
     cluster.status, instance.arrives_at = "available", 0
     measured = {"ServerlessDatabaseCapacity": 1.5, "DatabaseConnections": 3}
+    # moto cuts the end of what is asked for to the second: what is measured now would not be found at once.
+    at = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(minutes=1)
     cloudwatch_backends[account][region].put_metric_data("AWS/RDS", [
-        {"MetricName": metric, "Dimensions": [{"Name": "DBClusterIdentifier", "Value": name}], "Value": value}
+        {"MetricName": metric, "Dimensions": [{"Name": "DBClusterIdentifier", "Value": name}], "Value": value,
+         "Timestamp": at}
         for metric, value in measured.items()])
 
 
