@@ -2,9 +2,9 @@
 //! database, and only then answers everybody.
 //!
 //! When the log is full, the database is made durable and the log begins anew. sled's own `flush` calls
-//! `sync_file_range`, which does not survive a power cut (its issues 1351 and 1452); so the writer syncs a handle of
-//! its own on the database file afterwards. It does so as well whenever sled has written, because that may be over what it
-//! has moved elsewhere.
+//! `sync_file_range`, which does not survive a power cut (its issues 1351 and 1452), and it keeps large values in files of
+//! their own that it does not sync; so the writer syncs the whole file system before the log is emptied. The database's
+//! file alone is synced whenever sled has written, because that may be over what it has moved elsewhere.
 
 use std::{
     fs::File,
