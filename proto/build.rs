@@ -6,7 +6,7 @@ use prost::Message as _;
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["envelope", "command", "trust", "enrol", "link", "report", "operator"]
+    let files = ["envelope", "command", "ecs", "aurora", "s3", "trust", "enrol", "link", "report", "operator"]
         .map(|name| format!("sfdata/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -5,8 +5,10 @@
 //! part of a signed order that is not understood can't be obeyed.
 
 mod aurora;
+mod ecs;
 mod environment;
 mod rollout;
+mod s3;
 
 use std::{fmt, time::Duration};
 
@@ -16,13 +18,13 @@ use sfdata_proto::v1 as wire;
 
 pub use self::{
     aurora::{Acu, Aurora, Capacity},
+    ecs::Ecs,
     environment::Environment,
     rollout::Rollout,
+    s3::S3,
 };
 use crate::{
-    fargate::Size,
     ids::{AgentId, CommandId, OperatorName},
-    image::{self, Image},
     limits,
 };
 
@@ -71,78 +73,6 @@ pub enum Action {
     S3(S3),
     /// The agent itself.
     Agent(Agent),
-}
-
-/// Actions on the ECS services of the platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ecs {
-    /// Services, deployments, tasks, last events. Always legal.
-    Status,
-    /// Set the desired count and wait until it runs. Repeating it is harmless.
-    Scale {
-        /// Name of the ECS service.
-        service: String,
-        /// Wanted number of tasks.
-        desired: u32,
-        /// How long to wait for the service to be stable.
-        deadline: Duration,
-    },
-    /// Replace the tasks and wait until the new ones run. The journal remembers which deployment
-    /// was there before, so that a repetition does not restart twice.
-    Restart {
-        /// Name of the ECS service.
-        service: String,
-        /// How long to wait for the service to be stable.
-        deadline: Duration,
-    },
-    /// Run another image, and go back where that fails. The journal remembers the definition before.
-    Deploy {
-        /// Name of the ECS service; none is all that is Dagster's own, one after the other.
-        service: Option<String>,
-        /// What its main container shall run.
-        image: Image,
-        /// When it has failed.
-        rollout: Rollout,
-    },
-    /// Run the definition again that the current one was made from.
-    Rollback {
-        /// Name of the ECS service.
-        service: String,
-        /// When it has failed.
-        rollout: Rollout,
-    },
-    /// Run with another amount of CPU and memory, and go back where that fails.
-    SetResources {
-        /// Name of the ECS service.
-        service: String,
-        /// What its tasks shall have.
-        size: Size,
-        /// When it has failed.
-        rollout: Rollout,
-    },
-    /// Run with other environment variables, and go back where that fails.
-    SetEnv {
-        /// Name of the ECS service.
-        service: String,
-        /// What is different of its main container's.
-        environment: Environment,
-        /// When it has failed.
-        rollout: Rollout,
-    },
-    /// Which image a tag means, in the repository that the service's image is from. Always legal.
-    Image {
-        /// Name of the ECS service.
-        service: String,
-        /// What to look for.
-        tag: String,
-    },
-}
-
-/// Actions on the buckets of the platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum S3 {
-    /// Objects and bytes of each bucket. Always legal; names no object.
-    Usage,
 }
 
 /// Actions on the agent itself.
@@ -314,16 +244,9 @@ impl Action {
     /// `noun.verb`, as in policies, tables and audit entries.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Ecs(Ecs::Status) => "ecs.status",
-            Self::Ecs(Ecs::Scale { .. }) => "ecs.scale",
-            Self::Ecs(Ecs::Restart { .. }) => "ecs.restart",
-            Self::Ecs(Ecs::Deploy { .. }) => "ecs.deploy",
-            Self::Ecs(Ecs::Rollback { .. }) => "ecs.rollback",
-            Self::Ecs(Ecs::SetResources { .. }) => "ecs.set-resources",
-            Self::Ecs(Ecs::SetEnv { .. }) => "ecs.set-env",
-            Self::Ecs(Ecs::Image { .. }) => "ecs.image",
+            Self::Ecs(ecs) => ecs.name(),
             Self::Aurora(aurora) => aurora.name(),
-            Self::S3(S3::Usage) => "s3.usage",
+            Self::S3(s3) => s3.name(),
             Self::Agent(Agent::Refresh) => "agent.refresh",
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
         }
@@ -333,13 +256,10 @@ impl Action {
     pub fn class(&self) -> Class {
         match self {
             Self::Aurora(aurora) => aurora.class(),
-            Self::Ecs(Ecs::Status | Ecs::Image { .. }) | Self::S3(S3::Usage) | Self::Agent(Agent::Refresh) => {
-                Class::Read
-            }
-            Self::Ecs(Ecs::Scale { .. } | Ecs::Restart { .. }) | Self::Agent(Agent::Cancel(_)) => Class::Operate,
-            Self::Ecs(Ecs::Deploy { .. } | Ecs::Rollback { .. } | Ecs::SetResources { .. } | Ecs::SetEnv { .. }) => {
-                Class::Change
-            }
+            Self::Ecs(ecs) => ecs.class(),
+            Self::S3(s3) => s3.class(),
+            Self::Agent(Agent::Refresh) => Class::Read,
+            Self::Agent(Agent::Cancel(_)) => Class::Operate,
         }
     }
 
@@ -351,65 +271,19 @@ impl Action {
     /// What it holds while it runs; `None` never waits.
     fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Ecs(
-                Ecs::Scale { service, .. }
-                | Ecs::Restart { service, .. }
-                | Ecs::Deploy { service: Some(service), .. }
-                | Ecs::Rollback { service, .. }
-                | Ecs::SetResources { service, .. }
-                | Ecs::SetEnv { service, .. },
-            ) => Some(Resource::EcsService(service.clone())),
+            Self::Ecs(ecs) => ecs.resource(),
             Self::Aurora(aurora) => aurora.resource(),
-            Self::Ecs(Ecs::Deploy { service: None, .. }) => Some(Resource::Dagster),
-            _ => None,
+            Self::S3(_) | Self::Agent(_) => None,
         }
     }
 
     /// The message that carries it.
     pub fn to_wire(&self) -> wire::Action {
-        use wire::{action, agent_action, ecs_action, s3_action};
+        use wire::{action, agent_action};
         let kind = match self {
-            Self::Ecs(ecs) => action::Kind::Ecs(wire::EcsAction {
-                kind: Some(match ecs {
-                    Ecs::Status => ecs_action::Kind::Status(wire::EcsStatus {}),
-                    Ecs::Scale { service, desired, deadline } => ecs_action::Kind::Scale(wire::EcsScale {
-                        service: service.clone(),
-                        desired: *desired,
-                        deadline_seconds: seconds(*deadline),
-                    }),
-                    Ecs::Restart { service, deadline } => ecs_action::Kind::Restart(wire::EcsRestart {
-                        service: service.clone(),
-                        deadline_seconds: seconds(*deadline),
-                    }),
-                    Ecs::Deploy { service, image, rollout } => ecs_action::Kind::Deploy(wire::EcsDeploy {
-                        service: service.clone().unwrap_or_default(),
-                        image: image.to_string(),
-                        rollout: Some(rollout.to_wire()),
-                    }),
-                    Ecs::Rollback { service, rollout } => ecs_action::Kind::Rollback(wire::EcsRollback {
-                        service: service.clone(),
-                        rollout: Some(rollout.to_wire()),
-                    }),
-                    Ecs::SetResources { service, size, rollout } => {
-                        ecs_action::Kind::SetResources(wire::EcsSetResources {
-                            service: service.clone(),
-                            cpu: size.cpu(),
-                            memory: size.memory(),
-                            rollout: Some(rollout.to_wire()),
-                        })
-                    }
-                    Ecs::SetEnv { service, environment, rollout } => {
-                        ecs_action::Kind::SetEnv(environment.to_wire(service.clone(), *rollout))
-                    }
-                    Ecs::Image { service, tag } => {
-                        ecs_action::Kind::Image(wire::EcsImage { service: service.clone(), tag: tag.clone() })
-                    }
-                }),
-            }),
+            Self::Ecs(ecs) => action::Kind::Ecs(ecs.to_wire()),
             Self::Aurora(aurora) => action::Kind::Aurora(aurora.to_wire()),
-            Self::S3(S3::Usage) => {
-                action::Kind::S3(wire::S3Action { kind: Some(s3_action::Kind::Usage(wire::S3Usage {})) })
-            }
+            Self::S3(s3) => action::Kind::S3(s3.to_wire()),
             Self::Agent(agent) => action::Kind::Agent(wire::AgentAction {
                 kind: Some(match agent {
                     Agent::Refresh => agent_action::Kind::Refresh(wire::AgentRefresh {}),
@@ -425,51 +299,11 @@ impl TryFrom<wire::Action> for Action {
     type Error = ParseError;
 
     fn try_from(message: wire::Action) -> Result<Self, ParseError> {
-        use wire::{action, agent_action, ecs_action, s3_action};
-        let unknown = || malformed("it names no action that this version knows");
+        use wire::{action, agent_action};
         Ok(match message.kind.ok_or_else(unknown)? {
-            action::Kind::Ecs(ecs) => Self::Ecs(match ecs.kind.ok_or_else(unknown)? {
-                ecs_action::Kind::Status(_) => Ecs::Status,
-                ecs_action::Kind::Scale(scale) => {
-                    if scale.desired > limits::TASKS_PER_SERVICE {
-                        return Err(malformed(format!("more than {} tasks", limits::TASKS_PER_SERVICE)));
-                    }
-                    Ecs::Scale {
-                        service: service(scale.service)?,
-                        desired: scale.desired,
-                        deadline: deadline(scale.deadline_seconds)?,
-                    }
-                }
-                ecs_action::Kind::Restart(restart) => {
-                    Ecs::Restart { service: service(restart.service)?, deadline: deadline(restart.deadline_seconds)? }
-                }
-                ecs_action::Kind::Deploy(deploy) => Ecs::Deploy {
-                    service: Some(deploy.service).filter(|name| !name.is_empty()).map(service).transpose()?,
-                    image: deploy.image.parse().map_err(malformed)?,
-                    rollout: deploy.rollout.unwrap_or_default().try_into()?,
-                },
-                ecs_action::Kind::Rollback(rollback) => Ecs::Rollback {
-                    service: service(rollback.service)?,
-                    rollout: rollback.rollout.unwrap_or_default().try_into()?,
-                },
-                ecs_action::Kind::SetResources(set) => Ecs::SetResources {
-                    service: service(set.service)?,
-                    size: Size::new(set.cpu, set.memory).map_err(malformed)?,
-                    rollout: set.rollout.unwrap_or_default().try_into()?,
-                },
-                ecs_action::Kind::SetEnv(asked) => Ecs::SetEnv {
-                    environment: Environment::new(asked.set.into_iter().map(|v| (v.name, v.value)), asked.unset)?,
-                    service: service(asked.service)?,
-                    rollout: asked.rollout.unwrap_or_default().try_into()?,
-                },
-                ecs_action::Kind::Image(asked) => {
-                    Ecs::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
-                }
-            }),
+            action::Kind::Ecs(ecs) => Self::Ecs(ecs.try_into()?),
             action::Kind::Aurora(aurora) => Self::Aurora(aurora.try_into()?),
-            action::Kind::S3(s3) => match s3.kind.ok_or_else(unknown)? {
-                s3_action::Kind::Usage(_) => Self::S3(S3::Usage),
-            },
+            action::Kind::S3(s3) => Self::S3(s3.try_into()?),
             action::Kind::Agent(agent) => Self::Agent(match agent.kind.ok_or_else(unknown)? {
                 agent_action::Kind::Refresh(_) => Agent::Refresh,
                 agent_action::Kind::Cancel(cancel) => Agent::Cancel(cancel.command_id.parse().map_err(malformed)?),
@@ -478,13 +312,8 @@ impl TryFrom<wire::Action> for Action {
     }
 }
 
-/// ECS service names: up to 255 letters, digits, hyphens and underscores (ECS API reference, CreateService).
-fn service(name: String) -> Result<String, ParseError> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if name.is_empty() || name.len() > 255 || !name.bytes().all(legal) {
-        return Err(malformed(format!("{name:?} is not the name of an ECS service")));
-    }
-    Ok(name)
+fn unknown() -> ParseError {
+    malformed("it names no action that this version knows")
 }
 
 fn deadline(seconds: u32) -> Result<Duration, ParseError> {
@@ -509,36 +338,10 @@ mod tests {
     use super::*;
 
     fn any_action() -> impl Strategy<Value = Action> {
-        let service = "[A-Za-z0-9_-]{1,40}";
-        let deadline = (1u64..3600).prop_map(Duration::from_secs);
-        let rollout = (3u64..3600, 1..=limits::FAILED_TASKS).prop_map(|(seconds, failed_tasks)| Rollout {
-            deadline: Duration::from_secs(seconds),
-            failed_tasks,
-            settle: Duration::from_secs(seconds / 3),
-        });
-        let image =
-            "[0-9]{12}\\.dkr\\.ecr\\.eu-west-[0-9]\\.amazonaws\\.com/[a-z]{2,9}(/[a-z0-9]{1,9})?@sha256:[0-9a-f]{64}";
-        let image = image.prop_map(|text| text.parse::<Image>().unwrap());
         prop_oneof![
-            Just(Action::Ecs(Ecs::Status)),
-            (service, 0..=limits::TASKS_PER_SERVICE, deadline.clone())
-                .prop_map(|(service, desired, deadline)| Action::Ecs(Ecs::Scale { service, desired, deadline })),
-            (service, deadline).prop_map(|(service, deadline)| Action::Ecs(Ecs::Restart { service, deadline })),
-            (proptest::option::of(service), image, rollout.clone())
-                .prop_map(|(service, image, rollout)| Action::Ecs(Ecs::Deploy { service, image, rollout })),
-            (service, rollout.clone()).prop_map(|(service, rollout)| Action::Ecs(Ecs::Rollback { service, rollout })),
-            (service, "[A-Z]{1,9}", ".{0,20}", rollout.clone()).prop_map(|(service, name, value, rollout)| {
-                let environment = Environment::new([(name, value)], vec!["old_one".into()]).unwrap();
-                Action::Ecs(Ecs::SetEnv { service, environment, rollout })
-            }),
-            (service, 2u32..=8, rollout).prop_map(|(service, gib, rollout)| Action::Ecs(Ecs::SetResources {
-                service,
-                size: Size::new(1024, gib * 1024).unwrap(),
-                rollout
-            })),
-            (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Action::Ecs(Ecs::Image { service, tag })),
+            ecs::tests::any_action().prop_map(Action::Ecs),
             aurora::tests::any_action().prop_map(Action::Aurora),
-            Just(Action::S3(S3::Usage)),
+            s3::tests::any_action().prop_map(Action::S3),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
         ]

@@ -1,0 +1,247 @@
+//! Actions on the ECS services of a platform: what each is called, may do and holds, and how it goes over the wire.
+
+use std::time::Duration;
+
+use sfdata_proto::v1::{self as wire, ecs_action as kind};
+
+use super::{Class, Environment, ParseError, Resource, Rollout, deadline, malformed, seconds, unknown};
+use crate::{
+    fargate::Size,
+    image::{self, Image},
+    limits,
+};
+
+/// Actions on the ECS services of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ecs {
+    /// Services, deployments, tasks, last events. Always legal.
+    Status,
+    /// Set the desired count and wait until it runs. Repeating it is harmless.
+    Scale {
+        /// Name of the ECS service.
+        service: String,
+        /// Wanted number of tasks.
+        desired: u32,
+        /// How long to wait for the service to be stable.
+        deadline: Duration,
+    },
+    /// Replace the tasks and wait until the new ones run. The journal remembers which deployment
+    /// was there before, so that a repetition does not restart twice.
+    Restart {
+        /// Name of the ECS service.
+        service: String,
+        /// How long to wait for the service to be stable.
+        deadline: Duration,
+    },
+    /// Run another image, and go back where that fails. The journal remembers the definition before.
+    Deploy {
+        /// Name of the ECS service; none is all that is Dagster's own, one after the other.
+        service: Option<String>,
+        /// What its main container shall run.
+        image: Image,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Run the definition again that the current one was made from.
+    Rollback {
+        /// Name of the ECS service.
+        service: String,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Run with another amount of CPU and memory, and go back where that fails.
+    SetResources {
+        /// Name of the ECS service.
+        service: String,
+        /// What its tasks shall have.
+        size: Size,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Run with other environment variables, and go back where that fails.
+    SetEnv {
+        /// Name of the ECS service.
+        service: String,
+        /// What is different of its main container's.
+        environment: Environment,
+        /// When it has failed.
+        rollout: Rollout,
+    },
+    /// Which image a tag means, in the repository that the service's image is from. Always legal.
+    Image {
+        /// Name of the ECS service.
+        service: String,
+        /// What to look for.
+        tag: String,
+    },
+}
+
+impl Ecs {
+    /// `ecs.verb`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "ecs.status",
+            Self::Scale { .. } => "ecs.scale",
+            Self::Restart { .. } => "ecs.restart",
+            Self::Deploy { .. } => "ecs.deploy",
+            Self::Rollback { .. } => "ecs.rollback",
+            Self::SetResources { .. } => "ecs.set-resources",
+            Self::SetEnv { .. } => "ecs.set-env",
+            Self::Image { .. } => "ecs.image",
+        }
+    }
+
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Status | Self::Image { .. } => Class::Read,
+            Self::Scale { .. } | Self::Restart { .. } => Class::Operate,
+            Self::Deploy { .. } | Self::Rollback { .. } | Self::SetResources { .. } | Self::SetEnv { .. } => {
+                Class::Change
+            }
+        }
+    }
+
+    pub(super) fn resource(&self) -> Option<Resource> {
+        match self {
+            Self::Status | Self::Image { .. } => None,
+            Self::Deploy { service: None, .. } => Some(Resource::Dagster),
+            Self::Scale { service, .. }
+            | Self::Restart { service, .. }
+            | Self::Deploy { service: Some(service), .. }
+            | Self::Rollback { service, .. }
+            | Self::SetResources { service, .. }
+            | Self::SetEnv { service, .. } => Some(Resource::EcsService(service.clone())),
+        }
+    }
+
+    pub(super) fn to_wire(&self) -> wire::EcsAction {
+        let kind = match self {
+            Self::Status => kind::Kind::Status(wire::EcsStatus {}),
+            Self::Scale { service, desired, deadline } => kind::Kind::Scale(wire::EcsScale {
+                service: service.clone(),
+                desired: *desired,
+                deadline_seconds: seconds(*deadline),
+            }),
+            Self::Restart { service, deadline } => {
+                kind::Kind::Restart(wire::EcsRestart { service: service.clone(), deadline_seconds: seconds(*deadline) })
+            }
+            Self::Deploy { service, image, rollout } => kind::Kind::Deploy(wire::EcsDeploy {
+                service: service.clone().unwrap_or_default(),
+                image: image.to_string(),
+                rollout: Some(rollout.to_wire()),
+            }),
+            Self::Rollback { service, rollout } => {
+                kind::Kind::Rollback(wire::EcsRollback { service: service.clone(), rollout: Some(rollout.to_wire()) })
+            }
+            Self::SetResources { service, size, rollout } => kind::Kind::SetResources(wire::EcsSetResources {
+                service: service.clone(),
+                cpu: size.cpu(),
+                memory: size.memory(),
+                rollout: Some(rollout.to_wire()),
+            }),
+            Self::SetEnv { service, environment, rollout } => {
+                kind::Kind::SetEnv(environment.to_wire(service.clone(), *rollout))
+            }
+            Self::Image { service, tag } => {
+                kind::Kind::Image(wire::EcsImage { service: service.clone(), tag: tag.clone() })
+            }
+        };
+        wire::EcsAction { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<wire::EcsAction> for Ecs {
+    type Error = ParseError;
+
+    fn try_from(message: wire::EcsAction) -> Result<Self, ParseError> {
+        Ok(match message.kind.ok_or_else(unknown)? {
+            kind::Kind::Status(_) => Self::Status,
+            kind::Kind::Scale(scale) => {
+                if scale.desired > limits::TASKS_PER_SERVICE {
+                    return Err(malformed(format!("more than {} tasks", limits::TASKS_PER_SERVICE)));
+                }
+                Self::Scale {
+                    service: service(scale.service)?,
+                    desired: scale.desired,
+                    deadline: deadline(scale.deadline_seconds)?,
+                }
+            }
+            kind::Kind::Restart(restart) => {
+                Self::Restart { service: service(restart.service)?, deadline: deadline(restart.deadline_seconds)? }
+            }
+            kind::Kind::Deploy(deploy) => Self::Deploy {
+                service: Some(deploy.service).filter(|name| !name.is_empty()).map(service).transpose()?,
+                image: deploy.image.parse().map_err(malformed)?,
+                rollout: deploy.rollout.unwrap_or_default().try_into()?,
+            },
+            kind::Kind::Rollback(rollback) => Self::Rollback {
+                service: service(rollback.service)?,
+                rollout: rollback.rollout.unwrap_or_default().try_into()?,
+            },
+            kind::Kind::SetResources(set) => Self::SetResources {
+                service: service(set.service)?,
+                size: Size::new(set.cpu, set.memory).map_err(malformed)?,
+                rollout: set.rollout.unwrap_or_default().try_into()?,
+            },
+            kind::Kind::SetEnv(asked) => Self::SetEnv {
+                environment: Environment::new(asked.set.into_iter().map(|v| (v.name, v.value)), asked.unset)?,
+                service: service(asked.service)?,
+                rollout: asked.rollout.unwrap_or_default().try_into()?,
+            },
+            kind::Kind::Image(asked) => {
+                Self::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
+            }
+        })
+    }
+}
+
+/// ECS service names: up to 255 letters, digits, hyphens and underscores (ECS API reference, CreateService).
+fn service(name: String) -> Result<String, ParseError> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(legal) {
+        return Err(malformed(format!("{name:?} is not the name of an ECS service")));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in super::super) fn any_action() -> impl Strategy<Value = Ecs> {
+        let service = "[A-Za-z0-9_-]{1,40}";
+        let deadline = (1u64..3600).prop_map(Duration::from_secs);
+        let rollout = (3u64..3600, 1..=limits::FAILED_TASKS).prop_map(|(seconds, failed_tasks)| Rollout {
+            deadline: Duration::from_secs(seconds),
+            failed_tasks,
+            settle: Duration::from_secs(seconds / 3),
+        });
+        let image =
+            "[0-9]{12}\\.dkr\\.ecr\\.eu-west-[0-9]\\.amazonaws\\.com/[a-z]{2,9}(/[a-z0-9]{1,9})?@sha256:[0-9a-f]{64}";
+        let image = image.prop_map(|text| text.parse::<Image>().unwrap());
+        prop_oneof![
+            Just(Ecs::Status),
+            (service, 0..=limits::TASKS_PER_SERVICE, deadline.clone())
+                .prop_map(|(service, desired, deadline)| Ecs::Scale { service, desired, deadline }),
+            (service, deadline).prop_map(|(service, deadline)| Ecs::Restart { service, deadline }),
+            (proptest::option::of(service), image, rollout.clone()).prop_map(|(service, image, rollout)| Ecs::Deploy {
+                service,
+                image,
+                rollout
+            }),
+            (service, rollout.clone()).prop_map(|(service, rollout)| Ecs::Rollback { service, rollout }),
+            (service, "[A-Z]{1,9}", ".{0,20}", rollout.clone()).prop_map(|(service, name, value, rollout)| {
+                let environment = Environment::new([(name, value)], vec!["old_one".into()]).unwrap();
+                Ecs::SetEnv { service, environment, rollout }
+            }),
+            (service, 2u32..=8, rollout).prop_map(|(service, gib, rollout)| Ecs::SetResources {
+                service,
+                size: Size::new(1024, gib * 1024).unwrap(),
+                rollout
+            }),
+            (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Ecs::Image { service, tag }),
+        ]
+    }
+}
