@@ -4,6 +4,8 @@
 //! reads wait for nobody. Work that was begun before a restart is taken up again by the same match, because every
 //! action is written as "make it so".
 
+mod job;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_common::{
-    command::{Action, Agent as AgentAction, Class, Mode, Resource},
+    command::{Action, Agent as AgentAction, Class, Command, Resource},
     dispatch::RECEIPT_PAYLOAD_TYPE,
     envelope,
     error::chain,
@@ -25,7 +27,7 @@ use sfdata_common::{
     outcome::{FailureCode, Outcome, RefusalReason, failure_name, refusal_name},
 };
 use sfdata_proto::v1::{self as wire, action_result::Kind, connect_request::Message as ToHub};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
@@ -34,111 +36,11 @@ use crate::{
     identity::Identity,
     journal::{self, Begun, Journal},
     report,
-    services::{Error, Plan, Services},
+    services::{Error, Services},
     verify::Refused,
 };
 
-/// What a running action may use of the agent: its command's id, a way to tell how far it is, the
-/// operator's wish to stop, and a durable note that a resumed action finds again.
-#[derive(Clone)]
-pub struct Job {
-    command: CommandId,
-    mode: Mode,
-    cancelled: CancellationToken,
-    journal: Arc<Journal>,
-    outbox: Arc<Outbox>,
-}
-
-/// The note that the plan was the one that the operator saw: from then on the world may look different, by our own doing.
-const AGREED: &[u8] = b"agreed";
-
-impl Job {
-    /// Whether it only asks what would be done.
-    pub fn only_plans(&self) -> bool {
-        self.mode == Mode::PlanOnly
-    }
-
-    /// Every change goes through here before it begins: hand over what is to be done. `Some` is the result of a command
-    /// that only asks; `None` is the word to go on. An error is that the world has moved since the operator looked.
-    pub async fn agree(&self, plan: Plan) -> Result<Option<Kind>, Error> {
-        let plan = plan.into_wire();
-        match self.mode {
-            Mode::PlanOnly => return Ok(Some(Kind::Plan(plan))),
-            Mode::ActIfPlan(digest) if self.journal.note(self.command).is_none() => {
-                if plan.digest != digest[..] {
-                    return Err(Error::failed(
-                        FailureCode::Conflict,
-                        format!(
-                            "the plan is not the one that was agreed to: something has changed since, and nothing was \
-                             done; its digest is now {}, look at it with --plan",
-                            hex::encode(&plan.digest)
-                        ),
-                    ));
-                }
-                self.keep(Bytes::from_static(AGREED)).await?;
-            }
-            Mode::ActIfPlan(_) | Mode::Act => {}
-        }
-        if self.cancelled.is_cancelled() {
-            return Err(Error::cancelled("nothing was changed"));
-        }
-        Ok(None)
-    }
-
-    /// Id of the command that is being executed; tokens for AWS are derived from it.
-    pub fn command(&self) -> CommandId {
-        self.command
-    }
-
-    /// Cancelled when an operator takes the command back.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.cancelled
-    }
-
-    /// Tell watchers how far the action is. `percent`: 0 to 100 where it is known.
-    pub fn progress(&self, step: impl Into<String>, percent: Option<u32>) {
-        let (command_id, step) = (self.command.to_string(), step.into());
-        self.outbox.send(ToHub::Progress(wire::Progress { command_id, step, percent }));
-    }
-
-    /// The note that was kept before a crash, if any.
-    pub fn checkpoint(&self) -> Option<Bytes> {
-        self.journal.note(self.command).filter(|note| note != AGREED)
-    }
-
-    /// Keep a note that a resumed action finds again; durable when this returns.
-    pub async fn keep(&self, note: Bytes) -> Result<(), Error> {
-        let kept = self.journal.keep(self.command, note).await;
-        kept.map_err(|error| Error::failed(FailureCode::Internal, chain(&error).to_string()))
-    }
-}
-
-/// Where messages for the hub go: to the link that is up, or nowhere. Outcomes don't depend on it: they
-/// wait in the journal, and `receipts` tells the link to look there.
-#[derive(Default)]
-pub struct Outbox {
-    link: Mutex<Option<mpsc::Sender<wire::ConnectRequest>>>,
-    receipts: Notify,
-}
-
-impl Outbox {
-    /// Send what the hub may miss.
-    pub fn send(&self, message: ToHub) {
-        if let Some(link) = self.link.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            let _ = link.try_send(wire::ConnectRequest { message: Some(message) });
-        }
-    }
-
-    /// A link is up, or (`None`) down.
-    pub(crate) fn attach(&self, link: Option<mpsc::Sender<wire::ConnectRequest>>) {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
-    }
-
-    /// Resolves when there is an outcome to send.
-    pub(crate) async fn has_receipt(&self) {
-        self.receipts.notified().await;
-    }
-}
+pub use self::job::{Job, Outbox};
 
 /// Runs what the door let in.
 #[derive(Clone)]
@@ -211,12 +113,16 @@ impl Executor {
     pub fn resume(&self) {
         for begun in self.inner.journal.begun() {
             info!(command = %begun.verified.command().id, "taking up again what was begun before the restart");
-            self.start(begun);
+            self.go(begun, true);
         }
     }
 
     /// Run a command that is in the journal. Called in the order of their numbers.
     pub fn start(&self, begun: Begun) {
+        self.go(begun, false);
+    }
+
+    fn go(&self, begun: Begun, resumed: bool) {
         let id = begun.verified.command().id;
         let cancelled = CancellationToken::new();
         let turn = {
@@ -230,7 +136,7 @@ impl Executor {
         };
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {
-            let work = inner.in_turn(&begun, turn, cancelled);
+            let work = inner.in_turn(&begun, turn, cancelled, resumed);
             tokio::select! {
                 biased;
                 () = work => {}
@@ -278,7 +184,7 @@ impl Executor {
 type Turn = Option<(Resource, Option<CancellationToken>, CancellationToken)>;
 
 impl Inner {
-    async fn in_turn(&self, begun: &Begun, turn: Turn, cancelled: CancellationToken) {
+    async fn in_turn(&self, begun: &Begun, turn: Turn, cancelled: CancellationToken, resumed: bool) {
         let id = begun.verified.command().id;
         let outcome = match &turn {
             Some((_, Some(before), _)) if !before.is_cancelled() => {
@@ -290,10 +196,10 @@ impl Inner {
                 if cancelled.is_cancelled() {
                     Outcome::Cancelled { detail: "before it was begun".into() }
                 } else {
-                    self.run(begun, cancelled).await
+                    self.run(begun, cancelled, resumed).await
                 }
             }
-            _ => self.run(begun, cancelled).await,
+            _ => self.run(begun, cancelled, resumed).await,
         };
         self.finish(begun, outcome).await;
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,12 +212,14 @@ impl Inner {
         }
     }
 
-    async fn run(&self, begun: &Begun, cancelled: CancellationToken) -> Outcome {
+    async fn run(&self, begun: &Begun, cancelled: CancellationToken, resumed: bool) -> Outcome {
         let command = begun.verified.command();
         let _place = if command.resource().is_none() { self.reads.acquire().await.ok() } else { None };
         self.outbox.send(ToHub::Started(wire::Started { command_id: command.id.to_string() }));
         let (journal, outbox) = (Arc::clone(&self.journal), Arc::clone(&self.outbox));
-        let job = Job { command: command.id, mode: command.mode, cancelled, journal, outbox };
+        let agent = self.identity.agent().clone();
+        let &Command { id, mode, reply_key, .. } = command;
+        let job = Job { command: id, agent, mode, reply_key, resumed, cancelled, journal, outbox };
         let acts = command.class() != Class::Read;
         if acts {
             self.reports.nudge(); // what moves is looked at more often
@@ -320,6 +228,7 @@ impl Inner {
             Action::Ecs(action) => self.services.ecs.execute(action, &job).await,
             Action::Aurora(action) => self.services.aurora.execute(action, &job).await,
             Action::S3(action) => self.services.s3.execute(action, &job).await,
+            Action::Logs(action) => self.services.logs.execute(action, &job).await,
             Action::Agent(action) => self.on_the_agent(action).await,
         };
         if acts {

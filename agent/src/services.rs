@@ -10,6 +10,7 @@ pub mod aurora;
 pub mod aws;
 pub mod ecr;
 pub mod ecs;
+pub mod logs;
 mod plan;
 pub mod presence;
 pub mod s3;
@@ -95,6 +96,8 @@ pub struct Services {
     pub aurora: aurora::Aurora,
     /// The buckets.
     pub s3: s3::S3,
+    /// What the containers write.
+    pub logs: logs::Logs,
     aws: aws::Aws,
 }
 
@@ -102,8 +105,10 @@ impl Services {
     /// Clients for the platform; nothing is called yet, so this neither fails nor needs a network.
     pub async fn new(settings: &config::Aws, platform: &Platform) -> Self {
         let aws = aws::Aws::new(settings).await;
+        let ecs = ecs::Ecs::new(&aws, platform);
         Self {
-            ecs: ecs::Ecs::new(&aws, platform),
+            logs: logs::Logs::new(&aws, &ecs),
+            ecs,
             aurora: aurora::Aurora::new(&aws, platform),
             s3: s3::S3::new(&aws, platform),
             aws,

@@ -7,6 +7,7 @@
 mod aurora;
 mod ecs;
 mod environment;
+mod logs;
 mod rollout;
 mod s3;
 
@@ -20,12 +21,14 @@ pub use self::{
     aurora::{Acu, Aurora, Capacity},
     ecs::Ecs,
     environment::Environment,
+    logs::{LogSource, Logs, LogsUntil},
     rollout::Rollout,
     s3::S3,
 };
 use crate::{
     ids::{AgentId, CommandId, OperatorName},
     limits,
+    sealed::ReplyKey,
 };
 
 /// What an action may do to an LA; operators' roles and local policies speak of classes.
@@ -73,6 +76,8 @@ pub enum Action {
     S3(S3),
     /// The agent itself.
     Agent(Agent),
+    /// What the containers write.
+    Logs(Logs),
 }
 
 /// Actions on the agent itself.
@@ -133,6 +138,8 @@ pub struct Command {
     pub trust_version: u64,
     /// Whether to act at all.
     pub mode: Mode,
+    /// What the answer is sealed to: there just when the action reveals an LA's data.
+    pub reply_key: Option<ReplyKey>,
 }
 
 /// What becomes of the plan that every action makes before it changes anything.
@@ -176,6 +183,7 @@ impl Command {
                 Mode::ActIfPlan(digest) => digest.to_vec().into(),
                 Mode::Act | Mode::PlanOnly => Default::default(),
             },
+            reply_key: self.reply_key.map_or_else(Default::default, |key| key.as_bytes().to_vec().into()),
         }
         .encode_to_vec()
     }
@@ -226,6 +234,17 @@ impl TryFrom<wire::Command> for Command {
         if mode != Mode::Act && !action.has_plan() {
             return Err(malformed(format!("{} changes nothing, so that there is no plan of it", action.name())));
         }
+        let reply_key = match &message.reply_key[..] {
+            [] => None,
+            key => Some(ReplyKey::from_bytes(key).ok_or_else(|| malformed("a reply key has 32 bytes"))?),
+        };
+        match (reply_key.is_some(), action.reveals_data()) {
+            (false, true) => {
+                return Err(malformed(format!("{} has no key to seal its answer to", action.name())));
+            }
+            (true, false) => return Err(malformed(format!("{} reveals nothing to seal to a key", action.name()))),
+            _ => {}
+        }
         Ok(Self {
             id: message.id.parse().map_err(malformed)?,
             action,
@@ -236,6 +255,7 @@ impl TryFrom<wire::Command> for Command {
             reason: message.reason,
             trust_version: message.trust_version,
             mode,
+            reply_key,
         })
     }
 }
@@ -249,6 +269,7 @@ impl Action {
             Self::S3(s3) => s3.name(),
             Self::Agent(Agent::Refresh) => "agent.refresh",
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
+            Self::Logs(logs) => logs.name(),
         }
     }
 
@@ -260,12 +281,18 @@ impl Action {
             Self::S3(s3) => s3.class(),
             Self::Agent(Agent::Refresh) => Class::Read,
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
+            Self::Logs(logs) => logs.class(),
         }
     }
 
     /// Whether it changes the platform, so that it can be asked what it would change.
     pub fn has_plan(&self) -> bool {
-        self.class() != Class::Read && !matches!(self, Self::Agent(_))
+        self.class() != Class::Read && !matches!(self, Self::Agent(_)) && !self.reveals_data()
+    }
+
+    /// Whether its answer holds an LA's data, so that it is sealed to the operator who asks.
+    pub fn reveals_data(&self) -> bool {
+        matches!(self, Self::Logs(_))
     }
 
     /// What it holds while it runs; `None` never waits.
@@ -273,7 +300,7 @@ impl Action {
         match self {
             Self::Ecs(ecs) => ecs.resource(),
             Self::Aurora(aurora) => aurora.resource(),
-            Self::S3(_) | Self::Agent(_) => None,
+            Self::S3(_) | Self::Agent(_) | Self::Logs(_) => None,
         }
     }
 
@@ -290,6 +317,7 @@ impl Action {
                     Agent::Cancel(id) => agent_action::Kind::Cancel(wire::AgentCancel { command_id: id.to_string() }),
                 }),
             }),
+            Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
         };
         wire::Action { kind: Some(kind) }
     }
@@ -308,6 +336,7 @@ impl TryFrom<wire::Action> for Action {
                 agent_action::Kind::Refresh(_) => Agent::Refresh,
                 agent_action::Kind::Cancel(cancel) => Agent::Cancel(cancel.command_id.parse().map_err(malformed)?),
             }),
+            action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
         })
     }
 }
@@ -342,6 +371,7 @@ mod tests {
             ecs::tests::any_action().prop_map(Action::Ecs),
             aurora::tests::any_action().prop_map(Action::Aurora),
             s3::tests::any_action().prop_map(Action::S3),
+            logs::tests::any_action().prop_map(Action::Logs),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
         ]
@@ -354,10 +384,11 @@ mod tests {
     fn any_command() -> impl Strategy<Value = Command> {
         let targets = proptest::collection::btree_set("[a-z]{1,12}", 1..5);
         let when = (0i64..4_000_000_000_000, 1i64..86_400_000);
-        (any_action(), targets, when, ".{0,40}", any::<u64>(), any_mode()).prop_map(
-            |(action, targets, (from, valid), reason, trust_version, mode)| Command {
+        (any_action(), targets, when, ".{0,40}", any::<u64>(), any_mode(), any::<[u8; 32]>()).prop_map(
+            |(action, targets, (from, valid), reason, trust_version, mode, key)| Command {
                 id: CommandId::generate(),
                 mode: if action.has_plan() { mode } else { Mode::Act },
+                reply_key: ReplyKey::from_bytes(&key).filter(|_| action.reveals_data()),
                 action,
                 targets: targets.iter().map(|id| id.parse().unwrap()).collect(),
                 not_before: Timestamp::from_millisecond(from).unwrap(),
@@ -383,6 +414,14 @@ mod tests {
             let digest = Command { mode: Mode::ActIfPlan([7; 32]), ..command.clone() };
             prop_assert_eq!((digest.class(), digest.resource()), (command.action.class(), command.action.resource()));
             prop_assert_eq!(Command::parse(&digest.encode()).is_ok(), command.action.has_plan());
+        }
+
+        #[test]
+        fn what_reveals_data_needs_a_key_to_seal_to_and_nothing_else_has_one(command in any_command()) {
+            let key = if command.reply_key.is_some() { None } else { ReplyKey::from_bytes(&[7; 32]) };
+            let other = Command { reply_key: key, ..command.clone() };
+            prop_assert!(matches!(Command::parse(&other.encode()), Err(ParseError::Malformed(_))));
+            prop_assert!(!command.action.reveals_data() || command.action.class() == Class::Data);
         }
 
         #[test]

@@ -11,6 +11,7 @@ pub mod outcome;
 
 pub mod keys;
 pub mod envelope;
+pub mod sealed;
 pub mod trust;
 pub mod policy;
 pub mod join;

@@ -25,6 +25,17 @@ pub const FAILED_TASKS: u32 = 20;
 pub const ENVIRONMENT_VARIABLES: usize = 50;
 /// Length of an environment variable's value: a task definition has at most 64 KiB in all.
 pub const ENVIRONMENT_VALUE_BYTES: usize = 1024;
+/// Lines of log that one command may stream: more is read where the logs are kept.
+pub const LOG_LINES: u32 = 10_000;
+/// Length of a pattern for log lines.
+pub const LOG_PATTERN_BYTES: usize = 500;
+/// Bytes of log that one command may stream. In parts of `LOG_PART_BYTES` they fit into half of `WATCH_BACKLOG`, so that
+/// none is left out on the way to a slow operator.
+pub const LOG_BYTES: usize = 1024 * 1024;
+/// Size of one part of a stream of log lines: small beside a connection's window, large beside a seal's 64 bytes.
+pub const LOG_PART_BYTES: usize = 16 * 1024;
+/// Longest sealed part that the hub hands on; a line of CloudWatch's is up to 1 MiB, and is cut before.
+pub const SEALED_PART_BYTES: usize = 32 * 1024;
 /// Longest time between a command's first and last valid moment: ids are remembered that long.
 pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.

@@ -13,6 +13,7 @@ use std::{
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use jiff::Timestamp;
+use prost::Message as _;
 use sfdata_common::{
     ids::{AgentId, CommandId, Position},
     limits,
@@ -388,7 +389,8 @@ impl Session<'_> {
             FromAgent::Progress(progress) => {
                 if let Ok(id) = progress.command_id.parse() {
                     let step = cut(&progress.step, limits::STEP_BYTES).to_owned();
-                    let progress = wire::CommandProgress { step, percent: progress.percent };
+                    let sealed = progress.sealed.filter(|part| part.encoded_len() <= limits::SEALED_PART_BYTES);
+                    let progress = wire::CommandProgress { step, percent: progress.percent, sealed };
                     self.link.queue.progress(self.agent, id, progress, now);
                 }
             }

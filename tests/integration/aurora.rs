@@ -192,12 +192,7 @@ async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
     let la = fleet.agents[0].id.clone();
     let refused = run(&fleet, delete("kept")).await;
     assert!(matches!(refused, Outcome::Refused { .. }), "unless the LA allows it: {refused:?}");
-    fleet.stop_agent(0).await;
-    let policy = fleet.folder.path().join("policy.cedar");
-    std::fs::write(&policy, "permit(principal, action, resource);").unwrap();
-    fleet.agents[0].config.policy = Some(policy);
-    fleet.start_agent(0).await;
-    fleet.connected(0).await;
+    fleet.with_policy(0, "permit(principal, action, resource);").await;
     let plan = async |name| fleet.alice.plan(Action::Aurora(snapshot(name)), &la).await.unwrap();
     let planned = plan(None).await;
     assert_eq!(planned.changes[0].resource, "db-cluster-snapshot sfdata-COMMAND");

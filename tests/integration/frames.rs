@@ -315,7 +315,7 @@ async fn ten_thousand_frames_of_garbage_from_an_agent_leave_the_hub_as_it_was() 
         FromAgent::Hello(wire::Hello::default()),
         FromAgent::Received(wire::Received { command_id: id() }),
         FromAgent::Started(wire::Started { command_id: id() }),
-        FromAgent::Progress(wire::Progress { command_id: id(), step: "x".into(), percent: Some(1) }),
+        FromAgent::Progress(wire::Progress { command_id: id(), step: "x".into(), percent: Some(1), sealed: None }),
         FromAgent::Receipt(signed(wire::Receipt { command_id: id(), ..Default::default() }.encode_to_vec())),
         FromAgent::Rejected(wire::Rejected { command_id: id(), epoch: 1, sequence: 1, refused }),
         FromAgent::Health(Box::new(health)),
@@ -451,7 +451,13 @@ async fn who_opens_every_stream_and_never_reads_stops_nobody_else() {
     );
     for n in 0..1_500_u64 {
         let step = format!("{n} {}", "x".repeat(4_000));
-        busy.send(FromAgent::Progress(wire::Progress { command_id: id.to_string(), step, percent: None })).await;
+        busy.send(FromAgent::Progress(wire::Progress {
+            command_id: id.to_string(),
+            step,
+            percent: None,
+            sealed: None,
+        }))
+        .await;
         if n % 10 == 0 {
             let health = wire::Health { uptime_seconds: n, ..Default::default() };
             busy.send(FromAgent::Health(Box::new(health))).await;

@@ -6,6 +6,7 @@ mod bundles;
 mod discover;
 mod door;
 mod frames;
+mod logs;
 mod join;
 mod identity;
 mod crash;

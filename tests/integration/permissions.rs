@@ -3,26 +3,28 @@
 use std::time::Duration;
 
 use sfdata_common::{
-    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Rollout, S3},
+    Timestamp,
+    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, LogSource, Logs, LogsUntil, Rollout, S3},
     outcome::Outcome,
 };
 use sfdata_tests::{fleet::Fleet, iam};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+fn read(source: LogSource) -> Action {
+    let since = Timestamp::now() - MINUTE;
+    Action::Logs(Logs::Read { source, since, until: LogsUntil::Now, grep: String::new(), limit: 9, deadline: MINUTE })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let mut fleet = Fleet::start(1).await;
-    fleet.stop_agent(0).await;
-    let policy = fleet.folder.path().join("policy.cedar");
-    std::fs::write(&policy, "permit(principal, action, resource);").expect("a policy that lets snapshots be deleted");
-    fleet.agents[0].config.policy = Some(policy);
-    fleet.start_agent(0).await;
-    fleet.connected(0).await;
+    fleet.with_policy(0, "permit(principal, action, resource);").await;
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
     let image = la.account.images.values().last().expect("an image").clone();
     let capacity = Capacity { min: Acu::new(1.0).expect("one"), max: Acu::new(8.0).expect("eight"), pause_after: None };
+    let task = fleet.aws().write(&la.account, "daemon", &["a line"]).await.unwrap();
     let actions = [
         Action::Ecs(Ecs::Status),
         Action::Ecs(Ecs::Scale { service: "webserver".into(), desired: 1, deadline: MINUTE }),
@@ -39,6 +41,8 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Aurora(Aurora::Restore { snapshot: "kept".into(), new_cluster: "copy".into(), deadline: MINUTE }),
         Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE }),
         Action::S3(S3::Usage),
+        read(LogSource::Service("daemon".into())),
+        read(LogSource::Task(task)),
         Action::Agent(Agent::Refresh),
     ];
     for action in actions {
@@ -47,6 +51,6 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     }
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let called = fleet.aws().actions(&la.account.id).await.unwrap();
-    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "aurora", "s3"]));
+    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "aurora", "s3", "logs"]));
     fleet.stop().await;
 }

@@ -47,13 +47,9 @@ async fn the_operator_sees_by_name_what_the_la_refuses() {
     .await;
     brake.release().unwrap();
 
-    fleet.stop_agent(0).await;
-    let policy = fleet.folder.path().join("policy.cedar");
     let text = r#"permit (principal, action, resource);
         @id("no restarts here") forbid (principal, action == Action::"ecs.restart", resource);"#;
-    std::fs::write(&policy, text).unwrap();
-    fleet.agents[0].config.policy = Some(policy);
-    fleet.start_agent(0).await;
+    fleet.with_policy(0, text).await;
     let (reason, detail) = refusal(&fleet, restart()).await;
     assert_eq!(reason, RefusalReason::LocalPolicy);
     assert!(detail.contains("no restarts here"), "{detail}");

@@ -201,6 +201,16 @@ impl Fleet {
         .await;
     }
 
+    /// Give an agent a policy of its LA's, and wait until it is connected with it.
+    pub async fn with_policy(&mut self, number: usize, text: &str) {
+        self.stop_agent(number).await;
+        let policy = self.folder.path().join("policy.cedar");
+        std::fs::write(&policy, text).expect("a policy");
+        self.agents[number].config.policy = Some(policy);
+        self.start_agent(number).await;
+        self.connected(number).await;
+    }
+
     /// Put a cable between an agent and its hub, and wait until it is connected through it.
     pub async fn wire(&mut self, number: usize) -> Wire {
         let wire = Wire::to(self.hub_config.listen.address).await.expect("a cable");

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
+use prost::Message as _;
 use sfdata_common::{
     Timestamp,
     channel::{self, SharedTls},
@@ -13,13 +14,14 @@ use sfdata_common::{
     join,
     keys::SigningKey,
     outcome::Outcome,
+    sealed::{Opener, Place},
     tls::{self, Identity, Knows, TlsKey},
 };
 use sfdata_proto::v1::{
     self as wire, action_result, enrol_service_client::EnrolServiceClient,
     operator_service_client::OperatorServiceClient, submit_response,
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Status, Streaming, transport::Channel};
 
 /// An operator with a certificate and a signing key.
 pub struct Operator {
@@ -63,6 +65,7 @@ impl Operator {
         let now = Timestamp::now();
         let mut targets: Vec<AgentId> = targets.iter().map(|agent| (*agent).clone()).collect();
         targets.sort();
+        let opener = Opener::generate().ok().filter(|_| action.reveals_data());
         Command {
             id: CommandId::generate(),
             action,
@@ -73,6 +76,7 @@ impl Operator {
             reason: "a test".into(),
             trust_version: 1,
             mode: Mode::Act,
+            reply_key: opener.map(|opener| opener.reply_key()),
         }
     }
 
@@ -115,6 +119,24 @@ impl Operator {
     pub async fn run_as(&self, action: Action, mode: Mode, agent: &AgentId) -> Result<Outcome> {
         let id = self.hand_in(self.sign(&Command { mode, ..self.command(action, &[agent]) })).await?;
         self.outcome(id, agent).await
+    }
+
+    /// Submit an action that streams log lines; the lines, and what came of it.
+    pub async fn read(&self, action: Action, agent: &AgentId) -> Result<(Outcome, Vec<wire::LogLine>)> {
+        let mut reader = self.reader(action, agent).await?;
+        let outcome = self.outcome(reader.id, agent).await?;
+        // Whatever came before the end has come by now.
+        while reader.next().await? {}
+        Ok((outcome, reader.lines))
+    }
+
+    /// Submit an action that streams log lines.
+    pub async fn reader(&self, action: Action, agent: &AgentId) -> Result<Reader> {
+        let opener = Opener::generate()?;
+        let command = Command { reply_key: Some(opener.reply_key()), ..self.command(action, &[agent]) };
+        let request = wire::SubmitRequest { command: Some(self.sign(&command)) };
+        let events = self.client.clone().submit(request).await?.into_inner();
+        Ok(Reader { id: command.id, agent: agent.clone(), opener, events, lines: Vec::new() })
     }
 
     /// Wait until a command has ended at an agent, reconnecting as often as it takes, for a minute.
@@ -181,5 +203,34 @@ impl Operator {
     pub async fn lock(&self, agent: &AgentId) -> Result<(), Status> {
         let request = wire::LockAgentRequest { agent_id: agent.to_string(), reason: "a test".into() };
         self.client.clone().lock_agent(request).await.map(|_| ())
+    }
+}
+
+/// The one who can open what an agent streams.
+pub struct Reader {
+    /// The command.
+    pub id: CommandId,
+    agent: AgentId,
+    opener: Opener,
+    events: Streaming<wire::SubmitResponse>,
+    lines: Vec<wire::LogLine>,
+}
+
+impl Reader {
+    /// All lines that have come until nothing came for a moment.
+    pub async fn lines(&mut self) -> &[wire::LogLine] {
+        while let Ok(Ok(true)) = tokio::time::timeout(Duration::from_millis(100), self.next()).await {}
+        &self.lines
+    }
+
+    /// Take in one event; `false` after the last.
+    async fn next(&mut self) -> Result<bool> {
+        let Some(answer) = self.events.message().await? else { return Ok(false) };
+        let Some(submit_response::Message::Event(event)) = answer.message else { return Ok(true) };
+        let Some(part) = event.progress.and_then(|progress| progress.sealed) else { return Ok(true) };
+        let place = Place { command: self.id, agent: &self.agent, part: Some(part.number) };
+        let opened = self.opener.open(place, &part.sealed.unwrap_or_default())?;
+        self.lines.extend(wire::LogLines::decode(&*opened)?.lines);
+        Ok(true)
     }
 }

@@ -169,6 +169,13 @@ impl Standin {
         self.ask("POST", "/standin/tasks", Some(body)).await.map(|_| ())
     }
 
+    /// Let the newest running task of a service write lines to its log; the task's id.
+    pub async fn write(&self, account: &Account, service: &str, lines: &[&str]) -> Result<String> {
+        let body = json!({"account": account.id, "service": service, "lines": lines});
+        let said = self.ask("POST", "/standin/logs", Some(body)).await?;
+        said["task"].as_str().map(str::to_owned).context("no task")
+    }
+
     /// Take the stand-in away.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -68,6 +68,7 @@ impl Operator {
             reason: "x".repeat(REASON_BYTES),
             trust_version: self.trust_version,
             mode: Mode::Act,
+            reply_key: None,
         }
     }
 

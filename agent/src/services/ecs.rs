@@ -6,6 +6,7 @@
 
 mod definition;
 mod deploy;
+mod logs;
 mod restart;
 mod rollout;
 mod state;
@@ -28,7 +29,7 @@ use tokio::{
 use tracing::warn;
 
 use self::definition::Edit;
-pub use self::state::in_motion;
+pub use self::{logs::LogPlace, state::in_motion};
 use super::{
     Error, Plan,
     aws::{Aws, failure},

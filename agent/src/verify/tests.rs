@@ -37,6 +37,7 @@ impl Scene {
             reason: String::new(),
             trust_version: 1,
             mode: Mode::Act,
+            reply_key: None,
         };
         let key = OperatorKey {
             name: "alice".parse().unwrap(),

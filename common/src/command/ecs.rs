@@ -196,7 +196,7 @@ impl TryFrom<wire::EcsAction> for Ecs {
 }
 
 /// ECS service names: up to 255 letters, digits, hyphens and underscores (ECS API reference, CreateService).
-fn service(name: String) -> Result<String, ParseError> {
+pub(super) fn service(name: String) -> Result<String, ParseError> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if name.is_empty() || name.len() > 255 || !name.bytes().all(legal) {
         return Err(malformed(format!("{name:?} is not the name of an ECS service")));

@@ -15,7 +15,7 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from . import control, ecr, ecs, rds
+from . import control, ecr, ecs, logs, rds
 
 
 class Handler(MotoRequestHandler):
@@ -30,6 +30,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to save, and tearing down takes 0.5 s
     ecs.install(ecs.Timing(options.task_start_seconds, options.task_stop_seconds, options.run_task_seconds))
     ecr.install()
+    logs.install()
     rds.install(options.db_transition_seconds)
     gate = control.Gate(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", options.port, gate, threaded=True, request_handler=Handler)

@@ -23,7 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from . import REGION, cloudwatch, ecs, foreign, seed
+from . import REGION, cloudwatch, ecs, foreign, logs, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -172,6 +172,17 @@ class Gate:
                 body["behaviour"], body.get("image", ""), body.get("run_seconds"))
         return {}
 
+    def write_logs(self, body):
+        """Let the newest running task of a service write lines."""
+        backend = ecs_backends[body["account"]][body.get("region", REGION)]
+        with backend.lock:
+            backend.advance(time.time())
+            tasks = [task for task in backend.live if task.group == f"service:{body['service']}" and task.started_at]
+            if not tasks:
+                raise BadRequest(f"no task of {body['service']} runs")
+            logs.write(tasks[-1], body["lines"], body.get("at"))
+            return {"task": tasks[-1].id}
+
     def seed(self, body):
         region = body.get("region", REGION)
         if "la" not in body:
@@ -191,6 +202,7 @@ ROUTES = {
     "POST /standin/faults": Gate.add_fault,
     "DELETE /standin/faults": Gate.remove_faults,
     "POST /standin/tasks": Gate.set_behaviour,
+    "POST /standin/logs": Gate.write_logs,
     "POST /standin/seed": Gate.seed,
 }
 

@@ -24,6 +24,8 @@ from moto.ecs import models, urls
 from moto.ecs.exceptions import EcsClientException, ECSException, InvalidParameterException
 from moto.ecs.responses import EC2ContainerServiceResponse
 
+from . import logs
+
 # Fields of CreateService and UpdateService that DescribeServices gives back as they came.
 SHAPING = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration",
            "loadBalancers", "serviceRegistries")  # a change of one of these makes a new deployment
@@ -79,6 +81,7 @@ class Task:
                 self.due = at + start / 2
         elif self.status == "PENDING":
             self.status, self.started_at = "RUNNING", at
+            logs.write(self, [f"{self.group} starts"], at)
             if self.behaviour.kind == "crashes":
                 self.due = at + start / 8
             elif self.service:
@@ -90,6 +93,7 @@ class Task:
             self.settled = True
         elif self.status == "RUNNING":
             self.exit_code = 1 if self.behaviour.kind == "crashes" else 0
+            logs.write(self, [f"{self.group} ends with {self.exit_code}"], at)
             self.stop(at, "EssentialContainerExited", "Essential container in task exited")
         elif self.status == "STOPPING":
             self.status, self.exit_code, self.due = "DEPROVISIONING", 143, at + stop / 2

@@ -3,16 +3,23 @@
 //! A broken stream is opened again with `WatchCommand`, which tells first where every target stands: nothing that
 //! happened meanwhile is missed.
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::pending, stream::BoxStream};
-use sfdata_common::{Timestamp, error::chain, retry::Reconnect};
+use prost::Message as _;
+use sfdata_common::{
+    Timestamp,
+    error::chain,
+    retry::Reconnect,
+    sealed::{Opener, Place},
+};
 use sfdata_proto::v1::{
-    CommandEvent, CommandProgress, CommandState, GetCommandResponse, Outcome, TargetStatus, WatchCommandRequest,
+    ActionResult, CommandEvent, CommandProgress, CommandState, GetCommandResponse, Outcome, Succeeded, TargetStatus,
+    WatchCommandRequest, action_result::Kind, outcome,
 };
 use tonic::Status;
 
-use crate::{cli::Context, client::Hub, exit::Exit, output, progress::Progress, results, status, words};
+use crate::{cli::Context, client::Hub, exit::Exit, lines::Lines, output, progress::Progress, results, status, words};
 
 /// Changes of one command.
 pub(crate) type Events = BoxStream<'static, Result<CommandEvent, Status>>;
@@ -52,6 +59,8 @@ pub(crate) struct Board {
     /// `noun.verb`.
     pub(crate) action: String,
     pub(crate) targets: BTreeMap<String, Target>,
+    /// Opens results that are sealed to this process.
+    pub(crate) opener: Option<Arc<Opener>>,
 }
 
 impl Board {
@@ -59,14 +68,14 @@ impl Board {
     pub(crate) fn new(command_id: impl Display, action: &str, targets: &[impl ToString]) -> Self {
         let waiting = Target { state: CommandState::Waiting, ..Default::default() };
         let targets = targets.iter().map(|target| (target.to_string(), waiting.clone())).collect();
-        Self { command_id: command_id.to_string(), action: action.to_owned(), targets }
+        Self { command_id: command_id.to_string(), action: action.to_owned(), targets, opener: None }
     }
 
     /// As the hub tells it.
     pub(crate) fn of(answer: &GetCommandResponse) -> Self {
         let summary = answer.summary.clone().unwrap_or_default();
         let targets = answer.targets.iter().map(|status| (status.agent_id.clone(), status.into())).collect();
-        Self { command_id: summary.id, action: summary.action, targets }
+        Self { command_id: summary.id, action: summary.action, targets, opener: None }
     }
 
     /// Take in a change; the target if there was one. What has ended stays as it is.
@@ -81,6 +90,9 @@ impl Board {
             outcome: event.outcome.clone(),
             progress: event.progress.clone(),
         };
+        if let (Some(opener), Some(outcome)) = (&self.opener, &mut target.outcome) {
+            open(opener, &self.command_id, &event.agent_id, outcome);
+        }
         Some(target)
     }
 
@@ -100,12 +112,29 @@ impl Board {
         }
     }
 
+    /// Where it has not ended.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().filter(|(_, target)| !target.is_ended()).map(|(agent, _)| &**agent)
+    }
+
     /// `ely (waiting), york (running)`.
     fn under_way(&self) -> String {
         let open = self.targets.iter().filter(|(_, target)| !target.is_ended());
         open.map(|(agent, target)| format!("{agent} ({})", words::command_state(target.state)))
             .collect::<Vec<_>>()
             .join(", ")
+    }
+}
+
+/// Put what a sealed result holds in its place. What does not open stays as it is, and is shown as such.
+fn open(opener: &Opener, command: &str, agent: &str, outcome: &mut Outcome) {
+    let Some(outcome::Kind::Succeeded(Succeeded { result: Some(result) })) = &mut outcome.kind else { return };
+    let (Some(Kind::Sealed(sealed)), Ok(command), Ok(agent)) = (&result.kind, command.parse(), agent.parse()) else {
+        return;
+    };
+    let opened = opener.open(Place { command, agent: &agent, part: None }, sealed).ok();
+    if let Some(opened) = opened.and_then(|bytes| ActionResult::decode(&*bytes).ok()) {
+        *result = opened;
     }
 }
 
@@ -126,7 +155,7 @@ pub(crate) async fn to_the_end(
     events: Option<Events>,
     patience: Option<Duration>,
 ) -> anyhow::Result<Exit> {
-    let stop = follow(hub, board, events, patience).await;
+    let stop = follow(hub, board, events, patience, None).await;
     let (json, tables) = results::report(board, Timestamp::now());
     context.output.data(&json, &tables)?;
     results::hints(board).iter().for_each(output::note);
@@ -142,12 +171,14 @@ pub(crate) fn warn_under_way(board: &Board, why: &str) {
     output::note(format_args!("it goes on; see it again with: hubctl commands watch {}", board.command_id));
 }
 
-/// Follow a command until it has ended at every target of the board, with progress on stderr. An error is the hub's no.
+/// Follow a command until it has ended at every target of the board, with progress on stderr, and on stdout the lines that
+/// are streamed. An error is the hub's no.
 pub(crate) async fn follow(
     hub: &Hub,
     board: &mut Board,
     events: Option<Events>,
     patience: Option<Duration>,
+    lines: Option<&mut Lines>,
 ) -> Result<Stop, status::Error> {
     let progress = Progress::new(board);
     let time_is_up = async {
@@ -158,10 +189,9 @@ pub(crate) async fn follow(
     };
     tokio::select! {
         biased;
-        changes = take_changes(hub, board, events, &progress) => match changes {
-            Ok(()) => Ok(Stop::Ended),
-            Err(error) if error.is_denial() => Err(error),
-            Err(error) => Ok(Stop::UnderWay(chain(&error).to_string())),
+        changes = take_changes(hub, board, events, &progress, lines) => match changes {
+            Err(error) if !error.is_denial() => Ok(Stop::UnderWay(chain(&error).to_string())),
+            stop => stop,
         },
         () = time_is_up => Ok(Stop::UnderWay("the time has run out".to_owned())),
         _ = tokio::signal::ctrl_c() => Ok(Stop::UnderWay("interrupted".to_owned())),
@@ -173,7 +203,8 @@ async fn take_changes(
     board: &mut Board,
     mut events: Option<Events>,
     progress: &Progress,
-) -> Result<(), status::Error> {
+    mut lines: Option<&mut Lines>,
+) -> Result<Stop, status::Error> {
     let tried = format!("follow command {}", board.command_id);
     let mut reconnect = Reconnect::default();
     let mut broken = false; // said once for each break
@@ -191,6 +222,16 @@ async fn take_changes(
         match next {
             Some(Ok(event)) => {
                 broken = false;
+                if let Some(part) = event.progress.as_ref().and_then(|progress| progress.sealed.as_ref()) {
+                    if let Some(lines) = &mut lines {
+                        let (lines, wrong) = lines.take(&event.agent_id, part);
+                        wrong.iter().for_each(|wrong| progress.say(wrong));
+                        if !progress.print(&lines) {
+                            return Ok(Stop::UnderWay("nobody reads on".to_owned()));
+                        }
+                    }
+                    continue;
+                }
                 if let Some(target) = board.apply(&event) {
                     progress.show(&event.agent_id, target);
                     reconnect = Reconnect::default();
@@ -206,7 +247,7 @@ async fn take_changes(
             }
         }
     }
-    Ok(())
+    Ok(Stop::Ended)
 }
 
 async fn watch(hub: &Hub, command_id: &str) -> Result<Events, Status> {

@@ -7,6 +7,7 @@ mod commands;
 mod database;
 mod follow;
 mod health;
+mod lines;
 mod order;
 mod progress;
 mod results;

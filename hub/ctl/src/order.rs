@@ -1,6 +1,6 @@
 //! An order: a command that is signed here and submitted, then followed to its end. Stop 1 on a command's path.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -12,6 +12,7 @@ use sfdata_common::{
     envelope,
     ids::{AgentId, CommandId},
     limits,
+    sealed::Opener,
 };
 use sfdata_proto::v1::{Envelope, GetCommandRequest, SubmitRequest, action_result::Kind, submit_response::Message};
 use tonic::{Response, Status};
@@ -102,7 +103,13 @@ impl Order {
         self.ready(context, Mode::Act).await?.run(context, action).await
     }
 
-    async fn ready(self, context: &Context, mode: Mode) -> anyhow::Result<Ready> {
+    /// Whether anybody waits for what comes of it.
+    pub(crate) fn waits(&self) -> bool {
+        self.about.wait.waits()
+    }
+
+    /// Connected, with its targets known.
+    pub(crate) async fn ready(self, context: &Context, mode: Mode) -> anyhow::Result<Ready> {
         let hub = Hub::connect(context).await?;
         let targets = self.targets.resolve(&hub).await?;
         Ok(Ready { hub, targets, mode, about: self.about })
@@ -111,23 +118,34 @@ impl Order {
 
 /// An order whose targets are known.
 pub(crate) struct Ready {
-    hub: Hub,
+    pub(crate) hub: Hub,
     targets: Vec<AgentId>,
     mode: Mode,
-    about: About,
+    pub(crate) about: About,
 }
 
 impl Ready {
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
-        let submitted = submit(&self.hub, action, self.mode, self.targets, &self.about).await?;
+        let submitted = self.submit(action).await?;
         let command = &submitted.command;
         if !self.about.wait.waits() {
             return submitted.show_id(context);
         }
         output::note(format_args!("command {}", command.id));
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
-        follow::to_the_end(context, &self.hub, &mut board, submitted.events, Some(self.about.wait.patience())).await
+        board.opener = submitted.opener;
+        follow::to_the_end(context, &self.hub, &mut board, submitted.events, Some(self.patience())).await
+    }
+
+    /// Sign it and hand it in.
+    pub(crate) async fn submit(&self, action: Action) -> anyhow::Result<Submitted> {
+        submit(&self.hub, action, self.mode, self.targets.clone(), &self.about).await
+    }
+
+    /// How long it is followed.
+    pub(crate) fn patience(&self) -> Duration {
+        self.about.wait.patience()
     }
 
     /// What every target answers to a question on which the order depends. Nothing is ordered unless all do.
@@ -135,8 +153,7 @@ impl Ready {
         let submitted = submit(&self.hub, question, Mode::Act, self.targets.clone(), &self.about).await?;
         let command = &submitted.command;
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
-        let patience = Some(self.about.wait.patience());
-        let stop = follow::follow(&self.hub, &mut board, submitted.events, patience).await?;
+        let stop = follow::follow(&self.hub, &mut board, submitted.events, Some(self.patience()), None).await?;
         if let Stop::UnderWay(why) = stop {
             bail!("nothing was ordered: {} was not answered everywhere ({why})", board.action);
         }
@@ -149,6 +166,8 @@ pub(crate) struct Submitted {
     pub(crate) command: Command,
     /// What happens to it; none where the connection broke, and the hub has it all the same.
     pub(crate) events: Option<Events>,
+    /// Opens what it reveals of an LA's data.
+    pub(crate) opener: Option<Arc<Opener>>,
 }
 
 impl Submitted {
@@ -176,6 +195,7 @@ pub(crate) async fn submit(
          add-operator, sign, publish",
     )?;
     let key = hub.profile.signing_key()?;
+    let opener = if action.reveals_data() { Some(Arc::new(Opener::generate()?)) } else { None };
     let now = Timestamp::now();
     let not_before = now - BACKDATE;
     let command = Command {
@@ -188,10 +208,11 @@ pub(crate) async fn submit(
         reason: about.reason.clone(),
         trust_version: held.bundle.version,
         mode,
+        reply_key: opener.as_ref().map(|opener| opener.reply_key()),
     };
     let payload = checked(&command)?;
     let events = open(hub, &command, envelope::seal(Command::PAYLOAD_TYPE, payload, &key)).await?;
-    Ok(Submitted { command, events })
+    Ok(Submitted { command, events, opener })
 }
 
 /// The bytes to sign, if an agent would take them.
@@ -265,6 +286,7 @@ mod tests {
             reason: reason.into(),
             trust_version: 1,
             mode: Mode::Act,
+            reply_key: None,
         }
     }
 

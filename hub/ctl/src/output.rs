@@ -81,6 +81,12 @@ pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Print one line of many; `false` when nobody reads them any more.
+pub(crate) fn line(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+}
+
 /// Say something beside the data.
 pub(crate) fn note(text: impl Display) {
     talk("", &text);

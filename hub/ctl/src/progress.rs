@@ -76,6 +76,16 @@ impl Progress {
         }
     }
 
+    /// Print lines of data without tearing those that move; `false` when nobody reads them any more.
+    pub(crate) fn print(&self, lines: &[String]) -> bool {
+        let print = || lines.iter().all(|line| output::line(line));
+        match self {
+            Self::Plain => print(),
+            Self::Each(multi, _) => multi.suspend(print),
+            Self::Common(bar) => bar.suspend(print),
+        }
+    }
+
     /// Say something without tearing the lines.
     pub(crate) fn say(&self, text: impl Display) {
         match self {

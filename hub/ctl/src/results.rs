@@ -17,6 +17,9 @@ use crate::{
     words,
 };
 
+/// What stands for a result that was sealed to another process, or does not open.
+const SEALED: &str = "sealed to who asked";
+
 /// The whole command as JSON, and as tables.
 pub(crate) fn report(board: &Board, now: Timestamp) -> (Value, Vec<Table>) {
     let json = json!({
@@ -76,6 +79,8 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
+        Kind::Logs(read) => json!({ "lines": read.lines, "end": words::logs_end(read.end()) }),
+        Kind::Sealed(_) => json!({ "sealed": SEALED }),
         Kind::Plan(plan) => json!({ "plan": {
             "digest": hex::encode(&plan.digest),
             "changes": plan.changes.iter().map(|change| json!({
@@ -128,6 +133,8 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
+        Kind::Logs(_) => &["LINES", "END"],
+        Kind::Sealed(_) => &["RESULT"],
         Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
     }
 }
@@ -146,6 +153,8 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
             vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
         }
         Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
+        Kind::Logs(read) => vec![row![read.lines.to_string(), words::logs_end(read.end())]],
+        Kind::Sealed(_) => vec![row![SEALED]],
         Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
         Kind::Plan(plan) => plan
             .changes
@@ -349,7 +358,7 @@ mod tests {
 
     #[test]
     fn progress_is_told_in_a_few_words() {
-        let progress = CommandProgress { step: "waiting for tasks".into(), percent: Some(40) };
+        let progress = CommandProgress { step: "waiting for tasks".into(), percent: Some(40), sealed: None };
         let running = Target { state: CommandState::Running, progress: Some(progress), ..Default::default() };
         assert_eq!(describe(&running), "running: waiting for tasks 40 %");
     }

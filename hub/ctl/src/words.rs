@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sfdata_common::Timestamp;
-use sfdata_proto::v1::{AgentState, AuroraPauseBlockerReason, CancelDisposition, CommandState, OperatorState};
+use sfdata_proto::v1::{AgentState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState};
 
 /// `waiting`, `succeeded`, ...
 pub(crate) fn command_state(state: CommandState) -> String {
@@ -28,6 +28,11 @@ pub(crate) fn disposition(disposition: CancelDisposition) -> String {
 /// `connections`, `minimum-above-zero`, ...
 pub(crate) fn pause_blocker(reason: AuroraPauseBlockerReason) -> String {
     kebab(reason.as_str_name(), "AURORA_PAUSE_BLOCKER_REASON_")
+}
+
+/// `all`, `lines`, `bytes`, `deadline`.
+pub(crate) fn logs_end(end: LogsEnd) -> String {
+    kebab(end.as_str_name(), "LOGS_END_")
 }
 
 fn kebab(name: &str, prefix: &str) -> String {

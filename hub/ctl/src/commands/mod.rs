@@ -11,6 +11,7 @@ mod aurora;
 #[expect(clippy::module_inception, reason = "the noun is called so")]
 mod commands;
 mod ecs;
+mod logs;
 mod s3;
 
 mod about;
@@ -37,6 +38,7 @@ pub(crate) enum Noun {
     Aurora(aurora::Aurora),
     #[command(subcommand)]
     S3(s3::S3),
+    Logs(logs::Logs),
     #[command(subcommand)]
     Commands(commands::Commands),
     #[command(subcommand)]
@@ -57,6 +59,7 @@ impl Noun {
             Self::Ecs(ecs) => ecs.run(context).await,
             Self::Aurora(aurora) => aurora.run(context).await,
             Self::S3(s3) => s3.run(context).await,
+            Self::Logs(logs) => logs.run(context).await,
             Self::Commands(commands) => commands.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Version(version) => version.run(context),

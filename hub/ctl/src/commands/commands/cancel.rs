@@ -56,7 +56,7 @@ impl Cancel {
         // What was waiting is cancelled by now; the agents that have it are asked.
         let now = Board::of(&ask(&hub, self.id).await?);
         let mut asking = Board::new(id, submitted.command.action.name(), &open(&now)?);
-        let mut stop = follow::follow(&hub, &mut asking, submitted.events, left()).await?;
+        let mut stop = follow::follow(&hub, &mut asking, submitted.events, left(), None).await?;
 
         // Those that could be asked tell how it ended.
         if matches!(stop, Stop::Ended) {
@@ -64,7 +64,7 @@ impl Cancel {
             ending.targets.retain(|agent, _| {
                 asking.targets.get(agent).is_some_and(|target| target.state == CommandState::Succeeded)
             });
-            stop = follow::follow(&hub, &mut ending, None, left()).await?;
+            stop = follow::follow(&hub, &mut ending, None, left(), None).await?;
         }
         let after = Board::of(&ask(&hub, self.id).await?);
         show(context, &after, Some(&asking))?;

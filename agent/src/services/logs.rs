@@ -1,0 +1,243 @@
+//! What the platform's containers write, from CloudWatch Logs, streamed to the operator who asks and to nobody else.
+//!
+//! Lines may name a child: they are sealed before they leave this process, in parts that the hub hands on and does not
+//! keep, and neither the journal nor the agent's own log ever holds one. A reading is not taken up again after a restart.
+
+mod lines;
+
+use std::time::Duration;
+
+use aws_sdk_cloudwatchlogs::{Client, types::FilteredLogEvent};
+use jiff::Timestamp;
+use regex::{Regex, RegexBuilder};
+use sfdata_common::{
+    command::{self, LogSource, LogsUntil},
+    outcome::FailureCode,
+};
+use sfdata_proto::v1::{LogsEnd, LogsResult, action_result::Kind};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::lines::{Event, Lines};
+use super::{
+    Error,
+    aws::{Aws, failure},
+    ecs::{Ecs, LogPlace},
+};
+use crate::execute::Job;
+
+/// Between two looks for new lines: 30 calls a minute for each group that is followed.
+const FOLLOW: Duration = Duration::from_secs(2);
+/// What a compiled pattern may take.
+const PATTERN_BYTES: usize = 1024 * 1024;
+
+/// The logs of the platform's containers.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    client: Client,
+    ecs: Ecs,
+}
+
+/// Streams of one log group.
+#[derive(Debug)]
+struct Streams {
+    group: String,
+    which: Which,
+}
+
+#[derive(Debug)]
+enum Which {
+    /// All whose names begin so.
+    Prefix(String),
+    /// Just this one.
+    Named(String),
+}
+
+impl Logs {
+    pub(super) fn new(aws: &Aws, ecs: &Ecs) -> Self {
+        Self { client: Client::new(aws.config()), ecs: ecs.clone() }
+    }
+
+    /// Do what was ordered.
+    pub async fn execute(&self, action: &command::Logs, job: &Job) -> Result<Kind, Error> {
+        let command::Logs::Read { source, since, until, grep, limit, deadline } = action;
+        if job.resumed() {
+            let text = "the agent was started anew while it read; nothing was changed, ask again";
+            return Err(Error::failed(FailureCode::Unavailable, text));
+        }
+        let lines = Lines::new(pattern(grep)?, *limit, since.as_millisecond());
+        let mut reading = Reading { job, lines, parts: 0 };
+        let ends = Instant::now() + *deadline;
+        let read = async {
+            let streams = self.streams(source).await?;
+            self.read(&streams, *since, *until, ends, &mut reading).await
+        };
+        let ended = tokio::select! {
+            biased;
+            () = job.cancelled().cancelled() => None,
+            ended = timeout_at(ends, read) => Some(ended),
+        };
+        let end = match ended {
+            None => return Err(Error::cancelled(format!("{} lines were told", reading.lines.count()))),
+            Some(Ok(end)) => end?,
+            Some(Err(_)) if *until == LogsUntil::Followed => LogsEnd::Deadline,
+            Some(Err(_)) => {
+                let text = format!(
+                    "not all was searched within {deadline:?}; {} lines were told; ask for a shorter time",
+                    reading.lines.count()
+                );
+                return Err(Error::failed(FailureCode::Deadline, text));
+            }
+        };
+        Ok(Kind::Logs(LogsResult {
+            lines: reading.lines.count(),
+            parts: reading.parts,
+            end: end.into(),
+            last_unix_ms: reading.lines.last_unix_ms(),
+        }))
+    }
+
+    async fn read(
+        &self,
+        streams: &[Streams],
+        since: Timestamp,
+        until: LogsUntil,
+        ends: Instant,
+        reading: &mut Reading<'_>,
+    ) -> Result<LogsEnd, Error> {
+        let (mut from, first) = (since.as_millisecond(), Timestamp::now().as_millisecond());
+        let to = if let LogsUntil::Then(then) = until { Some(then.as_millisecond()) } else { None };
+        loop {
+            for each in streams {
+                let end = self.pages(each, from, to, to.unwrap_or(first).min(first), reading).await?;
+                if let Some(end) = end {
+                    return Ok(end);
+                }
+            }
+            if until != LogsUntil::Followed {
+                return Ok(LogsEnd::All);
+            }
+            if Instant::now() + FOLLOW >= ends {
+                return Ok(LogsEnd::Deadline);
+            }
+            sleep(FOLLOW).await;
+            from = reading.lines.next_from();
+        }
+    }
+
+    /// All pages of these streams. What one page has is told before the next is asked for.
+    async fn pages(
+        &self,
+        streams: &Streams,
+        from: i64,
+        to: Option<i64>,
+        whole: i64,
+        reading: &mut Reading<'_>,
+    ) -> Result<Option<LogsEnd>, Error> {
+        let Streams { group, which } = streams;
+        let call = self.client.filter_log_events().log_group_name(group).start_time(from).set_end_time(to);
+        let call = match which {
+            Which::Prefix(prefix) => call.log_stream_name_prefix(prefix),
+            Which::Named(name) => call.log_stream_names(name),
+        };
+        let mut pages = call.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| failure(format_args!("read log group {group}"), "logs:FilterLogEvents", e))?;
+            let events: Vec<_> = page.events.unwrap_or_default().into_iter().map(event).collect();
+            let reached = events.last().map(|event| event.at_unix_ms);
+            let end = reading.lines.take(events);
+            reading.tell().await?;
+            if end.is_some() {
+                return Ok(end);
+            }
+            if let (Some(reached), Some(_)) = (reached, &page.next_token) {
+                reading.at(reached, from, whole);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn streams(&self, source: &LogSource) -> Result<Vec<Streams>, Error> {
+        let task = match source {
+            LogSource::Task(task) => task,
+            LogSource::Service(service) => {
+                let places = self.ecs.logs_of_service(service).await?;
+                let all = |LogPlace { group, prefix }| Streams { group, which: Which::Prefix(prefix) };
+                return Ok(places.into_iter().map(all).collect());
+            }
+        };
+        let places = match self.ecs.logs_of_task(task).await? {
+            Some(places) => places,
+            None => self.ecs.logs_of_platform().await?,
+        };
+        // A container that has written nothing yet has no stream, and to name one is an error.
+        let mut found = Vec::new();
+        for LogPlace { group, prefix } in places {
+            let name = format!("{prefix}{task}");
+            if self.exists(&group, &name).await? {
+                found.push(Streams { group, which: Which::Named(name) });
+            }
+        }
+        if found.is_empty() {
+            return Err(Error::failed(
+                FailureCode::NotFound,
+                format!(
+                    "task {task} has no log stream: it is no task of this platform, or has written nothing yet; its \
+                     tasks are in hubctl ecs status"
+                ),
+            ));
+        }
+        Ok(found)
+    }
+
+    async fn exists(&self, group: &str, name: &str) -> Result<bool, Error> {
+        let call = self.client.describe_log_streams().log_group_name(group).log_stream_name_prefix(name).limit(1);
+        match call.send().await {
+            Ok(answer) => Ok(answer.log_streams().iter().any(|stream| stream.log_stream_name() == Some(name))),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(false),
+            Err(e) => Err(failure(format_args!("look for {name} in log group {group}"), "logs:DescribeLogStreams", e)),
+        }
+    }
+}
+
+/// Lines on their way to the operator.
+struct Reading<'a> {
+    job: &'a Job,
+    lines: Lines,
+    parts: u32,
+}
+
+impl Reading<'_> {
+    async fn tell(&mut self) -> Result<(), Error> {
+        for part in self.lines.parts() {
+            self.job.stream(self.parts, &part).await?;
+            self.parts += 1;
+        }
+        Ok(())
+    }
+
+    fn at(&self, reached: i64, from: i64, whole: i64) {
+        let percent = (reached - from).max(0).checked_mul(100).and_then(|done| done.checked_div(whole - from));
+        let percent = percent.and_then(|percent| u32::try_from(percent.min(99)).ok());
+        self.job.progress(format!("{} lines found", self.lines.count()), percent);
+    }
+}
+
+fn pattern(grep: &str) -> Result<Option<Regex>, Error> {
+    if grep.is_empty() {
+        return Ok(None);
+    }
+    let pattern = RegexBuilder::new(grep).size_limit(PATTERN_BYTES).build();
+    pattern.map(Some).map_err(|_| {
+        let text = format!("{grep:?} is no regular expression, or too large a one; see https://docs.rs/regex/#syntax");
+        Error::failed(FailureCode::Rejected, text)
+    })
+}
+
+fn event(event: FilteredLogEvent) -> Event {
+    Event {
+        at_unix_ms: event.timestamp.unwrap_or_default(),
+        id: event.event_id.unwrap_or_default(),
+        stream: event.log_stream_name.unwrap_or_default(),
+        message: event.message.unwrap_or_default(),
+    }
+}
