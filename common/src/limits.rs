@@ -36,6 +36,12 @@ pub const LOG_BYTES: usize = 1024 * 1024;
 pub const LOG_PART_BYTES: usize = 16 * 1024;
 /// Longest sealed part that the hub hands on; a line of CloudWatch's is up to 1 MiB, and is cut before.
 pub const SEALED_PART_BYTES: usize = 32 * 1024;
+/// Stopped tasks that are told of one service: enough to see whether it is always the same.
+pub const STOPPED_TASKS: usize = 5;
+/// Length of a stopped task's reason, of which a failed pull can make a page.
+pub const STOP_REASON_CHARACTERS: usize = 300;
+/// Tags that are told of one image.
+pub const IMAGE_TAGS: usize = 10;
 /// Longest time between a command's first and last valid moment: ids are remembered that long.
 pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.

@@ -31,7 +31,7 @@ fn deploy(service: &str, image: &Image) -> Action {
 }
 
 fn rollback(service: &str) -> Action {
-    Action::Ecs(Ecs::Rollback { service: service.into(), rollout: rollout(60) })
+    Action::Ecs(Ecs::Rollback { service: Some(service.into()), rollout: rollout(60) })
 }
 
 fn image(fleet: &Fleet, tag: &str) -> Image {
@@ -245,6 +245,17 @@ async fn all_of_dagster_is_deployed_in_a_safe_order_and_goes_back_together() {
     for name in order {
         assert_eq!(state(&fleet, name).await.image, good.to_string(), "{name}");
     }
+
+    let before = calls(&fleet, "UpdateService").await.len();
+    let back = Action::Ecs(Ecs::Rollback { service: None, rollout: rollout(60) });
+    let Outcome::Succeeded(result) = run(&fleet, back.clone()).await else { panic!("not rolled back") };
+    let Some(Kind::EcsStatus(status)) = result.kind else { panic!("another result") };
+    assert!(status.services.iter().all(|service| service.image.ends_with(":2024.11.2")), "{status:?}");
+    assert_eq!(order_of(calls(&fleet, "UpdateService").await)[before..], order);
+    let (code, message) = failure(run(&fleet, back).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.contains("was not made by a deploy"), "{message}");
+    assert_eq!(calls(&fleet, "UpdateService").await.len(), before + 3, "where one can't go back, none does");
     fleet.stop().await;
 }
 

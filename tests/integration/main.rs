@@ -17,4 +17,5 @@ mod main_job;
 mod operations;
 mod permissions;
 mod plans;
+mod status;
 mod submit;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sfdata_common::{
     Timestamp,
-    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, LogSource, Logs, LogsUntil, Rollout, S3},
+    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, LogSource, Logs, LogsUntil, Rollout, S3},
+    fargate::Size,
     outcome::Outcome,
 };
 use sfdata_tests::{fleet::Fleet, iam};
@@ -23,6 +24,8 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
     let image = la.account.images.values().last().expect("an image").clone();
+    let size = Size::new(512, 2048).expect("a pair that Fargate has");
+    let environment = Environment::new([("LEVEL".into(), "info".into())], vec![]).expect("a variable");
     let capacity = Capacity { min: Acu::new(1.0).expect("one"), max: Acu::new(8.0).expect("eight"), pause_after: None };
     let task = fleet.aws().write(&la.account, "daemon", &["a line"]).await.unwrap();
     let actions = [
@@ -30,8 +33,12 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Ecs(Ecs::Scale { service: "webserver".into(), desired: 1, deadline: MINUTE }),
         Action::Ecs(Ecs::Restart { service: "code-server".into(), deadline: MINUTE }),
         Action::Ecs(Ecs::Image { service: "code-server".into(), tag: "2024.12.0".into() }),
-        Action::Ecs(Ecs::Deploy { service: Some("code-server".into()), image, rollout }),
-        Action::Ecs(Ecs::Rollback { service: "code-server".into(), rollout }),
+        Action::Ecs(Ecs::Deploy { service: Some("code-server".into()), image: image.clone(), rollout }),
+        Action::Ecs(Ecs::Rollback { service: Some("code-server".into()), rollout }),
+        Action::Ecs(Ecs::Deploy { service: None, image, rollout }),
+        Action::Ecs(Ecs::Rollback { service: None, rollout }),
+        Action::Ecs(Ecs::SetResources { service: "code-server".into(), size, rollout }),
+        Action::Ecs(Ecs::SetEnv { service: "code-server".into(), environment, rollout }),
         Action::Aurora(Aurora::Status),
         Action::Aurora(Aurora::Stop { deadline: MINUTE }),
         Action::Aurora(Aurora::Start { deadline: MINUTE }),

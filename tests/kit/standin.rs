@@ -157,7 +157,7 @@ impl Standin {
         self.ask("DELETE", "/standin/faults", None).await.map(|_| ())
     }
 
-    /// How new tasks of a service behave: `normal`, `never-starts`, `crashes`.
+    /// How new tasks of a service behave: `normal`, `never-starts`, `crashes`, `cannot-pull`, `no-secret`, `no-spot`.
     pub async fn tasks(&self, account: &Account, service: &str, behaviour: &str) -> Result<()> {
         self.tasks_of(account, service, "", behaviour).await
     }
@@ -174,6 +174,24 @@ impl Standin {
         let body = json!({"account": account.id, "service": service, "lines": lines});
         let said = self.ask("POST", "/standin/logs", Some(body)).await?;
         said["task"].as_str().map(str::to_owned).context("no task")
+    }
+
+    /// How tasks of a family behave that belong to no service: `{"exit_code": 3, "run_seconds": 60}`.
+    pub async fn runs(&self, account: &Account, family: &str, mut how: Value) -> Result<()> {
+        how["account"] = json!(account.id);
+        how["cluster"] = json!(account.cluster);
+        how["family"] = json!(family);
+        how["behaviour"] = how["behaviour"].as_str().unwrap_or("normal").into();
+        self.ask("POST", "/standin/tasks", Some(how)).await.map(|_| ())
+    }
+
+    /// Every task of that account that is still known: `id`, `group`, `status`, `address`, `provider` and more.
+    pub async fn all_tasks(&self, account: &str) -> Result<Vec<Value>> {
+        let mut said = self.ask("GET", &format!("/standin/tasks?account={account}"), None).await?;
+        match said["tasks"].take() {
+            Value::Array(tasks) => Ok(tasks),
+            other => bail!("no list of tasks: {other}"),
+        }
     }
 
     /// Take the stand-in away.

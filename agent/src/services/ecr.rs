@@ -47,6 +47,22 @@ impl Ecr {
         Ok(Image { repository: repository.clone(), digest })
     }
 
+    /// The tags that an image has now.
+    pub(super) async fn tags(&self, repository: &Repository, digest: &str) -> Result<Vec<String>, Error> {
+        let call = self
+            .client
+            .describe_images()
+            .registry_id(&repository.registry)
+            .repository_name(&repository.name)
+            .image_ids(ImageIdentifier::builder().image_digest(digest).build());
+        let there = Config::builder().region(Region::new(repository.region.clone()));
+        let answer =
+            call.customize().config_override(there).send().await.map_err(|e| {
+                failure(format_args!("read the tags of {digest} in {repository}"), "ecr:DescribeImages", e)
+            })?;
+        Ok(answer.image_details().iter().flat_map(|image| image.image_tags().iter().cloned()).collect())
+    }
+
     async fn find(
         &self,
         repository: &Repository,

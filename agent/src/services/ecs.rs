@@ -7,6 +7,7 @@
 mod definition;
 mod deploy;
 mod logs;
+mod detail;
 mod restart;
 mod rollout;
 mod state;
@@ -77,10 +78,7 @@ impl Ecs {
             command::Ecs::Status => tokio::select! {
                 biased;
                 () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
-                services = self.all() => Ok(Kind::EcsStatus(wire::EcsStatusResult {
-                    cluster: self.platform.cluster.clone(),
-                    services: services?,
-                })),
+                status = self.status() => status,
             },
             command::Ecs::Scale { service, desired, deadline } => {
                 let (name, role) = self.named(service)?;
@@ -93,18 +91,15 @@ impl Ecs {
                 self.restart(name, role, *deadline, job).await
             }
             command::Ecs::Deploy { service, image, rollout } => {
-                let services = match service {
-                    Some(service) => vec![self.named(service)?],
-                    None => self.dagster(),
-                };
+                let services = self.one_or_all(service.as_deref())?;
                 let _turns = self.turns(&services, job).await?;
                 let wanted = deploy::Wanted::Edit(Edit::Image(image));
                 self.deploy(&services, wanted, rollout, job).await
             }
             command::Ecs::Rollback { service, rollout } => {
-                let (name, role) = self.named(service)?;
-                let _turn = self.turn(name, job).await?;
-                self.deploy(&[(name, role)], deploy::Wanted::Previous, rollout, job).await
+                let services = self.one_or_all(service.as_deref())?;
+                let _turns = self.turns(&services, job).await?;
+                self.deploy(&services, deploy::Wanted::Previous, rollout, job).await
             }
             command::Ecs::SetResources { service, size, rollout } => {
                 let (name, role) = self.named(service)?;
@@ -228,17 +223,34 @@ impl Ecs {
         })
     }
 
+    /// This service, or all that are Dagster's own.
+    fn one_or_all(&self, asked: Option<&str>) -> Result<Vec<(&str, Role)>, Error> {
+        match asked {
+            Some(service) => Ok(vec![self.named(service)?]),
+            None => Ok(self.dagster()),
+        }
+    }
+
     /// All services of the platform, with their images.
     async fn all(&self) -> Result<Vec<wire::EcsServiceState>, Error> {
+        let mut states = self.states(&self.found().await?);
+        self.add_images(&mut states).await?;
+        Ok(states)
+    }
+
+    /// The services of the platform that there are.
+    async fn found(&self) -> Result<Vec<Service>, Error> {
         let names: Vec<_> = self.platform.services().map(|(name, _)| name).collect();
-        let found = self.describe(&names).await?;
+        self.describe(&names).await
+    }
+
+    /// All services of the platform, also those that are missing.
+    fn states(&self, found: &[Service]) -> Vec<wire::EcsServiceState> {
         let state_of = |(name, role)| match found.iter().find(|service| service.service_name() == Some(name)) {
             Some(service) => state::state(service, role),
             None => state::missing(name, role),
         };
-        let mut states: Vec<_> = self.platform.services().map(state_of).collect();
-        self.add_images(&mut states).await?;
-        Ok(states)
+        self.platform.services().map(state_of).collect()
     }
 
     /// One service, which has to exist.
@@ -246,8 +258,7 @@ impl Ecs {
         if let Some(service) = self.describe(&[name]).await?.pop() {
             return Ok(service);
         }
-        let names: Vec<_> = self.platform.services().map(|(name, _)| name).collect();
-        let there = self.describe(&names).await?;
+        let there = self.found().await?;
         let there: Vec<_> = there.iter().filter_map(Service::service_name).collect();
         let there = if there.is_empty() { "none of the platform's services".into() } else { there.join(", ") };
         Err(Error::failed(

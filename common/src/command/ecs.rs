@@ -44,8 +44,8 @@ pub enum Ecs {
     },
     /// Run the definition again that the current one was made from.
     Rollback {
-        /// Name of the ECS service.
-        service: String,
+        /// Name of the ECS service; none is all that is Dagster's own, one after the other.
+        service: Option<String>,
         /// When it has failed.
         rollout: Rollout,
     },
@@ -104,11 +104,11 @@ impl Ecs {
     pub(super) fn resource(&self) -> Option<Resource> {
         match self {
             Self::Status | Self::Image { .. } => None,
-            Self::Deploy { service: None, .. } => Some(Resource::Dagster),
+            Self::Deploy { service: None, .. } | Self::Rollback { service: None, .. } => Some(Resource::Dagster),
             Self::Scale { service, .. }
             | Self::Restart { service, .. }
             | Self::Deploy { service: Some(service), .. }
-            | Self::Rollback { service, .. }
+            | Self::Rollback { service: Some(service), .. }
             | Self::SetResources { service, .. }
             | Self::SetEnv { service, .. } => Some(Resource::EcsService(service.clone())),
         }
@@ -130,9 +130,10 @@ impl Ecs {
                 image: image.to_string(),
                 rollout: Some(rollout.to_wire()),
             }),
-            Self::Rollback { service, rollout } => {
-                kind::Kind::Rollback(wire::EcsRollback { service: service.clone(), rollout: Some(rollout.to_wire()) })
-            }
+            Self::Rollback { service, rollout } => kind::Kind::Rollback(wire::EcsRollback {
+                service: service.clone().unwrap_or_default(),
+                rollout: Some(rollout.to_wire()),
+            }),
             Self::SetResources { service, size, rollout } => kind::Kind::SetResources(wire::EcsSetResources {
                 service: service.clone(),
                 cpu: size.cpu(),
@@ -170,12 +171,12 @@ impl TryFrom<wire::EcsAction> for Ecs {
                 Self::Restart { service: service(restart.service)?, deadline: deadline(restart.deadline_seconds)? }
             }
             kind::Kind::Deploy(deploy) => Self::Deploy {
-                service: Some(deploy.service).filter(|name| !name.is_empty()).map(service).transpose()?,
+                service: one_or_all(deploy.service)?,
                 image: deploy.image.parse().map_err(malformed)?,
                 rollout: deploy.rollout.unwrap_or_default().try_into()?,
             },
             kind::Kind::Rollback(rollback) => Self::Rollback {
-                service: service(rollback.service)?,
+                service: one_or_all(rollback.service)?,
                 rollout: rollback.rollout.unwrap_or_default().try_into()?,
             },
             kind::Kind::SetResources(set) => Self::SetResources {
@@ -193,6 +194,11 @@ impl TryFrom<wire::EcsAction> for Ecs {
             }
         })
     }
+}
+
+/// A service, or none for all that is Dagster's own.
+fn one_or_all(name: String) -> Result<Option<String>, ParseError> {
+    Some(name).filter(|name| !name.is_empty()).map(service).transpose()
 }
 
 /// ECS service names: up to 255 letters, digits, hyphens and underscores (ECS API reference, CreateService).
@@ -231,7 +237,8 @@ pub(super) mod tests {
                 image,
                 rollout
             }),
-            (service, rollout.clone()).prop_map(|(service, rollout)| Ecs::Rollback { service, rollout }),
+            (proptest::option::of(service), rollout.clone())
+                .prop_map(|(service, rollout)| Ecs::Rollback { service, rollout }),
             (service, "[A-Z]{1,9}", ".{0,20}", rollout.clone()).prop_map(|(service, name, value, rollout)| {
                 let environment = Environment::new([(name, value)], vec!["old_one".into()]).unwrap();
                 Ecs::SetEnv { service, environment, rollout }

@@ -46,7 +46,7 @@ XML = {
     "s3": "<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>",
 }
 KINDS = (*ERRORS, "html500", "hang", "lost_reply")
-BEHAVIOURS = ("normal", "never-starts", "crashes")
+BEHAVIOURS = ("normal", "never-starts", "crashes", "no-spot", *ecs.START_FAILURES)
 
 
 class BadRequest(Exception):
@@ -169,7 +169,7 @@ class Gate:
         with backend.lock:
             backend.advance(time.time())
             backend.behaviours[body["cluster"], group] = ecs.Behaviour(
-                body["behaviour"], body.get("image", ""), body.get("run_seconds"))
+                body["behaviour"], body.get("image", ""), body.get("run_seconds"), body.get("exit_code", 0))
         return {}
 
     def write_logs(self, body):
@@ -182,6 +182,17 @@ class Gate:
                 raise BadRequest(f"no task of {body['service']} runs")
             logs.write(tasks[-1], body["lines"], body.get("at"))
             return {"task": tasks[-1].id}
+
+    def list_tasks(self, query):
+        """Every task of an account that is still known, with what no call of ECS tells."""
+        backend = ecs_backends[query["account"]][query.get("region", REGION)]
+        with backend.lock:
+            backend.advance(time.time())
+            return {"tasks": [{
+                "id": task.id, "group": task.group, "started_by": task.started_by, "status": task.status,
+                "address": task.address, "provider": task.provider, "overrides": task.overrides,
+                "images": [container["image"] for container in task.definition.container_definitions],
+            } for tasks in backend.tasks.values() for task in tasks.values()]}
 
     def seed(self, body):
         region = body.get("region", REGION)
@@ -203,6 +214,7 @@ ROUTES = {
     "DELETE /standin/faults": Gate.remove_faults,
     "POST /standin/tasks": Gate.set_behaviour,
     "POST /standin/logs": Gate.write_logs,
+    "GET /standin/tasks": Gate.list_tasks,
     "POST /standin/seed": Gate.seed,
 }
 

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import random
 import threading
 import time
@@ -35,7 +36,18 @@ STOPPED_TASKS_KEPT = 500
 EVENTS_KEPT = 100
 CIRCUIT_BREAKER_FAILURES = (3, 200)  # ECS trips at half the desired count, within these bounds
 
-addresses = itertools.count(1)  # 127.64.0.0/16: every task gets an address that is reachable on loopback
+# 127.64.0.0/16: every task gets an address that is reachable on loopback. Stand-ins beside each other begin apart.
+addresses = itertools.count(os.getpid() * 97)
+# What stops tasks of these behaviours before they run, in the words of ECS (developer guide, "Stopped task errors").
+START_FAILURES = {
+    "cannot-pull": "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref "
+                   "{image}: not found",
+    "no-secret": "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval "
+                 "failed: unable to retrieve secret from asm: service call has been retried 1 time(s): failed to fetch "
+                 "secret from secrets manager: AccessDeniedException: User: {role} is not authorized to perform: "
+                 "secretsmanager:GetSecretValue",
+}
+NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 
 
 @dataclass
@@ -49,21 +61,24 @@ class Timing:
 
 @dataclass
 class Behaviour:
-    """How new tasks of one group behave: normal, never-starts (stays PENDING) or crashes (exits with 1)."""
+    """How new tasks of one group behave: normal, never-starts (stays PENDING), crashes (exits with 1 after
+    run_seconds), cannot-pull or no-secret (stop before they run), no-spot (there is no FARGATE_SPOT for them)."""
 
     kind: str = "normal"
     image: str = ""  # only tasks with this in an image's name; empty means all
     run_seconds: float | None = None
+    exit_code: int = 0  # of tasks without a service
 
 
 class Task:
     def __init__(self, backend, cluster, definition, at, *, group, started_by, settings, tags, service=None,
-                 deployment=None, overrides=None):
+                 deployment=None, overrides=None, provider=None):
         self.id = uuid.uuid4().hex
         self.cluster_arn = cluster.arn
         self.task_arn = task_arn(cluster, self.id)
         self.definition, self.group, self.started_by, self.tags = definition, group, started_by, tags
         self.settings, self.service, self.deployment, self.overrides = settings, service, deployment, overrides or {}
+        self.provider = provider
         self.timing, self.behaviour = backend.timing, backend.behaviour(cluster, group, definition)
         self.status, self.desired_status, self.settled = "PROVISIONING", "RUNNING", False
         self.created_at, self.started_at, self.stopping_at, self.stopped_at = at, None, None, None
@@ -79,11 +94,15 @@ class Task:
             self.status = "PENDING"
             if self.behaviour.kind != "never-starts":
                 self.due = at + start / 2
+        elif self.status == "PENDING" and self.behaviour.kind in START_FAILURES:
+            reason = START_FAILURES[self.behaviour.kind].format(
+                image=self.definition.container_definitions[0]["image"], role=self.definition.execution_role_arn)
+            self.stop(at, "TaskFailedToStart", reason)
         elif self.status == "PENDING":
             self.status, self.started_at = "RUNNING", at
             logs.write(self, [f"{self.group} starts"], at)
             if self.behaviour.kind == "crashes":
-                self.due = at + start / 8
+                self.due = at + (start / 8 if self.behaviour.run_seconds is None else self.behaviour.run_seconds)
             elif self.service:
                 self.due = at + start / 4
             else:
@@ -92,7 +111,7 @@ class Task:
         elif self.status == "RUNNING" and self.service and self.behaviour.kind != "crashes":
             self.settled = True
         elif self.status == "RUNNING":
-            self.exit_code = 1 if self.behaviour.kind == "crashes" else 0
+            self.exit_code = 1 if self.behaviour.kind == "crashes" else self.behaviour.exit_code
             logs.write(self, [f"{self.group} ends with {self.exit_code}"], at)
             self.stop(at, "EssentialContainerExited", "Essential container in task exited")
         elif self.status == "STOPPING":
@@ -108,7 +127,7 @@ class Task:
         self.status, self.desired_status, self.settled = "STOPPING" if works else "DEPROVISIONING", "STOPPED", False
         self.stop_code, self.stopped_reason, self.stopping_at = code, reason, at
         self.due = at + self.timing.stop_seconds / 2
-        if self.deployment and code == "EssentialContainerExited":
+        if self.deployment and code in ("EssentialContainerExited", "TaskFailedToStart"):
             self.deployment.failed_tasks += 1
 
     def describe(self, tags=False):
@@ -116,12 +135,11 @@ class Task:
         container_status = "STOPPED" if over else "RUNNING" if self.started_at else "PENDING"
         healths = [self.describe_health(c, over) for c in self.definition.container_definitions]
         network = self.settings.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
-        strategy = self.settings.get("capacityProviderStrategy")
         return {
             "taskArn": self.task_arn, "clusterArn": self.cluster_arn, "taskDefinitionArn": self.definition.arn,
             "group": self.group, "startedBy": self.started_by, "lastStatus": self.status,
             "desiredStatus": self.desired_status, "launchType": "FARGATE", "connectivity": "CONNECTED",
-            "capacityProviderName": strategy[0]["capacityProvider"] if strategy else None,
+            "capacityProviderName": self.provider,
             "platformVersion": "1.4.0", "platformFamily": "Linux", "version": 1,
             "healthStatus": next((h for h in healths if h != "UNKNOWN"), "UNKNOWN"),
             "cpu": self.definition.cpu, "memory": self.definition.memory,
@@ -157,7 +175,7 @@ class Deployment:
         self.id = f"ecs-svc/{random.randrange(10**18, 10**19)}"
         self.definition = service.definition
         self.settings = {name: service.settings[name] for name in SHAPING if name in service.settings}
-        self.state, self.failed_tasks, self.rollback = "IN_PROGRESS", 0, reason is not None
+        self.state, self.failed_tasks, self.rollback, self.starved = "IN_PROGRESS", 0, reason is not None, False
         self.reason = reason or f"ECS deployment {self.id} in progress."
         self.created_at = self.updated_at = at
 
@@ -189,6 +207,8 @@ class Service(models.Service):
                 "deploymentCircuitBreaker": {"enable": False, "rollback": False},
                 **self.settings.get("deploymentConfiguration", {}), **given["deploymentConfiguration"]}
         self.settings.update(given)
+        if given.get("capacityProviderStrategy"):
+            self.settings.pop("launchType", None)
 
     def deploy(self, at, reason=None):
         self.deployments.insert(0, Deployment(self, at, reason))
@@ -217,17 +237,37 @@ class Service(models.Service):
         self.tell_of(at, "stopped", "running tasks", surplus)
 
         room = min(desired - len(current), ceiling - len(self.tasks)) if primary.state != "FAILED" else 0
-        self.tell_of(at, "started", "tasks", [self.start(at, primary) for _ in range(room)])
+        started = [self.start(at, primary, current) for _ in range(room)]
+        self.tell_of(at, "started", "tasks", [task for task in started if task])
 
         self.deployments[1:] = [d for d in self.deployments[1:] if any(task.deployment is d for task in self.tasks)]
         self.settle(at, primary)
 
-    def start(self, at, deployment):
+    def provider(self, tasks):
+        """The capacity provider of one more task beside these: bases first, then by weight."""
+        strategy = self.settings.get("capacityProviderStrategy") or []
+        has = {item["capacityProvider"]: sum(t.provider == item["capacityProvider"] for t in tasks) for item in strategy}
+        for item in strategy:
+            if has[item["capacityProvider"]] < item.get("base", 0):
+                return item["capacityProvider"]
+        weighed = [item for item in strategy if item.get("weight", 0)]
+        fullest = min(weighed, key=lambda item: has[item["capacityProvider"]] / item["weight"], default=None)
+        return fullest and fullest["capacityProvider"]
+
+    def start(self, at, deployment, current):
+        """One more task, where there is capacity for it."""
+        provider = self.provider(current)
+        if self.backend.is_short(provider, self.cluster, f"service:{self.name}", deployment.definition):
+            if not deployment.starved:
+                self.tell(at, f"was unable to place a task. Reason: {NO_CAPACITY}.")
+            deployment.starved = True
+            return None
         tags = {"SERVICE": self.tags, "TASK_DEFINITION": deployment.definition.tags}
         task = Task(self.backend, self.cluster, deployment.definition, at, group=f"service:{self.name}",
                     started_by=deployment.id, settings=dict(self.settings), service=self, deployment=deployment,
-                    tags=tags.get(self.settings["propagateTags"], []))
+                    tags=tags.get(self.settings["propagateTags"], []), provider=provider)
         self.tasks.append(task)
+        current.append(task)
         self.backend.add_task(self.cluster, task)
         return task
 
@@ -325,6 +365,9 @@ class Backend(models.EC2ContainerServiceBackend):
         images = [container["image"] for container in definition.container_definitions]
         return behaviour if any(behaviour.image in image for image in images) else Behaviour()
 
+    def is_short(self, provider, cluster, group, definition):
+        return provider == "FARGATE_SPOT" and self.behaviour(cluster, group, definition).kind == "no-spot"
+
     def cluster_of(self, params):
         return self._get_cluster(params.get("cluster") or "default")
 
@@ -351,6 +394,12 @@ class Backend(models.EC2ContainerServiceBackend):
         service = self._get_service(self.cluster_of(params).name, params["service"])
         if service.status != "ACTIVE":
             raise ECSException("ServiceNotActiveException", "Service was not ACTIVE.")
+        if params.get("capacityProviderStrategy") and service.settings.get("launchType") \
+                and not params.get("forceNewDeployment"):
+            raise InvalidParameterException(
+                "When switching from launch type to capacity provider strategy on an existing service, or making a "
+                "change to a capacity provider strategy on a service that is already using one, you must force a new "
+                "deployment.")
         before = (service.definition.arn, {name: service.settings.get(name) for name in SHAPING})
         if params.get("taskDefinition"):
             service.definition = self.active_definition(params["taskDefinition"])
@@ -396,11 +445,15 @@ class Backend(models.EC2ContainerServiceBackend):
         if not params.get("networkConfiguration"):
             raise InvalidParameterException(
                 "Network Configuration must be provided when networkMode 'awsvpc' is specified.")
+        strategy = params.get("capacityProviderStrategy")
+        provider = strategy[0]["capacityProvider"] if strategy else None
+        if self.is_short(provider, cluster, f"family:{definition.family}", definition):
+            return []
         for _ in range(params.get("count") or 1):
             tasks = [*tasks, Task(
                 self, cluster, definition, self.now, group=params.get("group") or f"family:{definition.family}",
                 started_by=params.get("startedBy"), settings=params, overrides=params.get("overrides"),
-                tags=params.get("tags") or [])]
+                tags=params.get("tags") or [], provider=provider)]
             self.add_task(cluster, tasks[-1])
         if token:
             self.runs[cluster.name, token] = params, tasks
@@ -506,7 +559,8 @@ class Responses(EC2ContainerServiceResponse):
 
     def run_task(self):
         tasks = self.ecs_backend.run(self.params)
-        return ActionResult({"tasks": [task.describe(tags=True) for task in tasks], "failures": []})
+        failures = [] if tasks else [{"reason": NO_CAPACITY}]
+        return ActionResult({"tasks": [task.describe(tags=True) for task in tasks], "failures": failures})
 
     def start_task(self):
         raise EcsClientException("The stand-in runs Fargate tasks only.")

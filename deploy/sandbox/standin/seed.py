@@ -79,7 +79,7 @@ def make_images(region):
         ecr.create_repository(REPOSITORY, CORE, None, None, "MUTABLE", [])
         pull = {"Version": "2012-10-17", "Statement": [{
             "Sid": "Pull", "Effect": "Allow", "Principal": "*",
-            "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}]}
+            "Action": ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"]}]}
         ecr.set_repository_policy(CORE, REPOSITORY, json.dumps(pull))
         for tag in TAGS:
             kind = "application/vnd.oci.image.manifest.v1+json"
@@ -101,7 +101,8 @@ def make_role(account):
         "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}]}
     policy = {"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Resource": "*",
-        "Action": ["ecs:*", "ecr:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole"]}]}
+        "Action": ["ecs:*", "ecr:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole",
+                   "secretsmanager:*"]}]}
     if not any(role.name == ROLE for role in iam.roles.values()):
         iam.create_role(ROLE, json.dumps(trust), "/", None, "The agent's own role", [], "3600")
         iam.put_role_policy(ROLE, "manage-the-platform", json.dumps(policy))

@@ -245,6 +245,47 @@ class LifeCycle(unittest.TestCase):
         self.assertEqual([(t["containers"][0]["exitCode"], t["stoppedReason"]) for t in crashed],
                          [(1, "Essential container in task exited")] * 3)
 
+    def test_a_task_that_cannot_start_says_why(self):
+        for behaviour, word in (("cannot-pull", "CannotPullContainerError"), ("no-secret", "ResourceInitialization")):
+            self.estate.behave(behaviour)
+            self.estate.update(forceNewDeployment=True)
+            task = wait_for(lambda: next((task for task in self.estate.tasks(
+                serviceName="daemon", desiredStatus="STOPPED") if word in task["stoppedReason"]), None))
+            self.assertEqual(task["stopCode"], "TaskFailedToStart")
+            self.assertNotIn("exitCode", task["containers"][0])
+
+    def test_tasks_are_spread_over_capacity_providers_and_spot_may_have_none(self):
+        strategy = [{"capacityProvider": "FARGATE", "base": 1, "weight": 0},
+                    {"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+        with self.assertRaises(self.estate.ecs.exceptions.InvalidParameterException):
+            self.estate.update("code-server", capacityProviderStrategy=strategy)
+        self.estate.update("code-server", capacityProviderStrategy=strategy, desiredCount=3, forceNewDeployment=True)
+        service = wait_for(lambda: self.estate.completed("code-server"))
+        self.assertEqual(service["capacityProviderStrategy"][0]["base"], 1)
+        self.assertNotIn("launchType", service)
+        names = sorted(task["capacityProviderName"] for task in self.estate.tasks(serviceName="code-server"))
+        self.assertEqual(names, ["FARGATE", "FARGATE_SPOT", "FARGATE_SPOT"])
+        self.estate.behave("no-spot", "code-server")
+        self.estate.update("code-server", desiredCount=4)
+        self.assertIn("Capacity is unavailable", self.estate.service("code-server")["events"][0]["message"])
+        self.assertEqual(len(self.estate.tasks(serviceName="code-server")), 3)
+        family = self.estate.facts["run_task_family"]
+        control("POST", "tasks", account=self.estate.account, cluster=self.estate.cluster, family=family,
+                behaviour="no-spot")
+        ran = self.estate.ecs.run_task(
+            cluster=self.estate.cluster, taskDefinition=family, capacityProviderStrategy=strategy[1:],
+            networkConfiguration={"awsvpcConfiguration": self.estate.facts["network"]})
+        self.assertEqual(ran["tasks"], [])
+        self.assertIn("Capacity is unavailable", ran["failures"][0]["reason"])
+
+    def test_every_task_has_an_address_of_its_own(self):
+        told = control("GET", f"tasks?account={self.estate.account}")["tasks"]
+        self.assertEqual(len({task["address"] for task in told}), 2)
+        [task] = self.estate.tasks(serviceName="daemon")
+        details = {detail["name"]: detail["value"] for detail in task["attachments"][0]["details"]}
+        self.assertIn(details["privateIPv4Address"], [task["address"] for task in told])
+        self.assertTrue(details["privateIPv4Address"].startswith("127.64."))
+
     def test_a_run_ends_by_itself_and_its_token_repeats_safely(self):
         def run(count):
             return self.estate.ecs.run_task(

@@ -7,10 +7,10 @@ use sfdata_common::{
     Timestamp,
     outcome::{self, Outcome},
 };
-use sfdata_proto::v1::{ActionResult, CommandState, action_result::Kind};
+use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_result::Kind};
 
 use crate::{
-    database,
+    containers, database,
     follow::{Board, Target},
     health,
     table::{Cell, Table, Tone, row},
@@ -27,8 +27,41 @@ pub(crate) fn report(board: &Board, now: Timestamp) -> (Value, Vec<Table>) {
         "action": board.action,
         "targets": board.targets.iter().map(|(agent, target)| self::target(agent, target)).collect::<Vec<_>>(),
     });
-    let tables = [succeeded(board), others(board, now)].into_iter().flatten().collect();
+    let mut tables: Vec<Table> = succeeded(board).into_iter().collect();
+    tables.extend(more(board));
+    tables.extend(others(board, now));
     (json, tables)
+}
+
+/// What there is to tell of services beside their state: warnings wherever they are, what stopped and happened last
+/// where just one target was asked.
+fn more(board: &Board) -> Vec<Table> {
+    type Rows = fn(&EcsStatusResult) -> Vec<Vec<Cell>>;
+    let all: [(&[&'static str], Rows); 3] = [
+        (&containers::WARNING_COLUMNS, containers::warning_rows),
+        (&containers::STOPPED_COLUMNS, containers::stopped_rows),
+        (&containers::EVENT_COLUMNS, containers::event_rows),
+    ];
+    let shown = if board.targets.len() == 1 { &all[..] } else { &all[..1] };
+    let table = |(columns, rows): &(&[&'static str], Rows)| {
+        let names: Vec<&'static str> = ["AGENT"].into_iter().chain(columns.iter().copied()).collect();
+        let (mut table, mut any) = (Table::new(&names), false);
+        for (agent, target) in &board.targets {
+            let Some(Outcome::Succeeded(result)) = outcome_of(target) else { continue };
+            let Some(Kind::EcsStatus(status)) = result.kind.filter(detailed) else { continue };
+            for cells in rows(&status) {
+                table.push([Cell::from(agent)].into_iter().chain(cells).collect());
+                any = true;
+            }
+        }
+        any.then_some(table)
+    };
+    shown.iter().filter_map(table).collect()
+}
+
+/// Whether it is the answer of `ecs status`, and not that of a deploy of several services.
+fn detailed(kind: &Kind) -> bool {
+    matches!(kind, Kind::EcsStatus(status) if !status.details.is_empty())
 }
 
 /// One target as JSON.
@@ -61,10 +94,7 @@ fn outcome_json(outcome: &Outcome) -> Value {
 
 fn result_json(result: &ActionResult) -> Option<Value> {
     Some(match result.kind.as_ref()? {
-        Kind::EcsStatus(status) => json!({
-            "cluster": status.cluster,
-            "services": status.services.iter().map(health::service).collect::<Vec<_>>(),
-        }),
+        Kind::EcsStatus(status) => containers::status(status),
         Kind::EcsService(service) => json!({ "service": service.service.as_ref().map(health::service) }),
         Kind::EcsImage(found) => json!({ "service": found.service, "tag": found.tag, "image": found.image }),
         Kind::AuroraStatus(status) => json!({
@@ -125,6 +155,7 @@ pub(crate) fn succeeded(board: &Board) -> Option<Table> {
 
 fn columns(kind: &Kind) -> &'static [&'static str] {
     match kind {
+        Kind::EcsStatus(_) if detailed(kind) => &containers::STATUS_COLUMNS,
         Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
         Kind::EcsImage(_) => &["SERVICE", "TAG", "IMAGE"],
         Kind::AuroraStatus(_) => &database::STATUS_COLUMNS,
@@ -141,6 +172,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
 
 fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
     match kind {
+        Kind::EcsStatus(status) if detailed(kind) => containers::status_rows(status),
         Kind::EcsStatus(status) => status.services.iter().map(health::service_row).collect(),
         Kind::EcsService(service) => service.service.iter().map(health::service_row).collect(),
         Kind::EcsImage(found) => vec![row![&found.service, &found.tag, &found.image]],
@@ -256,6 +288,7 @@ mod tests {
         let status = wire::EcsStatusResult {
             cluster: "c".into(),
             services: vec![service("daemon", 1), service("webserver", 0)],
+            ..Default::default()
         };
         let mut board = Board::new("0198", "ecs.status", &["ely", "northshire", "bath", "york"]);
         let mut set = |agent: &str, target| board.targets.insert(agent.into(), target);
@@ -338,6 +371,11 @@ mod tests {
     fn every_result_has_rows_as_wide_as_its_columns() {
         for kind in [
             Kind::EcsStatus(wire::EcsStatusResult { services: vec![Default::default()], ..Default::default() }),
+            Kind::EcsStatus(wire::EcsStatusResult {
+                services: vec![Default::default()],
+                details: vec![Default::default()],
+                ..Default::default()
+            }),
             Kind::EcsService(wire::EcsServiceResult { service: Some(Default::default()) }),
             Kind::AuroraStatus(wire::AuroraStatusResult { aurora: Some(Default::default()), activity: None }),
             Kind::Aurora(wire::AuroraResult { aurora: Some(Default::default()) }),

@@ -163,7 +163,8 @@ impl Ecs {
         if let Err(error) = self.add_images(&mut reached).await {
             warn!(%error, "the images of the services are not known");
         }
-        Ok(Kind::EcsStatus(EcsStatusResult { cluster: self.platform.cluster.clone(), services: reached }))
+        let cluster = self.platform.cluster.clone();
+        Ok(Kind::EcsStatus(EcsStatusResult { cluster, services: reached, details: Vec::new() }))
     }
 
     /// Decide what to do; the answer of a command that only asks.
@@ -440,7 +441,7 @@ fn short(arn: &str) -> &str {
 }
 
 /// minimumHealthyPercent and maximumPercent.
-fn percents(service: &Service) -> (i32, i32) {
+pub(super) fn percents(service: &Service) -> (i32, i32) {
     let configuration = service.deployment_configuration();
     let given = |percent: Option<i32>, default| percent.unwrap_or(default);
     (

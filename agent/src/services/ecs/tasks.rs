@@ -1,6 +1,9 @@
 //! What only a service's tasks and task definitions tell: the image with its digest, and why a task stopped.
 
-use aws_sdk_ecs::types::{Container, DesiredStatus, Task};
+use aws_sdk_ecs::{
+    primitives::DateTime,
+    types::{Container, DesiredStatus, Task},
+};
 use sfdata_proto::v1::EcsServiceState;
 
 use super::{
@@ -20,8 +23,13 @@ impl Ecs {
             [one] => self.tasks(Some(&one.name), DesiredStatus::Running).await?,
             _ => self.tasks(None, DesiredStatus::Running).await?,
         };
+        self.images_of(states, &running).await
+    }
+
+    /// [`Self::add_images`] of tasks that are known.
+    pub(super) async fn images_of(&self, states: &mut [EcsServiceState], running: &[Task]) -> Result<(), Error> {
         for state in &mut *states {
-            if let Some(container) = newest(state, &running).and_then(|task| main_container(state, task)) {
+            if let Some(container) = newest(state, running).and_then(|task| main_container(state, task)) {
                 state.image = container.image().unwrap_or_default().into();
                 state.image_digest = container.image_digest().unwrap_or_default().into();
             }
@@ -73,7 +81,7 @@ impl Ecs {
     }
 
     /// Tasks of one service, or of the whole cluster.
-    async fn tasks(&self, service: Option<&str>, status: DesiredStatus) -> Result<Vec<Task>, Error> {
+    pub(super) async fn tasks(&self, service: Option<&str>, status: DesiredStatus) -> Result<Vec<Task>, Error> {
         let cluster = &self.platform.cluster;
         let call = self.client.list_tasks().cluster(cluster).desired_status(status);
         let mut names = call.set_service_name(service.map(Into::into)).into_paginator().items().send();
@@ -111,8 +119,35 @@ fn main_container<'a>(state: &EcsServiceState, task: &'a Task) -> Option<&'a Con
     task.containers().iter().find(|container| container.name() == Some(&state.name)).or(task.containers().first())
 }
 
+/// Whether it belongs to this service.
+pub(super) fn is_of(task: &Task, service: &str) -> bool {
+    task.group().and_then(|group| group.strip_prefix("service:")) == Some(service)
+}
+
+/// Whether it runs on capacity that AWS may take back.
+pub(super) fn is_spot(task: &Task) -> bool {
+    task.capacity_provider_name() == Some("FARGATE_SPOT")
+}
+
+/// The last part of its ARN.
+pub(super) fn task_id(task: &Task) -> &str {
+    task.task_arn().and_then(|arn| arn.rsplit('/').next()).unwrap_or_default()
+}
+
+/// Zero is never.
+pub(super) fn unix_ms(at: Option<&DateTime>) -> i64 {
+    at.and_then(|at| at.to_millis().ok()).unwrap_or_default()
+}
+
+/// How the container of this name ended, or the only one.
+pub(super) fn exit_code(task: &Task, container: &str) -> Option<i32> {
+    let named = task.containers().iter().find(|one| one.name() == Some(container));
+    let only = || task.containers().first().filter(|_| task.containers().len() == 1);
+    named.or_else(only).and_then(Container::exit_code)
+}
+
 /// Whether it ended otherwise than by the service's own will.
-fn ended(task: &Task) -> bool {
+pub(super) fn ended(task: &Task) -> bool {
     task.stop_code().is_none_or(|code| code.as_str() != "ServiceSchedulerInitiated")
 }
 
@@ -133,7 +168,6 @@ fn why_stopped(task: &Task) -> String {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_ecs::primitives::DateTime;
     use sfdata_proto::v1::EcsDeployment;
 
     use super::*;

@@ -121,14 +121,16 @@ async fn resolve(ready: &Ready, service: &str, tag: String) -> anyhow::Result<im
 
 /// Have a service run the task definition again that its current one was made from
 ///
-/// Every deploy notes on the new task definition which one it was made from. Another rollback goes one further back.
+/// Every deploy notes on the new task definition which one it was made from. Another rollback goes one further back. Where
+/// one of all has nothing to go back to, none is changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  hubctl ecs rollback daemon --agent northshire --reason 'ticks are late since noon'")]
+Examples:
+  hubctl ecs rollback daemon --agent northshire --reason 'ticks are late since noon'
+  hubctl ecs rollback --all-dagster --group pilot --plan")]
 pub(crate) struct Rollback {
-    /// Service: webserver, daemon or code-server, or its name in ECS
-    service: String,
+    #[command(flatten)]
+    services: Services,
     #[command(flatten)]
     judgement: Judgement,
     #[command(flatten)]
@@ -138,7 +140,8 @@ pub(crate) struct Rollback {
 impl Rollback {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let rollout = self.judgement.within(self.change.order.deadline());
-        self.change.run(context, Action::Ecs(command::Ecs::Rollback { service: self.service, rollout })).await
+        let service = self.services.service;
+        self.change.run(context, Action::Ecs(command::Ecs::Rollback { service, rollout })).await
     }
 }
 
