@@ -52,11 +52,32 @@ impl Error {
         Self::Cancelled { detail: detail.into() }
     }
 
+    /// Whether the same may succeed later: AWS can't be asked just now.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. })
+    }
+
     /// The same failure, with what had already been done told first.
     fn after(self, done: &str) -> Self {
         match self {
             Self::Failed { code, message } => Self::Failed { code, message: format!("{done}; then: {message}") },
             Self::Cancelled { detail } => Self::Cancelled { detail: format!("{done}; then: {detail}") },
+        }
+    }
+
+    /// Both as one: a cancellation is one whatever else went wrong, otherwise the first gives the code.
+    fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Failed { code, message }, Self::Failed { message: next, .. }) => {
+                Self::Failed { code, message: format!("{message}. And: {next}") }
+            }
+            (Self::Cancelled { detail }, Self::Cancelled { detail: next }) => {
+                Self::Cancelled { detail: format!("{detail}; {next}") }
+            }
+            (Self::Failed { message: failed, .. }, Self::Cancelled { detail })
+            | (Self::Cancelled { detail }, Self::Failed { message: failed, .. }) => {
+                Self::Cancelled { detail: format!("{detail}. And: {failed}") }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 use sfdata_common::{
@@ -10,11 +10,10 @@ use sfdata_common::{
     outcome::{FailureCode, Outcome},
 };
 use sfdata_proto::v1::{self as wire, action_result::Kind};
-use sfdata_tests::{eventually, fleet::Fleet, process::Run, settings::write_agent};
+use sfdata_tests::{eventually, fleet::Fleet, iam, process::Run, settings::write_agent};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const AURORA: &str = include_str!("../../deploy/iam/aurora.json");
-const INSTANCE: &str = include_str!("../../deploy/iam/database-instance.json");
 
 /// Stop, if the policy for the agent's role has everything that was called.
 async fn end(fleet: Fleet, policy: &str) {
@@ -235,7 +234,7 @@ async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
     for order in [delete(&unnamed), restore(&unnamed, "third")] {
         let (code, message) = failure(run(&fleet, order).await);
         assert_eq!(code, FailureCode::Rejected);
-        assert!(message.contains("is a snapshot of cluster sfdata-la-0, not of copy"), "{message}");
+        assert!(message.contains("is a snapshot of sfdata-la-0, not of copy"), "{message}");
     }
     end(fleet, AURORA).await;
 }
@@ -323,15 +322,32 @@ async fn a_plain_instance_is_operated_and_what_is_auroras_alone_is_refused_by_na
     }
     assert_eq!(calls(&fleet, "StopDBInstance").await, 1);
     assert_eq!(reached(run(&fleet, Aurora::Start { deadline: MINUTE }).await).status, "available");
-    for (order, name) in [
-        (capacity(0.5, 4.0, None), "aurora.set-capacity"),
-        (restore("kept", "copy"), "aurora.restore"),
-        (Aurora::Snapshots, "aurora.snapshots"),
+    let listed = snapshots(run(&fleet, Aurora::Snapshots).await);
+    assert!(listed.iter().any(|(name, _)| name == "kept"), "{listed:?}");
+    let plan = fleet.alice.plan(Action::Aurora(restore("kept", "copy")), &la).await.unwrap();
+    assert_eq!((&*plan.changes[0].resource, &*plan.changes[0].after), ("db-instance copy", "kept"));
+    fault(&fleet, "RestoreDBInstanceFromDBSnapshot", "lost_reply", Some(1)).await;
+    let copy = reached(run(&fleet, restore("kept", "copy")).await);
+    assert_eq!((&*copy.cluster, &*copy.status), ("copy", "available"));
+    for (order, code, words) in [
+        (restore("kept", "copy"), FailureCode::Rejected, "there is an instance copy already"),
+        (restore("kept", "plain"), FailureCode::Rejected, "never restored over"),
+        (restore("lost", "third"), FailureCode::NotFound, "plain has no snapshot lost; there is kept"),
+        (capacity(0.5, 4.0, None), FailureCode::Rejected, "aurora.set-capacity is for Aurora clusters alone"),
+        (snapshot(Some("kept")), FailureCode::Rejected, "choose another name"),
     ] {
-        let (code, message) = failure(run(&fleet, order).await);
-        assert_eq!(code, FailureCode::Rejected);
-        assert!(message.contains("plain DB instance") && message.contains(name), "{message}");
+        let (failed, message) = failure(run(&fleet, order).await);
+        assert!(failed == code && message.contains(words), "{message}");
     }
+    fleet.with_policy(0, "permit(principal, action, resource);").await;
+    assert_eq!(snapshots(run(&fleet, delete("kept")).await), [("kept".to_owned(), "deleted".to_owned())]);
+    assert_eq!(calls(&fleet, "DeleteDBSnapshot").await, 1);
+
+    let called = fleet.aws().actions(&fleet.agents[0].account.id).await.unwrap();
+    let ours = |action: &String| ["rds:", "cloudwatch:", "kms:"].iter().any(|service| action.starts_with(service));
+    let mut needed: BTreeSet<_> = iam::needed(called).into_iter().filter(ours).collect();
     // Before, it was configured with the cluster, and reported that.
-    end(fleet, &format!("{INSTANCE} \"rds:DescribeDBClusters\"")).await;
+    assert!(needed.remove("rds:DescribeDBClusters"));
+    assert_eq!(needed, iam::allowed(&["database-instance"]));
+    fleet.stop().await;
 }

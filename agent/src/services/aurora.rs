@@ -6,6 +6,7 @@
 mod activity;
 mod capacity;
 mod instance;
+mod of;
 mod power;
 mod restore;
 mod snapshots;
@@ -18,12 +19,15 @@ use aws_sdk_rds::{
 use sfdata_common::{command, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 
-use self::power::{Of, Power};
+use self::{of::Of, power::Power};
 use super::{
     Error,
     aws::{Aws, failure},
 };
 use crate::{config::Platform, execute::Job};
+
+/// Tag of what a command made, with its id.
+const TAG: &str = "sfdata:command";
 
 /// A cluster, as plans name it.
 fn resource(name: &str) -> String {
@@ -63,29 +67,37 @@ impl Aurora {
 
     /// Do what was ordered.
     pub async fn execute(&self, action: &command::Aurora, job: &Job) -> Result<Kind, Error> {
-        if let Some(instance) = &self.instance {
-            return Box::pin(self.on_instance(instance, action, job)).await;
-        }
-        match action {
-            command::Aurora::Status => {
-                tokio::select! {
-                    biased;
-                    () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
-                    status = self.status() => Ok(Kind::AuroraStatus(status?)),
-                }
+        let of = self.of()?;
+        match (action, of) {
+            (command::Aurora::Status, of) => tokio::select! {
+                biased;
+                () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
+                status = self.status(of) => Ok(Kind::AuroraStatus(status?)),
+            },
+            (command::Aurora::Start { deadline }, of) => self.power(of, Power::On, *deadline, job).await,
+            (command::Aurora::Stop { deadline }, of) => self.power(of, Power::Off, *deadline, job).await,
+            (command::Aurora::Snapshots, of) => self.snapshots(of, job).await,
+            (command::Aurora::Snapshot { name, deadline }, of) => {
+                self.snapshot(of, name.as_deref(), *deadline, job).await
             }
-            command::Aurora::Start { deadline } => {
-                self.power(Of::Cluster(self.named()?), Power::On, *deadline, job).await
+            (command::Aurora::DeleteSnapshot { name, deadline }, of) => {
+                self.delete_snapshot(of, name, *deadline, job).await
             }
-            command::Aurora::Snapshots => self.snapshots(job).await,
-            command::Aurora::Snapshot { name, deadline } => self.snapshot(name.as_deref(), *deadline, job).await,
-            command::Aurora::DeleteSnapshot { name, deadline } => self.delete_snapshot(name, *deadline, job).await,
-            command::Aurora::Restore { snapshot, new_cluster, deadline } => {
+            (command::Aurora::SetCapacity { capacity, deadline }, Of::Cluster(_)) => {
+                self.set_capacity(*capacity, *deadline, job).await
+            }
+            (command::Aurora::Restore { snapshot, new_cluster, deadline }, Of::Cluster(_)) => {
                 Box::pin(self.restore(snapshot, new_cluster, *deadline, job)).await
             }
-            command::Aurora::SetCapacity { capacity, deadline } => self.set_capacity(*capacity, *deadline, job).await,
-            command::Aurora::Stop { deadline } => {
-                self.power(Of::Cluster(self.named()?), Power::Off, *deadline, job).await
+            (command::Aurora::Restore { snapshot, new_cluster, deadline }, Of::Instance(live)) => {
+                Box::pin(self.restore_instance(live, [snapshot, new_cluster], *deadline, job)).await
+            }
+            (command::Aurora::SetCapacity { .. }, Of::Instance(name)) => {
+                let text = format!(
+                    "{name} is a plain DB instance, whose class is its capacity; {} is for Aurora clusters alone",
+                    action.name()
+                );
+                Err(Error::failed(FailureCode::Rejected, text))
             }
         }
     }
@@ -95,23 +107,28 @@ impl Aurora {
         if self.cluster.is_none() && self.instance.is_none() {
             return wire::AuroraHealth::default();
         }
-        match self.state().await {
+        let state = async { self.see(self.of()?).await };
+        match state.await {
             Ok(state) => wire::AuroraHealth { state: Some(state), error: String::new() },
             Err(error) => wire::AuroraHealth { state: None, error: error.health() },
         }
     }
 
-    async fn status(&self) -> Result<wire::AuroraStatusResult, Error> {
-        let name = self.named()?;
+    async fn status(&self, of: Of<'_>) -> Result<wire::AuroraStatusResult, Error> {
+        let name = match of {
+            Of::Cluster(name) => name,
+            Of::Instance(name) => return self.status_of_instance(name).await,
+        };
         let cluster = self.look(name).await?;
         let activity = self.activity(name, &cluster).await;
         Ok(wire::AuroraStatusResult { aurora: Some(state(&cluster)), activity: Some(activity) })
     }
 
-    async fn state(&self) -> Result<wire::AuroraState, Error> {
+    /// The platform's database.
+    fn of(&self) -> Result<Of<'_>, Error> {
         match &self.instance {
-            Some(instance) => Ok(instance::state(&self.look_at_instance(instance).await?)),
-            None => Ok(state(&self.look(self.named()?).await?)),
+            Some(instance) => Ok(Of::Instance(instance)),
+            None => self.named().map(Of::Cluster),
         }
     }
 

@@ -11,7 +11,7 @@ use aws_sdk_cloudwatch::{
 use aws_sdk_rds::types::{DbCluster, DbInstance};
 use sfdata_proto::v1::{self as wire, AuroraPauseBlockerReason as Reason};
 
-use super::{Aurora, snapshots};
+use super::{Aurora, of::Of};
 use crate::services::{Error, aws::failure};
 
 /// CloudWatch has a value a minute, which comes some minutes late.
@@ -32,7 +32,8 @@ struct Measured {
 
 impl Aurora {
     pub(super) async fn activity(&self, name: &str, cluster: &DbCluster) -> wire::AuroraActivity {
-        let (measured, all) = tokio::join!(self.measured(DIMENSION_OF_CLUSTER, name), self.all_snapshots(name));
+        let (measured, all) =
+            tokio::join!(self.measured(DIMENSION_OF_CLUSTER, name), self.all_snapshots(Of::Cluster(name)));
         let mut errors = Vec::new();
         let measured = measured.unwrap_or_else(|error| {
             errors.push(error.health());
@@ -42,15 +43,15 @@ impl Aurora {
             errors.push(error.health());
             Vec::new()
         });
-        let taking = all.iter().any(|snapshot| snapshot.status() == Some("creating"));
-        let last = all.iter().find(|snapshot| snapshot.status() == Some("available"));
+        let taking = all.iter().any(|snapshot| snapshot.state.status == "creating");
+        let last = all.into_iter().find(|snapshot| snapshot.state.status == "available");
         wire::AuroraActivity {
             current_acu: measured.acu,
             connections: measured.connections,
             measured_unix_ms: measured.at_unix_ms,
             error: errors.join("; "),
             latest_restorable_unix_ms: cluster.latest_restorable_time().and_then(|at| at.to_millis().ok()).unwrap_or(0),
-            last_snapshot: last.map(snapshots::state),
+            last_snapshot: last.map(|last| last.state),
             pause_blockers: blockers(cluster, measured, taking),
         }
     }

@@ -23,7 +23,7 @@ impl Aurora {
     pub(super) async fn set_capacity(&self, wanted: Capacity, deadline: Duration, job: &Job) -> Result<Kind, Error> {
         let name = self.named()?;
         let mut watch = Watch::new(job, deadline);
-        let mut seen = watch.read(self.look(name)).await?;
+        let mut seen = watch.read(|| self.look(name)).await?;
         let plan = change(name, may_set(&seen, name)?, wanted);
         if let Some(answer) = job.agree(plan).await? {
             return Ok(answer);
@@ -47,7 +47,7 @@ impl Aurora {
                 },
                 _ => watch.wait(format!("{name} is {status}"), None).await?,
             }
-            seen = watch.read(self.look(name)).await?;
+            seen = watch.read(|| self.look(name)).await?;
         }
     }
 

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use aws_sdk_rds::types::{DbInstance, DbSnapshot};
-use sfdata_common::{command, limits, outcome::FailureCode};
+use aws_sdk_rds::{
+    operation::restore_db_instance_from_db_snapshot::builders::RestoreDbInstanceFromDbSnapshotInputBuilder as Restoration,
+    types::{DbInstance, Tag},
+};
+use sfdata_common::{ids::CommandId, limits, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 
 use super::{
-    Aurora,
-    power::{Of, Power},
-    snapshots::{CALLING, result},
+    Aurora, TAG, is_lost,
+    of::Of,
+    reached,
+    snapshots::{CALLING, Snapshot},
     watch::Watch,
 };
 use crate::{
@@ -23,33 +27,7 @@ pub(super) fn resource(name: &str) -> String {
 }
 
 impl Aurora {
-    pub(super) async fn on_instance(&self, name: &str, action: &command::Aurora, job: &Job) -> Result<Kind, Error> {
-        match action {
-            command::Aurora::Status => tokio::select! {
-                biased;
-                () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
-                status = self.status_of_instance(name) => Ok(Kind::AuroraStatus(status?)),
-            },
-            command::Aurora::Start { deadline } => self.power(Of::Instance(name), Power::On, *deadline, job).await,
-            command::Aurora::Stop { deadline } => self.power(Of::Instance(name), Power::Off, *deadline, job).await,
-            command::Aurora::Snapshot { name: asked, deadline } => {
-                self.snapshot_instance(name, asked.as_deref(), *deadline, job).await
-            }
-            command::Aurora::Snapshots
-            | command::Aurora::SetCapacity { .. }
-            | command::Aurora::DeleteSnapshot { .. }
-            | command::Aurora::Restore { .. } => {
-                let text = format!(
-                    "{name} is a plain DB instance, which can be seen, started, stopped and snapshotted; {} is for \
-                     Aurora clusters alone",
-                    action.name()
-                );
-                Err(Error::failed(FailureCode::Rejected, text))
-            }
-        }
-    }
-
-    async fn status_of_instance(&self, name: &str) -> Result<wire::AuroraStatusResult, Error> {
+    pub(super) async fn status_of_instance(&self, name: &str) -> Result<wire::AuroraStatusResult, Error> {
         let instance = self.look_at_instance(name).await?;
         let activity = self.activity_of_instance(name, &instance).await;
         Ok(wire::AuroraStatusResult { aurora: Some(state(&instance)), activity: Some(activity) })
@@ -87,71 +65,102 @@ impl Aurora {
         Ok(names)
     }
 
-    async fn snapshot_instance(
+    /// A snapshot brought to life as an instance of another name, beside the live one.
+    pub(super) async fn restore_instance(
         &self,
-        of: &str,
-        asked: Option<&str>,
+        live: &str,
+        [from, to]: [&str; 2],
         deadline: Duration,
         job: &Job,
     ) -> Result<Kind, Error> {
-        let name = asked.map_or_else(|| format!("sfdata-{}", job.command()), str::to_owned);
         let mut watch = Watch::new(job, deadline);
+        let rejected = |text: String| Err(Error::failed(FailureCode::Rejected, text));
+        if to == live {
+            return rejected(format!("{to} is the live database, which is never restored over; choose another name"));
+        }
         if job.checkpoint().is_none() {
-            watch.read(self.look_at_instance(of)).await?;
-            if let Some(other) = watch.read(self.find_instance_snapshot(&name)).await? {
-                let of = other.db_instance_identifier().unwrap_or_default();
-                let text = format!("there is a snapshot {name} already, of instance {of}; choose another name");
-                return Err(Error::failed(FailureCode::Rejected, text));
+            watch.read(|| self.own_snapshot(Of::Instance(live), from)).await?;
+            if let Some(other) = watch.read(|| self.find_instance(to)).await? {
+                let status = other.db_instance_status().unwrap_or_default();
+                return rejected(format!("there is an instance {to} already ({status}); nothing is restored over it"));
             }
-            // Without a name it is called after this very command, which no other one can agree to.
-            let planned = format!("db-snapshot {}", asked.unwrap_or("sfdata-COMMAND"));
-            if let Some(answer) = job.agree(Plan::default().change(planned, "DBInstanceIdentifier", "", of)).await? {
+            let plan = Plan::default().change(resource(to), "DBSnapshotIdentifier", "", from);
+            if let Some(answer) = job.agree(plan).await? {
                 return Ok(answer);
             }
             job.keep(CALLING).await?;
         }
-        let mut refusals = 0;
+        let mut asked = false;
         loop {
-            match watch.read(self.find_instance_snapshot(&name)).await? {
-                Some(seen) => match seen.status().unwrap_or_default() {
-                    "available" => return Ok(result(of, vec![snapshot_state(&seen)])),
-                    "failed" => {
-                        let text = format!("snapshot {name} has failed; delete it and take another one");
-                        return Err(watch.lost(FailureCode::Rejected, text));
+            match watch.read(|| self.find_instance(to)).await? {
+                Some(made) if !is_ours(&made, job.command()) => {
+                    let text = format!("somebody else made instance {to} meanwhile; choose another name");
+                    return Err(watch.lost(FailureCode::Conflict, text));
+                }
+                Some(made) => match made.db_instance_status().unwrap_or_default() {
+                    "available" => return Ok(reached(state(&made))),
+                    status if is_lost(status) => {
+                        return Err(watch.lost(FailureCode::Rejected, format!("it is {status}; look at its events")));
                     }
-                    status => {
-                        let percent = seen.percent_progress().and_then(|percent| u32::try_from(percent).ok());
-                        watch.wait(format!("snapshot {name} is {status}"), percent).await?;
-                    }
+                    status => watch.wait(format!("{to} is {status}"), None).await?,
                 },
-                None => match self.take_of_instance(of, &name).await {
-                    Ok(()) => watch.did(format!("snapshot {name} was ordered")),
-                    Err(Error::Failed { code: FailureCode::Conflict, .. }) if refusals < limits::AWS_TRIES => {
-                        refusals += 1;
-                        watch.wait(format!("RDS takes no snapshot of {of} yet"), None).await?;
+                None if asked => watch.wait(format!("RDS does not show instance {to} yet"), None).await?,
+                None => {
+                    let model = watch.read(|| self.look_at_instance(live)).await?;
+                    let snapshot = watch.read(|| self.own_snapshot(Of::Instance(live), from)).await?;
+                    let restoration = restoration(&model, &snapshot, to, job.command());
+                    match restoration.send_with(&self.client).await {
+                        Err(e) if !e.as_service_error().is_some_and(|e| e.is_db_instance_already_exists_fault()) => {
+                            let tried = format_args!("restore snapshot {from} as instance {to}");
+                            return Err(watch.after(failure(tried, "rds:RestoreDBInstanceFromDBSnapshot", e)));
+                        }
+                        _ => asked = true,
                     }
-                    Err(error) => return Err(error),
-                },
+                    watch.did(format!("{from} is being restored as instance {to}, which stays"));
+                }
             }
         }
     }
 
-    async fn take_of_instance(&self, of: &str, name: &str) -> Result<(), Error> {
-        let call = self.client.create_db_snapshot().db_instance_identifier(of).db_snapshot_identifier(name);
-        match call.send().await {
-            Ok(_) => Ok(()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_snapshot_already_exists_fault()) => Ok(()),
-            Err(e) => Err(failure(format_args!("take snapshot {name} of DB instance {of}"), "rds:CreateDBSnapshot", e)),
+    /// An instance that need not exist.
+    pub(super) async fn find_instance(&self, name: &str) -> Result<Option<DbInstance>, Error> {
+        match self.client.describe_db_instances().db_instance_identifier(name).send().await {
+            Ok(answer) => Ok(answer.db_instances.into_iter().flatten().next()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_instance_not_found_fault()) => Ok(None),
+            Err(e) => Err(failure(format_args!("look for DB instance {name}"), "rds:DescribeDBInstances", e)),
         }
     }
+}
 
-    async fn find_instance_snapshot(&self, name: &str) -> Result<Option<DbSnapshot>, Error> {
-        match self.client.describe_db_snapshots().db_snapshot_identifier(name).send().await {
-            Ok(answer) => Ok(answer.db_snapshots.into_iter().flatten().next()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_snapshot_not_found_fault()) => Ok(None),
-            Err(e) => Err(failure(format_args!("look for snapshot {name}"), "rds:DescribeDBSnapshots", e)),
-        }
-    }
+fn is_ours(instance: &DbInstance, command: CommandId) -> bool {
+    let command = command.to_string();
+    instance.tag_list().iter().any(|tag| tag.key() == Some(TAG) && tag.value() == Some(&command))
+}
+
+/// What the new instance is to be: its data and version from the snapshot, everything around it from the live one.
+fn restoration(live: &DbInstance, snapshot: &Snapshot, to: &str, command: CommandId) -> Restoration {
+    let groups = live.vpc_security_groups().iter();
+    let groups = groups.filter_map(|group| group.vpc_security_group_id().map(str::to_owned)).collect();
+    let subnets = live.db_subnet_group().and_then(|group| group.db_subnet_group_name());
+    // A group of parameters fits one major version alone.
+    let major = |version: &str| version.split('.').next().map(str::to_owned);
+    let same = major(live.engine_version().unwrap_or_default()) == major(&snapshot.state.engine_version);
+    let parameters = live.db_parameter_groups().first().and_then(|group| group.db_parameter_group_name());
+    Restoration::default()
+        .db_snapshot_identifier(&snapshot.state.name)
+        .db_instance_identifier(to)
+        .set_db_instance_class(live.db_instance_class.clone())
+        .set_port(live.endpoint().and_then(|endpoint| endpoint.port()))
+        .set_db_subnet_group_name(subnets.map(str::to_owned))
+        .set_vpc_security_group_ids(Some(groups))
+        .set_db_parameter_group_name(parameters.filter(|_| same).map(str::to_owned))
+        .set_multi_az(live.multi_az)
+        .set_storage_type(live.storage_type.clone())
+        .set_deletion_protection(live.deletion_protection)
+        .set_enable_iam_database_authentication(live.iam_database_authentication_enabled)
+        .set_copy_tags_to_snapshot(live.copy_tags_to_snapshot)
+        .publicly_accessible(false)
+        .tags(Tag::builder().key(TAG).value(command.to_string()).build())
 }
 
 pub(super) fn state(instance: &DbInstance) -> wire::AuroraState {
@@ -163,18 +172,5 @@ pub(super) fn state(instance: &DbInstance) -> wire::AuroraState {
         instances: 1,
         instance_class: instance.db_instance_class().unwrap_or_default().into(),
         ..Default::default()
-    }
-}
-
-fn snapshot_state(snapshot: &DbSnapshot) -> wire::AuroraSnapshotState {
-    let created = snapshot.snapshot_create_time().and_then(|at| at.to_millis().ok());
-    wire::AuroraSnapshotState {
-        name: snapshot.db_snapshot_identifier().unwrap_or_default().into(),
-        snapshot_type: snapshot.snapshot_type().unwrap_or_default().into(),
-        status: snapshot.status().unwrap_or_default().into(),
-        created_unix_ms: created.unwrap_or_default(),
-        engine: snapshot.engine().unwrap_or_default().into(),
-        engine_version: snapshot.engine_version().unwrap_or_default().into(),
-        encrypted: snapshot.encrypted().unwrap_or_default(),
     }
 }

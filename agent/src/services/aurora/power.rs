@@ -6,21 +6,13 @@
 use std::time::Duration;
 
 use sfdata_common::{limits, outcome::FailureCode};
-use sfdata_proto::v1::{self as wire, action_result::Kind};
+use sfdata_proto::v1::action_result::Kind;
 
-use super::{Aurora, instance, is_lost, reached, resource, state, watch::Watch};
+use super::{Aurora, is_lost, of::Of, reached, watch::Watch};
 use crate::{
     execute::Job,
     services::{Error, Plan, aws::failure},
 };
-
-/// What is started or stopped.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Of<'a> {
-    Cluster(&'a str),
-    /// A plain instance, which belongs to no cluster.
-    Instance(&'a str),
-}
 
 /// Where the database is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,16 +90,13 @@ fn judge(power: Power, status: &str, ordered: Ordered) -> Step {
 
 impl Aurora {
     pub(super) async fn power(&self, of: Of<'_>, power: Power, deadline: Duration, job: &Job) -> Result<Kind, Error> {
-        let (name, resource) = match of {
-            Of::Cluster(name) => (name, resource(name)),
-            Of::Instance(name) => (name, instance::resource(name)),
-        };
+        let name = of.name();
         let mut watch = Watch::new(job, deadline);
-        let mut seen = watch.read(self.see(of)).await?;
+        let mut seen = watch.read(|| self.see(of)).await?;
         let before = &*seen.status;
         let plan = match before == power.moving() {
             true => Plan::default(),
-            false => Plan::default().change(resource, "status", before, power.status()),
+            false => Plan::default().change(of.resource(), "status", before, power.status()),
         };
         if let Some(answer) = job.agree(plan).await? {
             return Ok(answer);
@@ -119,7 +108,7 @@ impl Aurora {
                 ordered = Ordered::Moving;
             }
             match judge(power, status, ordered) {
-                Step::Reached => match watch.read(self.on_the_way(of)).await? {
+                Step::Reached => match watch.read(|| self.on_the_way(of)).await? {
                     Some(instance) => watch.wait(format!("{name} is {status}, {instance}"), None).await?,
                     None => return Ok(reached(seen)),
                 },
@@ -133,7 +122,7 @@ impl Aurora {
                         refusals += 1;
                         watch.wait(format!("RDS does not {} {name} yet", power.verb()), None).await?;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(watch.after(error)),
                 },
                 Step::Wait => watch.wait(format!("{name} is {status}"), None).await?,
                 Step::TurnedBack => {
@@ -145,14 +134,7 @@ impl Aurora {
                     return Err(watch.lost(FailureCode::Rejected, text));
                 }
             }
-            seen = watch.read(self.see(of)).await?;
-        }
-    }
-
-    async fn see(&self, of: Of<'_>) -> Result<wire::AuroraState, Error> {
-        match of {
-            Of::Cluster(name) => Ok(state(&self.look(name).await?)),
-            Of::Instance(name) => Ok(instance::state(&self.look_at_instance(name).await?)),
+            seen = watch.read(|| self.see(of)).await?;
         }
     }
 

@@ -7,19 +7,24 @@ use std::time::Duration;
 
 use aws_sdk_rds::{
     operation::restore_db_cluster_from_snapshot::builders::RestoreDbClusterFromSnapshotInputBuilder as Restoration,
-    types::{DbCluster, DbClusterSnapshot, DbInstance, ServerlessV2ScalingConfiguration, Tag},
+    types::{DbCluster, DbInstance, ServerlessV2ScalingConfiguration, Tag},
 };
 use sfdata_common::{ids::CommandId, outcome::FailureCode};
 use sfdata_proto::v1::action_result::Kind;
 
-use super::{Aurora, is_lost, reached, resource, snapshots::CALLING, state, watch::Watch};
+use super::{
+    Aurora, TAG, is_lost,
+    of::Of,
+    reached, resource,
+    snapshots::{CALLING, Snapshot},
+    state,
+    watch::Watch,
+};
 use crate::{
     execute::Job,
     services::{Error, Plan, aws::failure},
 };
 
-/// Tag of a cluster that a command made.
-const TAG: &str = "sfdata:command";
 const SERVERLESS: &str = "db.serverless";
 
 impl Aurora {
@@ -30,15 +35,21 @@ impl Aurora {
             let text = format!("{to} is the live database, which is never restored over; choose another name");
             return Err(Error::failed(FailureCode::Rejected, text));
         }
-        let model = watch.read(self.look(live)).await?;
-        let class = class(&model, &watch.read(self.members(live)).await?)?;
+        let model = watch.read(|| self.look(live)).await?;
+        let class = class(&model, &watch.read(|| self.members(live)).await?)?;
         let snapshot = match job.checkpoint() {
             None => {
-                let snapshot = watch.read(self.restorable(live, from)).await?;
-                if let Some(other) = watch.read(self.find(to)).await? {
+                let snapshot = watch.read(|| self.restorable(live, from)).await?;
+                if let Some(other) = watch.read(|| self.find(to)).await? {
                     let status = other.status().unwrap_or_default();
                     let text = format!("there is a cluster {to} already ({status}), and nothing is restored over it");
                     return Err(Error::failed(FailureCode::Rejected, text));
+                }
+                let writer = format!("{to}-1");
+                if watch.read(|| self.find_instance(&writer)).await?.is_some() {
+                    let text =
+                        format!("there is an instance {writer} already, which the new cluster's is to be called");
+                    return Err(Error::failed(FailureCode::Rejected, text + "; choose another name"));
                 }
                 let plan = Plan::default().change(resource(to), "SnapshotIdentifier", "", from).change(
                     format!("db-instance {to}-1"),
@@ -54,10 +65,10 @@ impl Aurora {
             }
             Some(_) => None,
         };
-        if snapshot.is_some() || watch.read(self.find(to)).await?.is_none() {
+        if snapshot.is_some() || watch.read(|| self.find(to)).await?.is_none() {
             let snapshot = match snapshot {
                 Some(snapshot) => snapshot,
-                None => watch.read(self.restorable(live, from)).await?,
+                None => watch.read(|| self.restorable(live, from)).await?,
             };
             job.progress(format!("telling RDS to restore {from} as {to}"), None);
             self.make_cluster(restoration(&model, &snapshot, to, job.command()), from, to).await?;
@@ -66,12 +77,12 @@ impl Aurora {
         let cluster = self.until_available(to, job.command(), &mut watch).await?;
         watch.did(format!("{from} was restored as cluster {to}, which stays"));
         self.writer(to, &class, &cluster, &mut watch).await?;
-        Ok(reached(state(&watch.read(self.look(to)).await?)))
+        Ok(reached(state(&watch.read(|| self.look(to)).await?)))
     }
 
-    async fn restorable(&self, live: &str, from: &str) -> Result<DbClusterSnapshot, Error> {
-        let snapshot = self.own_snapshot(live, from).await?;
-        match snapshot.status().unwrap_or_default() {
+    async fn restorable(&self, live: &str, from: &str) -> Result<Snapshot, Error> {
+        let snapshot = self.own_snapshot(Of::Cluster(live), from).await?;
+        match &*snapshot.state.status {
             "available" => Ok(snapshot),
             status => {
                 let text = format!("snapshot {from} is {status}; restore it when it is available");
@@ -94,7 +105,7 @@ impl Aurora {
 
     async fn until_available(&self, to: &str, command: CommandId, watch: &mut Watch<'_>) -> Result<DbCluster, Error> {
         loop {
-            let cluster = watch.read(self.look(to)).await?;
+            let cluster = watch.read(|| self.look(to)).await?;
             if !is_ours(&cluster, command) {
                 let text = format!("somebody else made cluster {to} meanwhile: it is left alone; choose another name");
                 return Err(Error::failed(FailureCode::Conflict, text));
@@ -114,7 +125,7 @@ impl Aurora {
         let name = format!("{to}-1");
         let mut asked = false;
         loop {
-            let instances = watch.read(self.members(to)).await?;
+            let instances = watch.read(|| self.members(to)).await?;
             match instances.first().map(|instance| instance.db_instance_status().unwrap_or_default()) {
                 Some("available") => return Ok(()),
                 Some(status) if is_lost(status) => {
@@ -126,11 +137,25 @@ impl Aurora {
                 None => {
                     let call = self.client.create_db_instance().db_instance_identifier(&name).db_instance_class(class);
                     let call = call.set_engine(cluster.engine.clone()).db_cluster_identifier(to);
-                    let made = call.publicly_accessible(false).send().await;
-                    made.map_err(|e| {
+                    let made = call.publicly_accessible(false).send().await.map(|_| ()).or_else(|e| {
+                        // An answer was lost: it is on its way into the cluster, or somebody else's.
+                        let known = e.as_service_error().is_some_and(|e| e.is_db_instance_already_exists_fault());
                         let tried = format_args!("make instance {name} of the restored cluster {to}");
-                        watch.after(failure(tried, "rds:CreateDBInstance", e))
-                    })?;
+                        if known { Ok(()) } else { Err(failure(tried, "rds:CreateDBInstance", e)) }
+                    });
+                    match made {
+                        Err(error) if error.is_passing() => {
+                            watch.wait(error.to_string(), None).await?;
+                            continue;
+                        }
+                        made => made.map_err(|error| watch.after(error))?,
+                    }
+                    let of = watch.read(|| self.find_instance(&name)).await?;
+                    let of = of.and_then(|made| made.db_cluster_identifier);
+                    if of.as_ref().is_some_and(|of| of != to) {
+                        let text = format!("an instance {name} of another cluster was made meanwhile");
+                        return Err(watch.lost(FailureCode::Conflict, text));
+                    }
                     asked = true;
                 }
             }
@@ -168,7 +193,7 @@ fn class(live: &DbCluster, instances: &[DbInstance]) -> Result<String, Error> {
 }
 
 /// What the new cluster is to be: its data and version from the snapshot, everything around it from the live one.
-fn restoration(live: &DbCluster, snapshot: &DbClusterSnapshot, to: &str, command: CommandId) -> Restoration {
+fn restoration(live: &DbCluster, snapshot: &Snapshot, to: &str, command: CommandId) -> Restoration {
     let scaling = live.serverless_v2_scaling_configuration().map(|range| {
         let pause = range.seconds_until_auto_pause().filter(|_| range.min_capacity() == Some(0.0));
         ServerlessV2ScalingConfiguration::builder()
@@ -181,13 +206,13 @@ fn restoration(live: &DbCluster, snapshot: &DbClusterSnapshot, to: &str, command
     let groups = groups.filter_map(|group| group.vpc_security_group_id().map(str::to_owned)).collect();
     // A group of parameters fits one major version alone.
     let major = |version: Option<&str>| version.and_then(|version| version.split('.').next()).map(str::to_owned);
-    let same = major(live.engine_version()) == major(snapshot.engine_version());
+    let same = major(live.engine_version()) == major(Some(&snapshot.state.engine_version));
     let parameters = live.db_cluster_parameter_group.clone().filter(|_| same);
     Restoration::default()
-        .set_snapshot_identifier(snapshot.db_cluster_snapshot_identifier.clone())
+        .snapshot_identifier(&snapshot.state.name)
         .db_cluster_identifier(to)
-        .set_engine(snapshot.engine.clone())
-        .set_engine_version(snapshot.engine_version.clone())
+        .engine(&snapshot.state.engine)
+        .engine_version(&snapshot.state.engine_version)
         .set_port(live.port)
         .set_db_subnet_group_name(live.db_subnet_group.clone())
         .set_vpc_security_group_ids(Some(groups))
@@ -203,7 +228,9 @@ fn restoration(live: &DbCluster, snapshot: &DbClusterSnapshot, to: &str, command
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_rds::types::{DbClusterMember, ServerlessV2ScalingConfigurationInfo, VpcSecurityGroupMembership};
+    use aws_sdk_rds::types::{
+        DbClusterMember, DbClusterSnapshot, ServerlessV2ScalingConfigurationInfo, VpcSecurityGroupMembership,
+    };
 
     use super::*;
 
@@ -225,7 +252,7 @@ mod tests {
     #[test]
     fn a_copy_has_the_data_of_the_snapshot_and_the_surroundings_of_the_live_one() {
         let command = CommandId::generate();
-        let snapshot = |version: &str| DbClusterSnapshot::builder().engine_version(version).build();
+        let snapshot = |version: &str| DbClusterSnapshot::builder().engine_version(version).build().into();
         let copy = restoration(&live(), &snapshot("16.1"), "copy", command).build().unwrap();
         assert_eq!(copy.engine_version(), Some("16.1"));
         assert_eq!((copy.db_subnet_group_name(), copy.kms_key_id()), (Some("private"), Some("arn:key")));

@@ -1,215 +1,204 @@
-//! Snapshots of the platform's cluster: list, take, delete. Snapshots of other clusters are never touched.
+//! Snapshots of the platform's database: list, take, delete. Those of other databases are never touched.
 //!
-//! A snapshot's name makes taking it once: the journal keeps that the name was free, and from then on a snapshot of that
-//! name is the one that was ordered, whether or not the answer was ever read. The same holds the other way for deleting.
+//! A snapshot carries the id of the command that took it as a tag, so that an action whose answer was lost, or that is
+//! taken up again, knows its own from anybody else's of the same name. What is deleted is known by its ARN and time.
+
+mod calls;
 
 use std::{cmp::Reverse, time::Duration};
 
-use aws_sdk_rds::types::DbClusterSnapshot;
 use bytes::Bytes;
 use sfdata_common::{limits, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 
-use super::{Aurora, is_lost, watch::Watch};
+pub(super) use self::calls::Snapshot;
+use super::{Aurora, is_lost, of::Of, watch::Watch};
 use crate::{
     execute::Job,
-    services::{Error, Plan, aws::failure, listed},
+    services::{Error, Plan, listed},
 };
 
 const MANUAL: &str = "manual";
 /// The note that everything was looked at, and the call is next.
 pub(super) const CALLING: Bytes = Bytes::from_static(b"calling");
 
-fn resource(name: &str) -> String {
-    format!("db-cluster-snapshot {name}")
-}
-
-pub(super) fn result(cluster: &str, snapshots: Vec<wire::AuroraSnapshotState>) -> Kind {
-    Kind::AuroraSnapshots(wire::AuroraSnapshotsResult { cluster: cluster.into(), snapshots })
+fn result(of: Of<'_>, snapshots: Vec<wire::AuroraSnapshotState>) -> Kind {
+    Kind::AuroraSnapshots(wire::AuroraSnapshotsResult { cluster: of.name().into(), snapshots })
 }
 
 impl Aurora {
     /// Manual and automated ones, newest first.
-    pub(super) async fn snapshots(&self, job: &Job) -> Result<Kind, Error> {
-        let name = self.named()?;
+    pub(super) async fn snapshots(&self, of: Of<'_>, job: &Job) -> Result<Kind, Error> {
         tokio::select! {
             biased;
             () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
-            all = self.all_snapshots(name) => Ok(result(name, all?.iter().map(state).collect())),
+            all = self.all_snapshots(of) => Ok(result(of, all?.into_iter().map(|one| one.state).collect())),
         }
     }
 
-    pub(super) async fn snapshot(&self, asked: Option<&str>, deadline: Duration, job: &Job) -> Result<Kind, Error> {
-        let cluster = self.named()?;
-        let name = asked.map_or_else(|| format!("sfdata-{}", job.command()), str::to_owned);
+    pub(super) async fn snapshot(
+        &self,
+        of: Of<'_>,
+        asked: Option<&str>,
+        deadline: Duration,
+        job: &Job,
+    ) -> Result<Kind, Error> {
+        let name = &*asked.map_or_else(|| format!("sfdata-{}", job.command()), str::to_owned);
         let mut watch = Watch::new(job, deadline);
         if job.checkpoint().is_none() {
-            self.may_take(cluster, &name, &mut watch).await?;
+            self.may_take(of, name, &mut watch).await?;
             // Without a name it is called after this very command, which no other one can agree to.
-            let planned = asked.unwrap_or("sfdata-COMMAND");
-            let plan = Plan::default().change(resource(planned), "DBClusterIdentifier", "", cluster);
+            let resource = of.snapshot_resource(asked.unwrap_or("sfdata-COMMAND"));
+            let plan = Plan::default().change(resource, of.identifier(), "", of.name());
             if let Some(answer) = job.agree(plan).await? {
                 return Ok(answer);
             }
             job.keep(CALLING).await?;
         }
-        let mut refusals = 0;
+        let (mut ordered, mut shown, mut refusals) = (false, false, 0);
         loop {
-            match watch.read(self.find_snapshot(&name)).await? {
-                Some(seen) => match seen.status().unwrap_or_default() {
-                    "available" => return Ok(result(cluster, vec![state(&seen)])),
+            match watch.read(|| self.find_snapshot(of, name)).await? {
+                Some(seen) if !seen.is_by(job.command()) => {
+                    let text = format!("snapshot {name} is somebody else's, of {}; choose another name", seen.of);
+                    return Err(watch.lost(FailureCode::Conflict, text));
+                }
+                Some(seen) => match &*seen.state.status {
+                    "available" => return Ok(result(of, vec![seen.state])),
                     status if is_lost(status) => {
                         let text = format!("snapshot {name} is {status}; delete it and take another one");
                         return Err(watch.lost(FailureCode::Rejected, text));
                     }
                     status => {
-                        let percent = seen.percent_progress().and_then(|percent| u32::try_from(percent).ok());
-                        watch.wait(format!("snapshot {name} is {status}"), percent).await?;
+                        shown = true;
+                        watch.wait(format!("snapshot {name} is {status}"), seen.percent).await?;
                     }
                 },
-                None => match self.take(cluster, &name).await {
-                    Ok(()) => watch.did(format!("snapshot {name} was ordered")),
+                None if shown => {
+                    let text = format!("somebody else deleted snapshot {name} while it was made");
+                    return Err(watch.lost(FailureCode::Conflict, text));
+                }
+                None if ordered => watch.wait(format!("RDS does not show snapshot {name} yet"), None).await?,
+                None => match self.create_snapshot(of, name, job.command()).await {
+                    Ok(()) => {
+                        ordered = true;
+                        watch.did(format!("snapshot {name} was ordered"));
+                    }
                     Err(Error::Failed { code: FailureCode::Conflict, .. }) if refusals < limits::AWS_TRIES => {
                         refusals += 1;
-                        watch.wait(format!("RDS takes no snapshot of {cluster} yet"), None).await?;
+                        watch.wait(format!("RDS takes no snapshot of {} yet", of.name()), None).await?;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(watch.after(error)),
                 },
             }
         }
     }
 
-    /// The cluster runs and the name is free.
-    async fn may_take(&self, cluster: &str, name: &str, watch: &mut Watch<'_>) -> Result<(), Error> {
+    /// The database can be snapshotted and the name is free.
+    async fn may_take(&self, of: Of<'_>, name: &str, watch: &mut Watch<'_>) -> Result<(), Error> {
         let rejected = |text: String| Err(Error::failed(FailureCode::Rejected, text));
-        if let Some(other) = watch.read(self.find_snapshot(name)).await? {
-            let of = other.db_cluster_identifier().unwrap_or_default();
-            return rejected(format!("there is a snapshot {name} already, of cluster {of}; choose another name"));
+        if let Some(other) = watch.read(|| self.find_snapshot(of, name)).await? {
+            return rejected(format!("there is a snapshot {name} already, of {}; choose another name", other.of));
         }
-        let seen = watch.read(self.look(cluster)).await?;
-        match seen.status().unwrap_or_default() {
-            status @ ("stopped" | "stopping") => {
+        match (of, &*watch.read(|| self.see(of)).await?.status) {
+            (Of::Cluster(cluster), status @ ("stopped" | "stopping")) => {
                 rejected(format!("{cluster} is {status}, and RDS takes snapshots only of what runs; start it first"))
             }
-            status if is_lost(status) => rejected(format!("{cluster} is {status}: RDS takes no snapshot of it")),
+            (_, status) if is_lost(status) => {
+                rejected(format!("{} is {status}: RDS takes no snapshot of it", of.name()))
+            }
             _ => Ok(()),
         }
     }
 
-    async fn take(&self, cluster: &str, name: &str) -> Result<(), Error> {
-        let call = self.client.create_db_cluster_snapshot().db_cluster_identifier(cluster);
-        match call.db_cluster_snapshot_identifier(name).send().await {
-            Ok(_) => Ok(()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_cluster_snapshot_already_exists_fault()) => Ok(()),
-            Err(e) => {
-                let tried = format_args!("take snapshot {name} of Aurora cluster {cluster}");
-                Err(failure(tried, "rds:CreateDBClusterSnapshot", e))
-            }
-        }
-    }
-
-    pub(super) async fn delete_snapshot(&self, name: &str, deadline: Duration, job: &Job) -> Result<Kind, Error> {
-        let cluster = self.named()?;
+    pub(super) async fn delete_snapshot(
+        &self,
+        of: Of<'_>,
+        name: &str,
+        deadline: Duration,
+        job: &Job,
+    ) -> Result<Kind, Error> {
         let mut watch = Watch::new(job, deadline);
-        let resumed = job.checkpoint().is_some();
+        let kept = job.checkpoint();
         let mut gone = wire::AuroraSnapshotState { name: name.into(), ..Default::default() };
-        if !resumed {
-            let seen = watch.read(self.own_snapshot(cluster, name)).await?;
-            gone = state(&seen);
-            if seen.snapshot_type() != Some(MANUAL) {
-                let kind = seen.snapshot_type().unwrap_or_default();
-                let text =
-                    format!("{name} is {kind}: what RDS or AWS Backup took, they delete; name a manual snapshot");
-                return Err(Error::failed(FailureCode::Rejected, text));
+        let which = match &kept {
+            Some(kept) => kept.clone(),
+            None => {
+                let seen = watch.read(|| self.own_snapshot(of, name)).await?;
+                if seen.state.snapshot_type != MANUAL {
+                    let kind = &seen.state.snapshot_type;
+                    let text =
+                        format!("{name} is {kind}: what RDS or AWS Backup took, they delete; name a manual snapshot");
+                    return Err(Error::failed(FailureCode::Rejected, text));
+                }
+                let plan = Plan::default().change(of.snapshot_resource(name), "status", &seen.state.status, "");
+                if let Some(answer) = job.agree(plan).await? {
+                    return Ok(answer);
+                }
+                let which = identity(&seen);
+                job.keep(which.clone()).await?;
+                gone = seen.state;
+                which
             }
-            let plan = Plan::default().change(resource(name), "status", &gone.status, "");
-            if let Some(answer) = job.agree(plan).await? {
-                return Ok(answer);
+        };
+        let mut ordered = false;
+        while let Some(seen) = watch.read(|| self.find_snapshot(of, name)).await? {
+            // Another one of that name is not the one that was to be deleted.
+            if identity(&seen) != which {
+                break;
             }
-            job.keep(CALLING).await?;
-        }
-        let call = self.client.delete_db_cluster_snapshot().db_cluster_snapshot_identifier(name).send().await;
-        match call {
-            Ok(_) => {}
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_cluster_snapshot_not_found_fault()) => {}
-            Err(e) => {
-                let tried = format_args!("delete snapshot {name} of Aurora cluster {cluster}");
-                return Err(failure(tried, "rds:DeleteDBClusterSnapshot", e));
+            if !ordered {
+                self.remove_snapshot(of, name).await.map_err(|error| watch.after(error))?;
+                ordered = true;
+                watch.did(format!("RDS was told to delete snapshot {name}"));
+                continue;
             }
-        }
-        watch.did(format!("RDS was told to delete snapshot {name}"));
-        while let Some(seen) = watch.read(self.find_snapshot(name)).await? {
-            watch.wait(format!("snapshot {name} is {}", seen.status().unwrap_or_default()), None).await?;
+            watch.wait(format!("snapshot {name} is {}", seen.state.status), None).await?;
         }
         gone.status = "deleted".into();
-        Ok(result(cluster, vec![gone]))
+        Ok(result(of, vec![gone]))
     }
 
-    /// A snapshot of the platform's own cluster, or what there is instead.
-    pub(super) async fn own_snapshot(&self, cluster: &str, name: &str) -> Result<DbClusterSnapshot, Error> {
-        match self.find_snapshot(name).await? {
-            Some(seen) if seen.db_cluster_identifier() == Some(cluster) => Ok(seen),
+    /// A snapshot of the platform's own database, or what there is instead.
+    pub(super) async fn own_snapshot(&self, of: Of<'_>, name: &str) -> Result<Snapshot, Error> {
+        match self.find_snapshot(of, name).await? {
+            Some(seen) if seen.of == of.name() => Ok(seen),
             Some(seen) => {
-                let of = seen.db_cluster_identifier().unwrap_or_default();
-                let text = format!("{name} is a snapshot of cluster {of}, not of {cluster}: it is left alone");
+                let text = format!("{name} is a snapshot of {}, not of {}: it is left alone", seen.of, of.name());
                 Err(Error::failed(FailureCode::Rejected, text))
             }
             None => {
-                let all = self.all_snapshots(cluster).await;
-                let names =
-                    all.map(|all| all.into_iter().filter_map(|one| one.db_cluster_snapshot_identifier).collect());
-                let there = listed(names);
-                let text = format!("Aurora cluster {cluster} has no snapshot {name}; {there}");
+                let all = self.all_snapshots(of).await;
+                let there = listed(all.map(|all| all.into_iter().map(|one| one.state.name).collect()));
+                let text = format!("{} has no snapshot {name}; {there}", of.name());
                 Err(Error::failed(FailureCode::NotFound, text))
             }
         }
     }
 
-    async fn find_snapshot(&self, name: &str) -> Result<Option<DbClusterSnapshot>, Error> {
-        match self.client.describe_db_cluster_snapshots().db_cluster_snapshot_identifier(name).send().await {
-            Ok(answer) => Ok(answer.db_cluster_snapshots.into_iter().flatten().next()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_cluster_snapshot_not_found_fault()) => Ok(None),
-            Err(e) => Err(failure(format_args!("look for snapshot {name}"), "rds:DescribeDBClusterSnapshots", e)),
-        }
-    }
-
-    pub(super) async fn all_snapshots(&self, cluster: &str) -> Result<Vec<DbClusterSnapshot>, Error> {
-        let call = self.client.describe_db_cluster_snapshots().db_cluster_identifier(cluster);
-        let mut pages = call.into_paginator().items().send();
-        let mut all = Vec::new();
-        while let Some(told) = pages.next().await {
-            all.push(told.map_err(|e| {
-                let tried = format_args!("list the snapshots of Aurora cluster {cluster}");
-                failure(tried, "rds:DescribeDBClusterSnapshots", e)
-            })?);
-        }
+    pub(super) async fn all_snapshots(&self, of: Of<'_>) -> Result<Vec<Snapshot>, Error> {
+        let mut all = self.read_snapshots(of).await?;
         newest_first(&mut all);
         all.truncate(limits::DATABASE_SNAPSHOTS);
         Ok(all)
     }
 }
 
-/// Those in the making have no time yet and are the newest.
-fn newest_first(snapshots: &mut [DbClusterSnapshot]) {
-    snapshots.sort_by_key(|one| Reverse(one.snapshot_create_time().map_or(i128::MAX, |at| at.as_nanos())));
+/// What tells a snapshot from a later one of the same name.
+fn identity(snapshot: &Snapshot) -> Bytes {
+    format!("{} {}", snapshot.arn, snapshot.state.created_unix_ms).into()
 }
 
-pub(super) fn state(snapshot: &DbClusterSnapshot) -> wire::AuroraSnapshotState {
-    let created = snapshot.snapshot_create_time().and_then(|at| at.to_millis().ok());
-    wire::AuroraSnapshotState {
-        name: snapshot.db_cluster_snapshot_identifier().unwrap_or_default().into(),
-        snapshot_type: snapshot.snapshot_type().unwrap_or_default().into(),
-        status: snapshot.status().unwrap_or_default().into(),
-        created_unix_ms: created.unwrap_or_default(),
-        engine: snapshot.engine().unwrap_or_default().into(),
-        engine_version: snapshot.engine_version().unwrap_or_default().into(),
-        encrypted: snapshot.storage_encrypted().unwrap_or_default(),
-    }
+/// Those in the making have no time yet and are the newest.
+fn newest_first(snapshots: &mut [Snapshot]) {
+    snapshots.sort_by_key(|one| match one.state.created_unix_ms {
+        0 => Reverse(i64::MAX),
+        at => Reverse(at),
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_rds::primitives::DateTime;
+    use aws_sdk_rds::{primitives::DateTime, types::DbClusterSnapshot};
 
     use super::*;
 
@@ -217,10 +206,10 @@ mod tests {
     fn what_is_in_the_making_is_the_newest() {
         let one = |name: &str, at: Option<i64>| {
             let made = DbClusterSnapshot::builder().db_cluster_snapshot_identifier(name);
-            made.set_snapshot_create_time(at.map(DateTime::from_secs)).build()
+            Snapshot::from(made.set_snapshot_create_time(at.map(DateTime::from_secs)).build())
         };
         let mut all = [one("old", Some(1)), one("making", None), one("new", Some(2))];
         newest_first(&mut all);
-        assert_eq!(all.map(|one| state(&one).name), ["making", "new", "old"]);
+        assert_eq!(all.map(|one| one.state.name), ["making", "new", "old"]);
     }
 }

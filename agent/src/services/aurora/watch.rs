@@ -22,29 +22,47 @@ pub(super) struct Watch<'a> {
     ends: Instant,
     pause: Duration,
     done: String,
+    /// Something may be in force.
+    ordered: bool,
     told: Option<String>,
 }
 
 impl<'a> Watch<'a> {
     /// From now until the deadline.
     pub(super) fn new(job: &'a Job, deadline: Duration) -> Self {
-        let done = "nothing was changed".to_owned();
-        Self { job, ends: Instant::now() + deadline, pause: PAUSE_MIN, done, told: None }
+        let done = match job.resumed() {
+            true => "what was ordered before the agent was started anew stays in force",
+            false => "nothing was changed",
+        };
+        let (done, ordered) = (done.to_owned(), job.resumed());
+        Self { job, ends: Instant::now() + deadline, pause: PAUSE_MIN, done, ordered, told: None }
     }
 
     /// What is in force from here on, whatever comes of the waiting.
     pub(super) fn did(&mut self, done: impl Into<String>) {
-        (self.done, self.told, self.pause) = (done.into(), None, PAUSE_MIN);
+        (self.done, self.ordered, self.told, self.pause) = (done.into(), true, None, PAUSE_MIN);
     }
 
-    /// Read something, unless the order is taken back or its time is over.
-    pub(super) async fn read<T>(&self, look: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let look_by = self.ends.max(Instant::now() + GRACE);
-        tokio::select! {
-            biased;
-            () = self.job.cancelled().cancelled() => Err(self.broken_off()),
-            seen = look => seen.map_err(|error| error.after(&self.done)),
-            () = sleep_until(look_by) => Err(self.late()),
+    /// Read something, unless the order is taken back or its time is over. Once something was ordered, it is read again
+    /// where AWS can't be asked: RDS goes on meanwhile.
+    pub(super) async fn read<T, F>(&mut self, look: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            let look_by = self.ends.max(Instant::now() + GRACE);
+            let seen = tokio::select! {
+                biased;
+                () = self.job.cancelled().cancelled() => return Err(self.broken_off()),
+                seen = look() => seen,
+                () = sleep_until(look_by) => return Err(self.late()),
+            };
+            match seen {
+                Err(error) if self.ordered && error.is_passing() => {
+                    self.wait(format!("RDS does not tell how it is: {error}"), None).await?;
+                }
+                seen => return seen.map_err(|error| self.after(error)),
+            }
         }
     }
 

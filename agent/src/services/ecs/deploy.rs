@@ -147,7 +147,9 @@ impl Ecs {
                     why = Some(self.with_last_stop(&notes[at].service, message).await);
                     notes[at].back = why.clone();
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    return Err(stays(&notes).map_or_else(|| error.clone(), |stays| error.clone().after(&stays)));
+                }
             }
             job.keep(encode(&notes)).await?;
         }
@@ -264,12 +266,12 @@ impl Ecs {
         if job.cancelled().is_cancelled() && !resumed {
             return Err(Error::cancelled(format!("{name} was not changed")));
         }
-        self.give(name, role, [before, &to], job).await?;
+        self.give_by(name, role, [before, &to], ends, job).await?;
         // Where it ran that before, what ended earlier is not this rollout's.
         let failed_tasks = (to != *before).then_some(rollout.failed_tasks);
         let mut judge = Rollout::of(&to, failed_tasks, rollout.settle);
         let done = format!("{name} was given {}", short(&to));
-        self.wait_through(name, role, ends, job, &done, &mut judge).await
+        self.wait(name, role, ends, job, &done, &mut judge).await
     }
 
     /// A revision of `before` with this image, or the one that an earlier try made. Nobody runs it yet.
@@ -353,26 +355,20 @@ impl Ecs {
         }
     }
 
-    /// Wait, also through a time in which AWS can't be asked: a rollout that nobody judges is worse than a late word.
-    async fn wait_through(
+    /// [`Ecs::give`], also through a time in which AWS can't be asked.
+    async fn give_by(
         &self,
         name: &str,
         role: Role,
+        definitions: [&str; 2],
         ends: Instant,
         job: &Job,
-        done: &str,
-        judge: &mut Rollout<'_>,
-    ) -> Result<EcsServiceState, Error> {
+    ) -> Result<(), Error> {
         loop {
-            match self.wait(name, role, ends, job, done, judge).await {
-                Err(Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. })
-                    if Instant::now() < ends =>
-                {
-                    job.progress(format!("AWS does not tell the state of {name}; asking again"), None);
-                    tokio::select! {
-                        () = job.cancelled().cancelled() => {}
-                        () = sleep(PAUSE) => {}
-                    }
+            match self.give(name, role, definitions, job).await {
+                Err(error) if error.is_passing() && Instant::now() < ends => {
+                    job.progress(format!("AWS does not take the change of {name}; trying again"), None);
+                    sleep(jittered(PAUSE, 0.2)).await;
                 }
                 ended => return ended,
             }
@@ -389,42 +385,57 @@ impl Ecs {
         }
     }
 
-    /// The outcome of a deploy that did not hold: it says why, and whether what was there before is there again.
+    /// The outcome of a deploy that did not hold: it says why, and whether what was there before is there again. What goes
+    /// wrong with one service keeps no other from going back.
     async fn go_back(&self, notes: &[(&Note, Role)], ends: Instant, why: &str, job: &Job) -> Error {
-        let mut back = Vec::with_capacity(notes.len());
+        let (mut told, mut stuck) = (Vec::with_capacity(notes.len()), Vec::new());
         for (note, role) in notes {
             let Some(from) = note.moved() else { continue };
             let (name, before) = (&note.service, short(&note.before));
-            if let Err(error) = self.give(name, *role, [from, &note.before], job).await {
-                return error.after(&format!("{why}; {name} could not be rolled back to {before}"));
-            }
             job.progress(format!("rolling {name} back to {before}"), None);
-            back.push((note, *role, before));
+            match self.give_by(name, *role, [from, &note.before], ends, job).await {
+                Ok(()) => told.push((note, *role, before)),
+                Err(error) => stuck.push(error.after(&format!("{name} could not be rolled back to {before}"))),
+            }
         }
-        for (note, role, before) in &back {
+        let mut back = Vec::with_capacity(told.len());
+        for (note, role, before) in told {
             let done = format!("{} was told to go back to {before}", note.service);
             let mut judge = Rollout::of(&note.before, None, Duration::ZERO);
-            if let Err(error) = self.wait_through(&note.service, *role, ends, job, &done, &mut judge).await {
-                return error.after(why);
+            match self.wait(&note.service, role, ends, job, &done, &mut judge).await {
+                Ok(_) => back.push(format!("{} to {before}", note.service)),
+                Err(error) => stuck.push(error),
             }
         }
-        let back: Vec<_> = back.iter().map(|(note, _, before)| format!("{} to {before}", note.service)).collect();
-        let text = format!("{why}; rolled back: {}, which is what runs again", back.join(", "));
-        Error::failed(FailureCode::RolledBack, text)
+        let back = if back.is_empty() {
+            why.to_owned()
+        } else {
+            format!("{why}; rolled back: {}, which is what runs again", back.join(", "))
+        };
+        match stuck.into_iter().reduce(Error::and) {
+            Some(stuck) => stuck.after(&back),
+            None => Error::failed(FailureCode::RolledBack, back),
+        }
     }
 }
 
-/// Whether a failure at one service means that what was changed is taken back: not while AWS only can't be asked, nor
-/// where somebody else is at work; and there has to be something.
+/// Whether a failure at one service means that what was changed is taken back: not where somebody else is at work; and
+/// there has to be something. That AWS can't be asked is one when it has lasted until the deadline.
 fn goes_back(code: FailureCode, notes: &[Note], at: usize) -> bool {
     let earlier = notes[..at].iter().any(|note| note.moved().is_some());
     match code {
-        FailureCode::Deadline | FailureCode::Rejected => {
+        FailureCode::Deadline | FailureCode::Rejected | FailureCode::Unavailable | FailureCode::Throttled => {
             earlier || notes[at].to.as_ref().is_some_and(|to| *to != notes[at].before)
         }
         FailureCode::AccessDenied | FailureCode::NotFound => earlier,
         _ => false,
     }
+}
+
+/// The services that go on with what they were given, where a deploy ends before its end.
+fn stays(notes: &[Note]) -> Option<String> {
+    let moved: Vec<_> = notes.iter().filter(|note| note.moved().is_some()).map(|note| &*note.service).collect();
+    (!moved.is_empty()).then(|| format!("{} keep what they were given", moved.join(", ")))
 }
 
 /// What cannot be.

@@ -1,6 +1,7 @@
 //! Waiting until ECS has done what was ordered: look, judge, tell how far it is, look again less often.
 //!
-//! A wait changes nothing in AWS, so it may be broken off at any instant and begun again.
+//! A wait changes nothing in AWS, so it may be broken off at any instant and begun again. It outlasts a time in which AWS
+//! can't be asked: what nobody judges is worse than a late word.
 
 use std::time::Duration;
 
@@ -39,34 +40,36 @@ impl Ecs {
             let seen = tokio::select! {
                 biased;
                 () = job.cancelled().cancelled() => return Err(broken_off(done, &told)),
-                seen = self.see(name, role, judge.counts()) => seen.map_err(|error| error.after(done))?,
+                seen = self.see(name, role, judge.counts()) => seen,
                 () = sleep_until(look_by) => return Err(self.late(name, done, &told, event, judge).await),
             };
-            let mut verdict = judge.judge(&seen);
-            if verdict == Verdict::Reached {
-                let held = reached.get_or_insert_with(Instant::now).elapsed();
-                // What sleeps can't fail.
-                let left = judge.settle().saturating_sub(held);
-                if left.is_zero() || seen.desired == 0 {
-                    return Ok(seen);
-                }
-                pause = pause.min(left);
-                let step = format!("all tasks run; whether they stay is watched for {} s", judge.settle().as_secs());
-                verdict = Verdict::Waits { step, percent: Some(99) };
-            } else {
-                reached = None;
-            }
-            match verdict {
-                Verdict::Reached => return Ok(seen),
-                Verdict::Lost(error) => return Err(error.after(done)),
-                Verdict::Waits { step, percent } => {
-                    if step != told {
-                        job.progress(step.clone(), percent);
-                        told = step;
+            let (step, percent) = match seen {
+                Err(error) if error.is_passing() => (format!("AWS does not tell the state of {name}: {error}"), None),
+                Err(error) => return Err(error.after(done)),
+                Ok(seen) => {
+                    event = seen.events.first().cloned();
+                    let verdict = judge.judge(&seen);
+                    reached = if verdict == Verdict::Reached { reached.or_else(|| Some(Instant::now())) } else { None };
+                    match (verdict, reached) {
+                        (Verdict::Lost(error), _) => return Err(error.after(done)),
+                        (Verdict::Waits { step, percent }, _) => (step, percent),
+                        (Verdict::Reached, reached) => {
+                            let left = judge.settle().saturating_sub(reached.map_or(Duration::ZERO, |at| at.elapsed()));
+                            // What sleeps can't fail.
+                            if left.is_zero() || seen.desired == 0 {
+                                return Ok(seen);
+                            }
+                            pause = pause.min(left);
+                            let watched = judge.settle().as_secs();
+                            (format!("all tasks run; whether they stay is watched for {watched} s"), Some(99))
+                        }
                     }
                 }
+            };
+            if step != told {
+                job.progress(step.clone(), percent);
+                told = step;
             }
-            event = seen.events.into_iter().next();
             let left = ends.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(self.late(name, done, &told, event, judge).await);
