@@ -260,6 +260,27 @@ async fn all_of_dagster_is_deployed_in_a_safe_order_and_goes_back_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_go_back_also_where_aws_takes_no_calls_for_a_while() {
+    let fleet = Fleet::start(1).await;
+    let la = &fleet.agents[0];
+    let (before, bad) = (state(&fleet, "code-server").await.image, image(&fleet, NEWER));
+    fleet.aws().tasks_of(&la.account, "daemon", &bad.digest, "crashes").await.unwrap();
+    let all = Action::Ecs(Ecs::Deploy { service: None, image: bad, rollout: rollout(120) });
+    let id = fleet.alice.submit(all, &[&la.id]).await.unwrap();
+    let given = async || (calls(&fleet, "UpdateService").await.len() == 2).then_some(());
+    eventually("the daemon was given it", Duration::from_secs(60), given).await;
+    // More often than the SDK asks.
+    let fault =
+        json!({"service": "ecs", "action": "UpdateService", "kind": "throttle", "times": 7, "account": la.account.id});
+    fleet.aws().fault(fault).await.unwrap();
+    let (code, message) = failure(fleet.alice.outcome(id, &la.id).await.unwrap());
+    assert_eq!(code, FailureCode::RolledBack, "{message}");
+    assert!(message.contains("daemon to ") && message.contains("code-server to "), "{message}");
+    assert_eq!(state(&fleet, "code-server").await.image, before);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_could_run_twice_is_deployed_alone() {
     let mut fleet = Fleet::start(1).await;
     fleet.stop_agent(0).await;

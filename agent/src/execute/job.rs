@@ -44,24 +44,40 @@ impl Job {
         self.mode == Mode::PlanOnly
     }
 
-    /// Every change goes through here before it begins: hand over what is to be done. `Some` is the result of a command
-    /// that only asks; `None` is the word to go on. An error is that the world has moved since the operator looked.
+    /// Every change goes through here before it begins, or through [`Job::agree_and_keep`]: hand over what is to be done.
+    /// `Some` is the result of a command that only asks; `None` is the word to go on. An error is that the world has moved
+    /// since the operator looked. For what leaves no note: after a restart it is not asked again, since the world may look
+    /// different by our own doing.
     pub async fn agree(&self, plan: Plan) -> Result<Option<Kind>, Error> {
+        let agreed = self.journal.note(self.command).is_some();
+        let answer = self.compare(plan, agreed)?;
+        if answer.is_none() && !agreed && matches!(self.mode, Mode::ActIfPlan(_)) {
+            self.keep(Bytes::from_static(AGREED)).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The same, with the note from which the action goes on after a restart. Until that is durable nothing was changed, so
+    /// that a restart before asks again.
+    pub async fn agree_and_keep(&self, plan: Plan, note: Bytes) -> Result<Option<Kind>, Error> {
+        let answer = self.compare(plan, false)?;
+        if answer.is_none() {
+            self.keep(note).await?;
+        }
+        Ok(answer)
+    }
+
+    fn compare(&self, plan: Plan, agreed: bool) -> Result<Option<Kind>, Error> {
         let plan = plan.into_wire();
         match self.mode {
             Mode::PlanOnly => return Ok(Some(Kind::Plan(plan))),
-            Mode::ActIfPlan(digest) if self.journal.note(self.command).is_none() => {
-                if plan.digest != digest[..] {
-                    return Err(Error::failed(
-                        FailureCode::Conflict,
-                        format!(
-                            "the plan is not the one that was agreed to: something has changed since, and nothing was \
-                             done; its digest is now {}, look at it with --plan",
-                            hex::encode(&plan.digest)
-                        ),
-                    ));
-                }
-                self.keep(Bytes::from_static(AGREED)).await?;
+            Mode::ActIfPlan(digest) if !agreed && plan.digest != digest[..] => {
+                let text = format!(
+                    "the plan is not the one that was agreed to: something has changed since, and nothing was done; its \
+                     digest is now {}, look at it with --plan",
+                    hex::encode(&plan.digest)
+                );
+                return Err(Error::failed(FailureCode::Conflict, text));
             }
             Mode::ActIfPlan(_) | Mode::Act => {}
         }

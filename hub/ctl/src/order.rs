@@ -30,6 +30,9 @@ use crate::{
 /// Clocks differ: a command is valid from a little before it was signed.
 const BACKDATE: Duration = Duration::from_secs(5);
 
+/// A hub that is asked again needs no longer for a request that it was busy with when the connection broke.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// What every command to agents takes.
 #[derive(Debug, Args)]
 pub(crate) struct Order {
@@ -248,19 +251,33 @@ async fn open(hub: &Hub, command: &Command, signed: Envelope) -> anyhow::Result<
                 .boxed(),
         )),
         Err(
-            error @ (status::Error::Unreachable { .. } | status::Error::Dropped { .. } | status::Error::Late { .. }),
+            error @ (status::Error::Unreachable { .. }
+            | status::Error::Dropped { .. }
+            | status::Error::Late { .. }
+            | status::Error::Fault { .. }),
         ) => was_taken(hub, command.id, error).await.map(|()| None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The connection broke while the command was handed in: look whether it was taken before that.
+/// There was no good answer when the command was handed in: look whether it was taken all the same.
 async fn was_taken(hub: &Hub, id: CommandId, broken: status::Error) -> anyhow::Result<()> {
-    let request = GetCommandRequest { command_id: id.to_string() };
-    match hub.ask("look for the command", hub.operator().get_command(request)).await {
-        Ok(_) => Ok(()),
-        Err(status::Error::Refused { .. }) => Err(broken.into()),
-        Err(_) => Err(broken).with_context(|| {
+    let look = async || {
+        let request = GetCommandRequest { command_id: id.to_string() };
+        hub.ask("look for the command", hub.operator().get_command(request)).await
+    };
+    let mut seen = look().await;
+    // It may still be on its way into the store.
+    if matches!((&seen, &broken), (Err(status::Error::Refused { .. }), status::Error::Dropped { .. })) {
+        tokio::time::sleep(SETTLED).await;
+        seen = look().await;
+    }
+    match (seen, &broken) {
+        (Ok(_), _) => Ok(()),
+        (Err(status::Error::Refused { .. }), status::Error::Unreachable { .. } | status::Error::Dropped { .. }) => {
+            Err(broken.into())
+        }
+        _ => Err(broken).with_context(|| {
             format!(
                 "it is not known whether the hub took command {id}; before trying again, see: hubctl commands show {id}"
             )

@@ -17,6 +17,8 @@ use crate::{
 
 /// More targets than this get one common line: a terminal has few.
 const LINES: usize = 20;
+const LINE: &str = "{spinner} {prefix} {elapsed:>4.dim} {wide_msg}";
+const BAR: &str = "{spinner} {prefix} {elapsed:>4.dim} [{bar:24}] {wide_msg}";
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -46,7 +48,7 @@ impl Progress {
         let width = board.targets.keys().map(String::len).max().unwrap_or(0);
         let bar = |(agent, target): (&String, &Target)| {
             let bar = multi.add(ProgressBar::no_length());
-            bar.set_style(style("{spinner} {prefix} {elapsed:>4.dim} {wide_msg}"));
+            bar.set_style(style(LINE));
             bar.set_prefix(format!("{agent:width$}"));
             bar.set_message(clean(&results::describe(target)));
             bar.enable_steady_tick(TICK);
@@ -64,6 +66,15 @@ impl Progress {
             Self::Each(_, bars) => {
                 if let Some(bar) = bars.get(agent) {
                     bar.set_message(text);
+                    // One target has the room for a bar, once it knows how far it is.
+                    match target.progress.as_ref().and_then(|progress| progress.percent) {
+                        Some(percent) if bars.len() == 1 => {
+                            bar.set_style(style(BAR));
+                            bar.set_length(100);
+                            bar.set_position(percent.into());
+                        }
+                        _ => bar.set_style(style(LINE)),
+                    }
                     if target.is_ended() {
                         bar.disable_steady_tick();
                     }

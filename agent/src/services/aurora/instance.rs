@@ -85,10 +85,9 @@ impl Aurora {
                 return rejected(format!("there is an instance {to} already ({status}); nothing is restored over it"));
             }
             let plan = Plan::default().change(resource(to), "DBSnapshotIdentifier", "", from);
-            if let Some(answer) = job.agree(plan).await? {
+            if let Some(answer) = job.agree_and_keep(plan, CALLING).await? {
                 return Ok(answer);
             }
-            job.keep(CALLING).await?;
         }
         let mut asked = false;
         loop {

@@ -57,10 +57,9 @@ impl Aurora {
                     "",
                     &class,
                 );
-                if let Some(answer) = job.agree(plan).await? {
+                if let Some(answer) = job.agree_and_keep(plan, CALLING).await? {
                     return Ok(answer);
                 }
-                job.keep(CALLING).await?;
                 Some(snapshot)
             }
             Some(_) => None,

@@ -50,10 +50,9 @@ impl Aurora {
             // Without a name it is called after this very command, which no other one can agree to.
             let resource = of.snapshot_resource(asked.unwrap_or("sfdata-COMMAND"));
             let plan = Plan::default().change(resource, of.identifier(), "", of.name());
-            if let Some(answer) = job.agree(plan).await? {
+            if let Some(answer) = job.agree_and_keep(plan, CALLING).await? {
                 return Ok(answer);
             }
-            job.keep(CALLING).await?;
         }
         let (mut ordered, mut shown, mut refusals) = (false, false, 0);
         loop {
@@ -131,11 +130,10 @@ impl Aurora {
                     return Err(Error::failed(FailureCode::Rejected, text));
                 }
                 let plan = Plan::default().change(of.snapshot_resource(name), "status", &seen.state.status, "");
-                if let Some(answer) = job.agree(plan).await? {
+                let which = identity(&seen);
+                if let Some(answer) = job.agree_and_keep(plan, which.clone()).await? {
                     return Ok(answer);
                 }
-                let which = identity(&seen);
-                job.keep(which.clone()).await?;
                 gone = seen.state;
                 which
             }

@@ -185,10 +185,9 @@ impl Ecs {
             plan = with;
             notes.push(note);
         }
-        if let Some(answer) = job.agree(plan).await? {
+        if let Some(answer) = job.agree_and_keep(plan, encode(&notes)).await? {
             return Ok(Err(answer));
         }
-        job.keep(encode(&notes)).await?; // durable before the first call
         Ok(Ok(notes))
     }
 

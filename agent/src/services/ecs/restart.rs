@@ -35,13 +35,11 @@ impl Ecs {
                 let service = self.look(name).await?;
                 let before = may_restart(&service, name, role)?;
                 let again = format!("a new one of {}", service.task_definition().unwrap_or("the same definition"));
-                if let Some(answer) =
-                    job.agree(Plan::default().change(resource(name), "deployment", &before, again)).await?
-                {
+                let plan = Plan::default().change(resource(name), "deployment", &before, again);
+                let note = Note { before, ours: None };
+                if let Some(answer) = job.agree_and_keep(plan, note.encode()).await? {
                     return Ok(answer);
                 }
-                let note = Note { before, ours: None };
-                job.keep(note.encode()).await?; // durable before the call
                 (note, false)
             }
         };
