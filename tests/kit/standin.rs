@@ -135,6 +135,12 @@ impl Standin {
         }
     }
 
+    /// How many calls reached AWS in that account.
+    pub async fn count(&self, account: &str) -> Result<u64> {
+        let said = self.ask("GET", &format!("/standin/calls?account={account}&count=1"), None).await?;
+        said["count"].as_u64().context("no count")
+    }
+
     /// What was called in that account since its making, as `service:Action`.
     pub async fn actions(&self, account: &str) -> Result<BTreeSet<String>> {
         let said = self.ask("GET", &format!("/standin/calls?account={account}&count=1"), None).await?;

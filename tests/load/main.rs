@@ -3,6 +3,7 @@
 //!
 //! Prints `metric: value` lines on stdout. `README.md` says what each means, and holds the figures and their targets.
 
+mod actions;
 mod agent_path;
 mod bare;
 mod estate;
@@ -70,6 +71,8 @@ enum Only {
     HubRest,
     AgentRest,
     AgentPath,
+    ActionOverhead,
+    CallsAtRest,
 }
 
 fn main() -> ExitCode {
@@ -96,6 +99,15 @@ fn run() -> Result<()> {
 async fn measure(cli: &Cli) -> Result<()> {
     let wanted = |one: Only| cli.only.is_none_or(|only| only == one);
     let seconds = Duration::from_secs(cli.seconds);
+    if wanted(Only::ActionOverhead) {
+        Box::pin(actions::overhead()).await?;
+    }
+    if wanted(Only::CallsAtRest) {
+        actions::calls_at_rest().await?;
+    }
+    if matches!(cli.only, Some(Only::ActionOverhead | Only::CallsAtRest)) {
+        return Ok(()); // they have an estate of their own
+    }
     let mut run = Run::prepare(&cli.folder, cli.agents, seconds).await?;
     if wanted(Only::Command) || wanted(Only::FanOut) || wanted(Only::Sustained) {
         run.timings(wanted(Only::Command), wanted(Only::FanOut), wanted(Only::Sustained)).await?;
