@@ -9,6 +9,7 @@ mod ecs;
 mod environment;
 mod logs;
 mod rollout;
+mod run;
 mod s3;
 
 use std::{fmt, time::Duration};
@@ -20,9 +21,10 @@ use sfdata_proto::v1 as wire;
 pub use self::{
     aurora::{Acu, Aurora, Capacity},
     ecs::Ecs,
-    environment::Environment,
+    environment::{Environment, is_secret},
     logs::{LogSource, Logs, LogsUntil},
     rollout::Rollout,
+    run::Run,
     s3::S3,
 };
 use crate::{
@@ -100,6 +102,8 @@ pub enum Resource {
     Dagster,
     /// A database that is restored beside it, by its name.
     RestoredDatabase(String),
+    /// One task that belongs to no service, by the id of the command that runs it or by its own.
+    Task(String),
 }
 
 /// Why signed bytes are no command.
@@ -195,7 +199,7 @@ impl Command {
 
     /// What it holds while it runs; `None` never waits.
     pub fn resource(&self) -> Option<Resource> {
-        if self.mode == Mode::PlanOnly { None } else { self.action.resource() }
+        if self.mode == Mode::PlanOnly { None } else { self.action.resource(self.id) }
     }
 }
 
@@ -296,9 +300,9 @@ impl Action {
     }
 
     /// What it holds while it runs; `None` never waits.
-    fn resource(&self) -> Option<Resource> {
+    fn resource(&self, command: CommandId) -> Option<Resource> {
         match self {
-            Self::Ecs(ecs) => ecs.resource(),
+            Self::Ecs(ecs) => ecs.resource(command),
             Self::Aurora(aurora) => aurora.resource(),
             Self::S3(_) | Self::Agent(_) | Self::Logs(_) => None,
         }
@@ -408,11 +412,12 @@ mod tests {
 
         #[test]
         fn a_plan_only_looks_and_holds_nothing(command in any_command()) {
+            let command = Command { mode: Mode::Act, ..command };
             let plan = Command { mode: Mode::PlanOnly, ..command.clone() };
             prop_assert_eq!((plan.class(), plan.resource()), (Class::Read, None));
             prop_assert_eq!(Command::parse(&plan.encode()).is_ok(), command.action.has_plan());
             let digest = Command { mode: Mode::ActIfPlan([7; 32]), ..command.clone() };
-            prop_assert_eq!((digest.class(), digest.resource()), (command.action.class(), command.action.resource()));
+            prop_assert_eq!((digest.class(), digest.resource()), (command.action.class(), command.resource()));
             prop_assert_eq!(Command::parse(&digest.encode()).is_ok(), command.action.has_plan());
         }
 

@@ -42,6 +42,10 @@ pub const STOPPED_TASKS: usize = 5;
 pub const STOP_REASON_CHARACTERS: usize = 300;
 /// Tags that are told of one image.
 pub const IMAGE_TAGS: usize = 10;
+/// Words of a one-off task's command.
+pub const RUN_WORDS: usize = 100;
+/// Length of a one-off task's command: ECS takes overrides of 8,192 characters in all.
+pub const RUN_BYTES: usize = 4096;
 /// Longest time between a command's first and last valid moment: ids are remembered that long.
 pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.

@@ -17,5 +17,6 @@ mod main_job;
 mod operations;
 mod permissions;
 mod plans;
+mod run;
 mod status;
 mod submit;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sfdata_common::{
     Timestamp,
-    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, LogSource, Logs, LogsUntil, Rollout, S3},
+    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, LogSource, Logs, LogsUntil, Rollout, Run, S3},
     fargate::Size,
     outcome::Outcome,
 };
@@ -26,10 +26,23 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let image = la.account.images.values().last().expect("an image").clone();
     let size = Size::new(512, 2048).expect("a pair that Fargate has");
     let environment = Environment::new([("LEVEL".into(), "info".into())], vec![]).expect("a variable");
+    let run = Run {
+        service: "daemon".into(),
+        command: vec!["true".into()],
+        environment: None,
+        size: None,
+        spot: true,
+        detach: false,
+        deadline: MINUTE,
+    };
+    let tasks = fleet.aws().all_tasks(&la.account.id).await.unwrap();
+    let daemon = tasks.iter().find(|task| task["group"] == "service:daemon").expect("a task of the daemon");
+    let daemon = daemon["id"].as_str().expect("an id").to_owned();
     let capacity = Capacity { min: Acu::new(1.0).expect("one"), max: Acu::new(8.0).expect("eight"), pause_after: None };
     let task = fleet.aws().write(&la.account, "daemon", &["a line"]).await.unwrap();
     let actions = [
         Action::Ecs(Ecs::Status),
+        Action::Ecs(Ecs::StopTask { task: daemon, reason: "a test".into(), deadline: MINUTE }),
         Action::Ecs(Ecs::Scale { service: "webserver".into(), desired: 1, deadline: MINUTE }),
         Action::Ecs(Ecs::Restart { service: "code-server".into(), deadline: MINUTE }),
         Action::Ecs(Ecs::Image { service: "code-server".into(), tag: "2024.12.0".into() }),
@@ -39,6 +52,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Ecs(Ecs::Rollback { service: None, rollout }),
         Action::Ecs(Ecs::SetResources { service: "code-server".into(), size, rollout }),
         Action::Ecs(Ecs::SetEnv { service: "code-server".into(), environment, rollout }),
+        Action::Ecs(Ecs::Run(run)),
         Action::Aurora(Aurora::Status),
         Action::Aurora(Aurora::Stop { deadline: MINUTE }),
         Action::Aurora(Aurora::Start { deadline: MINUTE }),

@@ -1,7 +1,7 @@
 //! The ECS services of the platform: status, scale, restart, what they run, and their part of the health report.
 //!
-//! Only services that the configuration names are seen or touched; a run's task belongs to no service and is
-//! never touched. Scale and restart read first, change at most once and then wait until ECS is there; a wait
+//! Only services that the configuration names are seen or touched, and tasks of their cluster that an operator names.
+//! Scale and restart read first, change at most once and then wait until ECS is there; a wait
 //! that ends early (cancelled, deadline) leaves in force what was ordered, and says so. A deploy goes back instead.
 
 mod definition;
@@ -10,7 +10,10 @@ mod logs;
 mod detail;
 mod restart;
 mod rollout;
+mod run;
 mod state;
+mod stop;
+mod task;
 mod tasks;
 mod wait;
 
@@ -43,6 +46,9 @@ use crate::{
 
 /// DescribeServices takes so many (ECS API reference).
 pub(super) const SERVICES_PER_CALL: usize = 10;
+
+/// What ECS says where Fargate has no room, in events, reasons and failures (ECS developer guide, "API failure reasons").
+const NO_CAPACITY: &str = "Capacity is unavailable at this time";
 
 /// A service, as plans name it.
 fn resource(name: &str) -> String {
@@ -112,6 +118,11 @@ impl Ecs {
                 let wanted = deploy::Wanted::Edit(Edit::Environment(environment));
                 self.deploy(&[(name, role)], wanted, rollout, job).await
             }
+            command::Ecs::Run(run) => {
+                let (name, _) = self.named(&run.service)?;
+                self.run(name, run, job).await
+            }
+            command::Ecs::StopTask { task, reason, deadline } => self.stop_task(task, reason, *deadline, job).await,
             command::Ecs::Image { service, tag } => {
                 let (name, _) = self.named(service)?;
                 tokio::select! {

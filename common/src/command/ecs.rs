@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use sfdata_proto::v1::{self as wire, ecs_action as kind};
 
-use super::{Class, Environment, ParseError, Resource, Rollout, deadline, malformed, seconds, unknown};
+use super::{Class, Environment, ParseError, Resource, Rollout, Run, deadline, malformed, seconds, unknown};
 use crate::{
     fargate::Size,
+    ids::CommandId,
     image::{self, Image},
     limits,
 };
@@ -67,6 +68,17 @@ pub enum Ecs {
         /// When it has failed.
         rollout: Rollout,
     },
+    /// Run a task once with another command. The journal remembers what was asked for, and the task.
+    Run(Run),
+    /// Stop a task. Legal for any of the cluster; repeating it is harmless.
+    StopTask {
+        /// Id or ARN.
+        task: String,
+        /// For whoever looks at the task.
+        reason: String,
+        /// How long to wait until it has stopped.
+        deadline: Duration,
+    },
     /// Which image a tag means, in the repository that the service's image is from. Always legal.
     Image {
         /// Name of the ECS service.
@@ -87,6 +99,8 @@ impl Ecs {
             Self::Rollback { .. } => "ecs.rollback",
             Self::SetResources { .. } => "ecs.set-resources",
             Self::SetEnv { .. } => "ecs.set-env",
+            Self::Run(_) => "ecs.run",
+            Self::StopTask { .. } => "ecs.stop-task",
             Self::Image { .. } => "ecs.image",
         }
     }
@@ -94,16 +108,21 @@ impl Ecs {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Status | Self::Image { .. } => Class::Read,
-            Self::Scale { .. } | Self::Restart { .. } => Class::Operate,
-            Self::Deploy { .. } | Self::Rollback { .. } | Self::SetResources { .. } | Self::SetEnv { .. } => {
-                Class::Change
-            }
+            Self::Scale { .. } | Self::Restart { .. } | Self::StopTask { .. } => Class::Operate,
+            Self::Deploy { .. }
+            | Self::Rollback { .. }
+            | Self::SetResources { .. }
+            | Self::SetEnv { .. }
+            | Self::Run(_) => Class::Change,
         }
     }
 
-    pub(super) fn resource(&self) -> Option<Resource> {
+    pub(super) fn resource(&self, command: CommandId) -> Option<Resource> {
         match self {
             Self::Status | Self::Image { .. } => None,
+            // Side by side, and in nobody's way.
+            Self::Run(_) => Some(Resource::Task(command.to_string())),
+            Self::StopTask { task, .. } => Some(Resource::Task(task.rsplit('/').next().unwrap_or_default().to_owned())),
             Self::Deploy { service: None, .. } | Self::Rollback { service: None, .. } => Some(Resource::Dagster),
             Self::Scale { service, .. }
             | Self::Restart { service, .. }
@@ -143,6 +162,12 @@ impl Ecs {
             Self::SetEnv { service, environment, rollout } => {
                 kind::Kind::SetEnv(environment.to_wire(service.clone(), *rollout))
             }
+            Self::Run(run) => kind::Kind::Run(run.to_wire()),
+            Self::StopTask { task, reason, deadline } => kind::Kind::StopTask(wire::EcsStopTask {
+                task: task.clone(),
+                reason: reason.clone(),
+                deadline_seconds: seconds(*deadline),
+            }),
             Self::Image { service, tag } => {
                 kind::Kind::Image(wire::EcsImage { service: service.clone(), tag: tag.clone() })
             }
@@ -189,6 +214,20 @@ impl TryFrom<wire::EcsAction> for Ecs {
                 service: service(asked.service)?,
                 rollout: asked.rollout.unwrap_or_default().try_into()?,
             },
+            kind::Kind::Run(mut run) => {
+                let service = service(std::mem::take(&mut run.service))?;
+                Self::Run(Run::parse(run, service)?)
+            }
+            kind::Kind::StopTask(stop) => {
+                if stop.reason.is_empty() || stop.reason.len() > limits::REASON_BYTES {
+                    return Err(malformed(format!("a reason is needed, of at most {} bytes", limits::REASON_BYTES)));
+                }
+                Self::StopTask {
+                    task: task(stop.task)?,
+                    reason: stop.reason,
+                    deadline: deadline(stop.deadline_seconds)?,
+                }
+            }
             kind::Kind::Image(asked) => {
                 Self::Image { service: service(asked.service)?, tag: image::tag(asked.tag).map_err(malformed)? }
             }
@@ -210,11 +249,38 @@ pub(super) fn service(name: String) -> Result<String, ParseError> {
     Ok(name)
 }
 
+/// A task by its id, 32 hexadecimal digits, or by its ARN (ECS developer guide, "Amazon Resource Names").
+fn task(name: String) -> Result<String, ParseError> {
+    let id = match name.split_once(":task/") {
+        Some((arn, path)) if arn.starts_with("arn:") && path.split('/').count() <= 2 => path.rsplit('/').next(),
+        Some(_) => None,
+        None => Some(name.as_str()),
+    };
+    let legal = |id: &str| id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    let arn = |b: u8| b.is_ascii_alphanumeric() || b"-_:/".contains(&b);
+    if !id.is_some_and(legal) || name.len() > 400 || !name.bytes().all(arn) {
+        return Err(malformed(format!(
+            "{name:?} is neither the id of an ECS task, 32 hexadecimal digits, nor its ARN"
+        )));
+    }
+    Ok(name)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::run, *};
+
+    #[test]
+    fn a_task_is_named_by_id_or_arn() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let arn = format!("arn:aws:ecs:eu-west-2:111111111111:task/cluster/{id}");
+        assert!(task(id.into()).is_ok() && task(arn).is_ok());
+        for other in ["", "webserver", "arn:aws:ecs:eu-west-2:1:service/c/webserver", &format!("c/{id}")] {
+            assert!(task(other.into()).is_err(), "{other}");
+        }
+    }
 
     pub(in super::super) fn any_action() -> impl Strategy<Value = Ecs> {
         let service = "[A-Za-z0-9_-]{1,40}";
@@ -248,6 +314,10 @@ pub(super) mod tests {
                 size: Size::new(1024, gib * 1024).unwrap(),
                 rollout
             }),
+            run::tests::any_run().prop_map(Ecs::Run),
+            ("(arn:aws:ecs:eu-west-2:1:task/[a-z]{1,9}/)?[0-9a-f]{32}", ".{1,40}", 1u64..3600).prop_map(
+                |(task, reason, seconds)| Ecs::StopTask { task, reason, deadline: Duration::from_secs(seconds) }
+            ),
             (service, "[a-z0-9_][a-z0-9_.-]{0,20}").prop_map(|(service, tag)| Ecs::Image { service, tag }),
         ]
     }

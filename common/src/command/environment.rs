@@ -9,6 +9,22 @@ use crate::limits;
 /// Words in the name of a variable that is likely a secret.
 const SECRET: [&str; 5] = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL"];
 
+/// Whether a variable is likely a secret: by its name, or because its value is a URL with a password.
+pub fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET.iter().any(|word| name.contains(word)) || has_password(value)
+}
+
+/// Whether there is a URL with a password in it: `postgres://user:password@host/`.
+pub(super) fn has_password(text: &str) -> bool {
+    text.match_indices("://").any(|(at, _)| {
+        let rest = &text[at + 3..];
+        let authority = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
+    })
+}
+
 /// Variables that are set, and others that are taken away: sorted, unique, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
@@ -41,7 +57,7 @@ impl Environment {
             if value.len() > limits::ENVIRONMENT_VALUE_BYTES {
                 return Err(malformed(format!("{name} is longer than {} bytes", limits::ENVIRONMENT_VALUE_BYTES)));
             }
-            if SECRET.iter().any(|word| name.to_ascii_uppercase().contains(word)) {
+            if is_secret(name, value) {
                 return Err(malformed(format!(
                     "{name} is likely a secret, and would be kept and shown in the clear; keep it in Secrets Manager, and \
                      name it in the task definition's secrets"
@@ -61,15 +77,15 @@ impl Environment {
         &self.unset
     }
 
-    pub(super) fn to_wire(&self, service: String, rollout: Rollout) -> wire::EcsSetEnv {
+    /// What is set, as the wire carries it.
+    pub(super) fn variables(&self) -> Vec<wire::EcsVariable> {
         let variable =
             |(name, value): &(String, String)| wire::EcsVariable { name: name.clone(), value: value.clone() };
-        wire::EcsSetEnv {
-            service,
-            set: self.set.iter().map(variable).collect(),
-            unset: self.unset.clone(),
-            rollout: Some(rollout.to_wire()),
-        }
+        self.set.iter().map(variable).collect()
+    }
+
+    pub(super) fn to_wire(&self, service: String, rollout: Rollout) -> wire::EcsSetEnv {
+        wire::EcsSetEnv { service, set: self.variables(), unset: self.unset.clone(), rollout: Some(rollout.to_wire()) }
     }
 }
 
@@ -93,9 +109,13 @@ mod tests {
             (&[("A B", "1")], &[]),
             (&[("PG_PASSWORD", "x")], &[]),
             (&[("api_token", "x")], &[]),
+            (&[("DAGSTER_PG_URL", "postgresql://dagster:hunter2@db:5432/dagster")], &[]),
         ] {
             assert!(new(set, unset).is_err(), "{set:?} {unset:?}");
         }
         assert!(new(&[], &["PG_PASSWORD"]).is_ok(), "taken away");
+        for value in ["https://example.org:8443/a@b", "postgres://dagster@db/dagster", "s3://bucket/key", "a:b@c"] {
+            assert!(new(&[("URL", value)], &[]).is_ok(), "{value}");
+        }
     }
 }

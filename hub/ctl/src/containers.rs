@@ -1,7 +1,11 @@
 //! The containers as `hubctl ecs status` shows them: what they run on, which image, what stopped, what to look at.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use sfdata_proto::v1::{EcsCapacity, EcsServiceDetail, EcsServiceState, EcsStatusResult, EcsStoppedTask};
+use sfdata_proto::v1::{
+    EcsCapacity, EcsServiceDetail, EcsServiceState, EcsStatusResult, EcsStoppedTask, EcsTaskResult,
+};
 
 use crate::{
     health::{self, none_if_empty},
@@ -138,6 +142,47 @@ pub(crate) fn event_rows(status: &EcsStatusResult) -> Vec<Vec<Cell>> {
         Some(vec![Cell::from(&service.name), Cell::from(event)])
     };
     status.services.iter().filter_map(row).collect()
+}
+
+/// A task that was run or stopped, whole.
+pub(crate) fn task(task: &EcsTaskResult) -> Value {
+    json!({
+        "task": task.task,
+        "group": task.group,
+        "task_definition": task.task_definition,
+        "last_status": task.last_status,
+        "stop_code": none_if_empty(&task.stop_code),
+        "stopped_reason": none_if_empty(&task.stopped_reason),
+        "exit_code": task.exit_code,
+        "started": words::time(task.started_unix_ms),
+        "stopped": words::time(task.stopped_unix_ms),
+        "spot": task.spot,
+        "fell_back_to_on_demand": task.fell_back_to_on_demand,
+    })
+}
+
+/// Columns of [`task_row`].
+pub(crate) const TASK_COLUMNS: [&str; 6] = ["TASK", "STATUS", "EXIT", "ON", "STARTED", "TOOK"];
+
+/// A task on one line.
+pub(crate) fn task_row(task: &EcsTaskResult) -> Vec<Cell> {
+    let took = match (task.started_unix_ms, task.stopped_unix_ms) {
+        (0, _) | (_, 0) => String::new(),
+        (from, to) => words::span(Duration::from_millis((to - from).try_into().unwrap_or_default())),
+    };
+    let on = match (task.spot, task.fell_back_to_on_demand) {
+        (true, _) => "spot",
+        (false, true) => "on-demand (no spot)",
+        (false, false) => "on-demand",
+    };
+    vec![
+        Cell::from(task.task.rsplit('/').next().unwrap_or_default()),
+        Cell::from(task.last_status.to_ascii_lowercase()),
+        Cell::from(task.exit_code.map_or_else(String::new, |code| code.to_string())),
+        Cell::from(on),
+        Cell::from(words::second(task.started_unix_ms)),
+        Cell::from(took),
+    ]
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ impl Order {
         self.about.wait.deadline()
     }
 
+    /// Why, in the operator's words.
+    pub(crate) fn reason(&self) -> &str {
+        &self.about.reason
+    }
+
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
         self.ready(context, Mode::Act).await?.run(context, action).await

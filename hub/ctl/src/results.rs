@@ -97,6 +97,7 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::EcsStatus(status) => containers::status(status),
         Kind::EcsService(service) => json!({ "service": service.service.as_ref().map(health::service) }),
         Kind::EcsImage(found) => json!({ "service": found.service, "tag": found.tag, "image": found.image }),
+        Kind::EcsTask(task) => containers::task(task),
         Kind::AuroraStatus(status) => json!({
             "aurora": status.aurora.as_ref().map(health::aurora),
             "activity": status.activity.as_ref().map(database::activity),
@@ -158,6 +159,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::EcsStatus(_) if detailed(kind) => &containers::STATUS_COLUMNS,
         Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
         Kind::EcsImage(_) => &["SERVICE", "TAG", "IMAGE"],
+        Kind::EcsTask(_) => &containers::TASK_COLUMNS,
         Kind::AuroraStatus(_) => &database::STATUS_COLUMNS,
         Kind::Aurora(_) => &health::AURORA_COLUMNS,
         Kind::AuroraSnapshots(_) => &database::SNAPSHOT_COLUMNS,
@@ -176,6 +178,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::EcsStatus(status) => status.services.iter().map(health::service_row).collect(),
         Kind::EcsService(service) => service.service.iter().map(health::service_row).collect(),
         Kind::EcsImage(found) => vec![row![&found.service, &found.tag, &found.image]],
+        Kind::EcsTask(task) => vec![containers::task_row(task)],
         Kind::AuroraStatus(status) => vec![database::status_row(status)],
         Kind::Aurora(result) => result.aurora.iter().map(health::aurora_row).collect(),
         Kind::AuroraSnapshots(result) => result.snapshots.iter().map(database::snapshot_row).collect(),
@@ -384,6 +387,7 @@ mod tests {
                 ..Default::default()
             }),
             Kind::S3Usage(wire::S3UsageResult { buckets: vec![Default::default()] }),
+            Kind::EcsTask(Default::default()),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),
             Kind::Plan(Default::default()),

@@ -23,7 +23,7 @@ use super::{Ecs, resource};
 use crate::services::{Error, Plan, aws::failure};
 
 /// Says which command a revision was registered by.
-const COMMAND: &str = "sfdata:command";
+pub(super) const COMMAND: &str = "sfdata:command";
 /// Says which revision it was made from.
 const PREVIOUS: &str = "sfdata:previous";
 /// What ECS adds to what was registered (ECS API reference, TaskDefinition).
@@ -142,6 +142,14 @@ impl Definition {
         self.fields.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
+    pub(super) fn cpu(&self) -> &str {
+        self.text("cpu")
+    }
+
+    pub(super) fn memory(&self) -> &str {
+        self.text("memory")
+    }
+
     pub(super) fn arn(&self) -> &str {
         self.text("taskDefinitionArn")
     }
@@ -158,6 +166,11 @@ impl Definition {
     fn main(&self, service: &str) -> Option<&Value> {
         let containers = self.fields.get("containerDefinitions")?.as_array()?;
         containers.get(main(containers, service)?)
+    }
+
+    /// What the main container is called.
+    pub(super) fn main_name(&self, service: &str) -> Option<&str> {
+        self.main(service)?["name"].as_str()
     }
 
     /// What the main container runs.

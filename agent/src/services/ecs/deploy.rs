@@ -446,7 +446,7 @@ fn lost() -> Error {
 }
 
 /// `family:revision` of an ARN.
-fn short(arn: &str) -> &str {
+pub(super) fn short(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 

@@ -1,6 +1,7 @@
 //! What only a service's tasks and task definitions tell: the image with its digest, and why a task stopped.
 
 use aws_sdk_ecs::{
+    operation::list_tasks::builders::ListTasksFluentBuilder,
     primitives::DateTime,
     types::{Container, DesiredStatus, Task},
 };
@@ -82,9 +83,18 @@ impl Ecs {
 
     /// Tasks of one service, or of the whole cluster.
     pub(super) async fn tasks(&self, service: Option<&str>, status: DesiredStatus) -> Result<Vec<Task>, Error> {
+        let call = self.client.list_tasks().desired_status(status).set_service_name(service.map(Into::into));
+        self.listed(call).await
+    }
+
+    /// Tasks of one family of task definitions.
+    pub(super) async fn tasks_of_family(&self, family: &str, status: DesiredStatus) -> Result<Vec<Task>, Error> {
+        self.listed(self.client.list_tasks().desired_status(status).family(family)).await
+    }
+
+    async fn listed(&self, call: ListTasksFluentBuilder) -> Result<Vec<Task>, Error> {
         let cluster = &self.platform.cluster;
-        let call = self.client.list_tasks().cluster(cluster).desired_status(status);
-        let mut names = call.set_service_name(service.map(Into::into)).into_paginator().items().send();
+        let mut names = call.cluster(cluster).into_paginator().items().send();
         let mut found = Vec::new();
         while let Some(name) = names.next().await {
             found.push(
@@ -119,9 +129,14 @@ fn main_container<'a>(state: &EcsServiceState, task: &'a Task) -> Option<&'a Con
     task.containers().iter().find(|container| container.name() == Some(&state.name)).or(task.containers().first())
 }
 
+/// The service that it belongs to.
+pub(super) fn service_of(task: &Task) -> Option<&str> {
+    task.group()?.strip_prefix("service:")
+}
+
 /// Whether it belongs to this service.
 pub(super) fn is_of(task: &Task, service: &str) -> bool {
-    task.group().and_then(|group| group.strip_prefix("service:")) == Some(service)
+    service_of(task) == Some(service)
 }
 
 /// Whether it runs on capacity that AWS may take back.

@@ -1,6 +1,7 @@
 //! `hubctl ecs`: the containers of an LA's platform.
 
 mod deploy;
+mod task;
 
 use clap::{Args, Subcommand};
 use sfdata_common::{
@@ -24,6 +25,8 @@ pub(crate) enum Ecs {
     Rollback(deploy::Rollback),
     SetResources(deploy::SetResources),
     SetEnv(deploy::SetEnv),
+    Run(task::Run),
+    StopTask(task::StopTask),
     Image(deploy::Image),
 }
 
@@ -37,6 +40,8 @@ impl Ecs {
             Self::Rollback(rollback) => rollback.run(context).await,
             Self::SetResources(set) => set.run(context).await,
             Self::SetEnv(set) => set.run(context).await,
+            Self::Run(run) => run.run(context).await,
+            Self::StopTask(stop) => stop.run(context).await,
             Self::Image(image) => image.run(context).await,
         }
     }

@@ -197,7 +197,7 @@ pub(crate) struct SetEnv {
     change: Change,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE; NAME= sets it to nothing")?;
     Ok((name.to_owned(), value.to_owned()))
 }
