@@ -20,7 +20,7 @@ use sfdata_proto::v1 as wire;
 
 pub use self::{
     aurora::{Acu, Aurora, Capacity},
-    ecs::Ecs,
+    ecs::{Ecs, FargateCapacity},
     environment::{Environment, is_secret},
     logs::{LogSource, Logs, LogsUntil},
     rollout::Rollout,

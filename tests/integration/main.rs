@@ -3,6 +3,7 @@
 mod aurora;
 mod aws;
 mod bundles;
+mod capacity;
 mod discover;
 mod door;
 mod frames;
@@ -16,6 +17,7 @@ mod full_disk;
 mod main_job;
 mod operations;
 mod permissions;
+mod probe;
 mod plans;
 mod run;
 mod status;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sfdata_common::{
     Timestamp,
-    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, LogSource, Logs, LogsUntil, Rollout, Run, S3},
+    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil, Rollout, Run, S3},
     fargate::Size,
     outcome::Outcome,
 };
@@ -52,6 +52,11 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Ecs(Ecs::Rollback { service: None, rollout }),
         Action::Ecs(Ecs::SetResources { service: "code-server".into(), size, rollout }),
         Action::Ecs(Ecs::SetEnv { service: "code-server".into(), environment, rollout }),
+        Action::Ecs(Ecs::SetCapacity {
+            service: "code-server".into(),
+            capacity: FargateCapacity::Spot { base: 0 },
+            rollout,
+        }),
         Action::Ecs(Ecs::Run(run)),
         Action::Aurora(Aurora::Status),
         Action::Aurora(Aurora::Stop { deadline: MINUTE }),

@@ -4,10 +4,12 @@
 //! Scale and restart read first, change at most once and then wait until ECS is there; a wait
 //! that ends early (cancelled, deadline) leaves in force what was ordered, and says so. A deploy goes back instead.
 
+mod capacity;
 mod definition;
 mod deploy;
 mod logs;
 mod detail;
+mod probe;
 mod restart;
 mod rollout;
 mod run;
@@ -118,6 +120,11 @@ impl Ecs {
                 let wanted = deploy::Wanted::Edit(Edit::Environment(environment));
                 self.deploy(&[(name, role)], wanted, rollout, job).await
             }
+            command::Ecs::SetCapacity { service, capacity, rollout } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.set_capacity(name, role, *capacity, rollout, job).await
+            }
             command::Ecs::Run(run) => {
                 let (name, _) = self.named(&run.service)?;
                 self.run(name, run, job).await
@@ -216,10 +223,14 @@ impl Ecs {
 
     /// The result of an action that has been waited for. It was reached, whether or not its image can be told.
     async fn reached(&self, mut state: wire::EcsServiceState) -> Kind {
-        if let Err(error) = self.add_images(std::slice::from_mut(&mut state)).await {
+        self.with_image(&mut state).await;
+        Kind::EcsService(wire::EcsServiceResult { service: Some(state) })
+    }
+
+    async fn with_image(&self, state: &mut wire::EcsServiceState) {
+        if let Err(error) = self.add_images(std::slice::from_mut(state)).await {
             warn!(service = state.name, %error, "the image of a service is not known");
         }
-        Kind::EcsService(wire::EcsServiceResult { service: Some(state) })
     }
 
     /// A service of the platform by name or role.

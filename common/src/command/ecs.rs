@@ -12,6 +12,18 @@ use crate::{
     limits,
 };
 
+/// What Fargate tasks run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FargateCapacity {
+    /// What stays for as long as the task runs.
+    OnDemand,
+    /// What is cheaper, and may be taken back.
+    Spot {
+        /// So many tasks stay on demand.
+        base: u32,
+    },
+}
+
 /// Actions on the ECS services of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ecs {
@@ -68,6 +80,15 @@ pub enum Ecs {
         /// When it has failed.
         rollout: Rollout,
     },
+    /// Run on other capacity, and go back where that fails. The journal remembers what was there before.
+    SetCapacity {
+        /// Name of the ECS service.
+        service: String,
+        /// What its tasks shall run on.
+        capacity: FargateCapacity,
+        /// When it has failed.
+        rollout: Rollout,
+    },
     /// Run a task once with another command. The journal remembers what was asked for, and the task.
     Run(Run),
     /// Stop a task. Legal for any of the cluster; repeating it is harmless.
@@ -99,6 +120,7 @@ impl Ecs {
             Self::Rollback { .. } => "ecs.rollback",
             Self::SetResources { .. } => "ecs.set-resources",
             Self::SetEnv { .. } => "ecs.set-env",
+            Self::SetCapacity { .. } => "ecs.set-capacity",
             Self::Run(_) => "ecs.run",
             Self::StopTask { .. } => "ecs.stop-task",
             Self::Image { .. } => "ecs.image",
@@ -113,6 +135,7 @@ impl Ecs {
             | Self::Rollback { .. }
             | Self::SetResources { .. }
             | Self::SetEnv { .. }
+            | Self::SetCapacity { .. }
             | Self::Run(_) => Class::Change,
         }
     }
@@ -129,7 +152,8 @@ impl Ecs {
             | Self::Deploy { service: Some(service), .. }
             | Self::Rollback { service: Some(service), .. }
             | Self::SetResources { service, .. }
-            | Self::SetEnv { service, .. } => Some(Resource::EcsService(service.clone())),
+            | Self::SetEnv { service, .. }
+            | Self::SetCapacity { service, .. } => Some(Resource::EcsService(service.clone())),
         }
     }
 
@@ -162,6 +186,15 @@ impl Ecs {
             Self::SetEnv { service, environment, rollout } => {
                 kind::Kind::SetEnv(environment.to_wire(service.clone(), *rollout))
             }
+            Self::SetCapacity { service, capacity, rollout } => kind::Kind::SetCapacity(wire::EcsSetCapacity {
+                service: service.clone(),
+                spot: matches!(capacity, FargateCapacity::Spot { .. }),
+                base: match capacity {
+                    FargateCapacity::OnDemand => 0,
+                    FargateCapacity::Spot { base } => *base,
+                },
+                rollout: Some(rollout.to_wire()),
+            }),
             Self::Run(run) => kind::Kind::Run(run.to_wire()),
             Self::StopTask { task, reason, deadline } => kind::Kind::StopTask(wire::EcsStopTask {
                 task: task.clone(),
@@ -213,6 +246,16 @@ impl TryFrom<wire::EcsAction> for Ecs {
                 environment: Environment::new(asked.set.into_iter().map(|v| (v.name, v.value)), asked.unset)?,
                 service: service(asked.service)?,
                 rollout: asked.rollout.unwrap_or_default().try_into()?,
+            },
+            kind::Kind::SetCapacity(set) => Self::SetCapacity {
+                capacity: match (set.spot, set.base) {
+                    (true, base) if base <= limits::TASKS_PER_SERVICE => FargateCapacity::Spot { base },
+                    (true, _) => return Err(malformed(format!("more than {} tasks", limits::TASKS_PER_SERVICE))),
+                    (false, 0) => FargateCapacity::OnDemand,
+                    (false, _) => return Err(malformed("only Spot has a base of on-demand tasks")),
+                },
+                service: service(set.service)?,
+                rollout: set.rollout.unwrap_or_default().try_into()?,
             },
             kind::Kind::Run(mut run) => {
                 let service = service(std::mem::take(&mut run.service))?;
@@ -309,11 +352,18 @@ pub(super) mod tests {
                 let environment = Environment::new([(name, value)], vec!["old_one".into()]).unwrap();
                 Ecs::SetEnv { service, environment, rollout }
             }),
-            (service, 2u32..=8, rollout).prop_map(|(service, gib, rollout)| Ecs::SetResources {
+            (service, 2u32..=8, rollout.clone()).prop_map(|(service, gib, rollout)| Ecs::SetResources {
                 service,
                 size: Size::new(1024, gib * 1024).unwrap(),
                 rollout
             }),
+            (service, proptest::option::of(0..=limits::TASKS_PER_SERVICE), rollout).prop_map(
+                |(service, base, rollout)| Ecs::SetCapacity {
+                    service,
+                    capacity: base.map_or(FargateCapacity::OnDemand, |base| FargateCapacity::Spot { base }),
+                    rollout
+                }
+            ),
             run::tests::any_run().prop_map(Ecs::Run),
             ("(arn:aws:ecs:eu-west-2:1:task/[a-z]{1,9}/)?[0-9a-f]{32}", ".{1,40}", 1u64..3600).prop_map(
                 |(task, reason, seconds)| Ecs::StopTask { task, reason, deadline: Duration::from_secs(seconds) }

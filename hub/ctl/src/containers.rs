@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sfdata_proto::v1::{
-    EcsCapacity, EcsServiceDetail, EcsServiceState, EcsStatusResult, EcsStoppedTask, EcsTaskResult,
+    EcsCapacity, EcsCapacityResult, EcsServiceDetail, EcsServiceState, EcsStatusResult, EcsStoppedTask, EcsTaskResult,
 };
 
 use crate::{
@@ -142,6 +142,34 @@ pub(crate) fn event_rows(status: &EcsStatusResult) -> Vec<Vec<Cell>> {
         Some(vec![Cell::from(&service.name), Cell::from(event)])
     };
     status.services.iter().filter_map(row).collect()
+}
+
+/// What a service's tasks run on now, whole.
+pub(crate) fn capacity(result: &EcsCapacityResult) -> Value {
+    json!({
+        "service": result.service.as_ref().map(health::service),
+        "capacity_provider_strategy": strategy(&result.capacity_provider_strategy),
+        "fell_back": none_if_empty(&result.fell_back),
+    })
+}
+
+/// Columns of [`capacity_row`].
+pub(crate) const CAPACITY_COLUMNS: [&str; 4] = ["SERVICE", "RUNNING", "CAPACITY", "NOT ON SPOT"];
+
+/// What a service's tasks run on now, on one line.
+pub(crate) fn capacity_row(result: &EcsCapacityResult) -> Vec<Cell> {
+    let service = result.service.clone().unwrap_or_default();
+    let one = |item: &EcsCapacity| match item.base {
+        0 => item.provider.clone(),
+        base => format!("{} for {base}", item.provider),
+    };
+    let strategy: Vec<_> = result.capacity_provider_strategy.iter().map(one).collect();
+    vec![
+        Cell::from(&service.name),
+        Cell::from(format!("{}/{}", service.running, service.desired)),
+        Cell::from(strategy.join(", ")),
+        Cell::new(&result.fell_back, Tone::Pending),
+    ]
 }
 
 /// A task that was run or stopped, whole.

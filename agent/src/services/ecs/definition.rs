@@ -173,6 +173,18 @@ impl Definition {
         self.main(service)?["name"].as_str()
     }
 
+    /// The port that the main container listens on, if it says one.
+    pub(super) fn port(&self, service: &str) -> Option<u16> {
+        let mappings = self.main(service)?.get("portMappings")?.as_array()?;
+        let tcp = mappings.iter().find(|mapping| mapping["protocol"] != "udp" && mapping["containerPort"].is_u64())?;
+        tcp["containerPort"].as_u64()?.try_into().ok()
+    }
+
+    /// Whether the main container has a health check of its own.
+    pub(super) fn has_health_check(&self, service: &str) -> bool {
+        self.main(service).is_some_and(|main| main["healthCheck"].is_object())
+    }
+
     /// What the main container runs.
     pub(super) fn image(&self, service: &str) -> &str {
         self.main(service).and_then(|main| main["image"].as_str()).unwrap_or_default()

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_ecs::types::{DeploymentConfiguration, Service};
+use aws_sdk_ecs::types::{DeploymentConfiguration, Service, Task};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sfdata_common::{
@@ -23,6 +23,7 @@ use tracing::warn;
 use super::{
     Ecs,
     definition::Edit,
+    probe::Answers,
     resource,
     restart::PAUSE,
     rollout::Rollout,
@@ -63,6 +64,9 @@ struct Note {
     before: String,
     /// What it shall have; none before it is registered.
     to: Option<String>,
+    /// How the tasks before answered; looked at before anything is changed.
+    #[serde(default)]
+    answers: Option<Answers>,
     /// It has it, and that holds.
     done: bool,
     /// Why all goes back to what was before.
@@ -261,6 +265,10 @@ impl Ecs {
                 to
             }
         };
+        if notes[at].answers.is_none() && to != notes[at].before {
+            notes[at].answers = Some(self.answers(&notes[at].service, &notes[at].before, job).await);
+            job.keep(encode(notes)).await?;
+        }
         let Note { service: name, before, .. } = &notes[at];
         if job.cancelled().is_cancelled() && !resumed {
             return Err(Error::cancelled(format!("{name} was not changed")));
@@ -270,7 +278,12 @@ impl Ecs {
         let failed_tasks = (to != *before).then_some(rollout.failed_tasks);
         let mut judge = Rollout::of(&to, failed_tasks, rollout.settle);
         let done = format!("{name} was given {}", short(&to));
-        self.wait(name, role, ends, job, &done, &mut judge).await
+        let state = self.wait(name, role, ends, job, &done, &mut judge).await?;
+        let answered = notes[at].answers.unwrap_or_default();
+        let new = |task: &Task| task.task_definition_arn() == Some(&to);
+        let again = self.answer_again(name, &to, answered, new, rollout.settle, job).await;
+        again.map_err(|error| error.after(&done))?;
+        Ok(state)
     }
 
     /// A revision of `before` with this image, or the one that an earlier try made. Nobody runs it yet.
@@ -461,7 +474,7 @@ pub(super) fn percents(service: &Service) -> (i32, i32) {
 }
 
 /// The deployment configuration that lets no second daemon start beside the first, where it has to be set.
-fn alone(service: &Service, role: Role) -> Option<DeploymentConfiguration> {
+pub(super) fn alone(service: &Service, role: Role) -> Option<DeploymentConfiguration> {
     (role == Role::Daemon && percents(service) != (0, 100)).then(|| {
         let mut configuration =
             service.deployment_configuration().cloned().unwrap_or_else(|| DeploymentConfiguration::builder().build());
@@ -481,6 +494,7 @@ mod tests {
             service: "daemon".into(),
             before: "a:1".into(),
             to: Some("a:2".into()),
+            answers: Some(Answers::default()),
             done,
             back: back.map(Into::into),
         };

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use aws_sdk_ecs::{Config, config::retry::RetryConfig, types::Service};
+use aws_sdk_ecs::{
+    Config, config::retry::RetryConfig, operation::update_service::builders::UpdateServiceFluentBuilder, types::Service,
+};
 use bytes::Bytes;
 use sfdata_common::{limits, outcome::FailureCode, retry::jittered};
 use sfdata_proto::v1::action_result::Kind;
@@ -25,6 +27,15 @@ use crate::{
 /// Pause before the second try; doubled for each later one. Also what a resumed restart waits before it looks:
 /// a call that was under way when the agent died shows by then.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// A call that makes a new deployment whether or not anything else changes.
+pub(super) struct Forced<'a> {
+    /// For messages: `restart`.
+    pub(super) what: &'a str,
+    pub(super) call: UpdateServiceFluentBuilder,
+    /// Whether it may still be made, as the service is now.
+    pub(super) may: &'a (dyn Fn(&Service) -> Result<(), Error> + Sync),
+}
 
 impl Ecs {
     pub(super) async fn restart(&self, name: &str, role: Role, deadline: Duration, job: &Job) -> Result<Kind, Error> {
@@ -47,7 +58,10 @@ impl Ecs {
         let ours = match ours {
             Some(ours) => ours,
             None => {
-                let ours = self.deploy_once(name, role, &before, resumed, ends, job).await?;
+                let may = |service: &Service| may_restart(service, name, role).map(|_| ());
+                let call = self.client.update_service().cluster(&self.platform.cluster).service(name);
+                let forced = Forced { what: "restart", call: call.force_new_deployment(true), may: &may };
+                let ours = self.deploy_once(name, role, &before, resumed, ends, job, forced).await?;
                 job.keep(Note { before: before.clone(), ours: Some(ours.clone()) }.encode()).await?;
                 ours
             }
@@ -59,7 +73,7 @@ impl Ecs {
     }
 
     /// Make a deployment that is younger than `before`, or find the one that an earlier try made.
-    async fn deploy_once(
+    pub(super) async fn deploy_once(
         &self,
         name: &str,
         role: Role,
@@ -67,35 +81,37 @@ impl Ecs {
         resumed: bool,
         ends: Instant,
         job: &Job,
+        forced: Forced<'_>,
     ) -> Result<String, Error> {
+        let Forced { what, call, may } = forced;
         let (mut pause, mut failed) = (PAUSE, None);
         for attempt in 0..=limits::AWS_TRIES {
             if resumed || attempt > 0 {
                 tokio::select! {
                     biased;
                     () = job.cancelled().cancelled() => {
-                        return Err(Error::cancelled(format!("ECS shows no restart of {name} so far")));
+                        return Err(Error::cancelled(format!("ECS shows no {what} of {name} so far")));
                     }
                     () = sleep(jittered(pause, 0.2)) => pause *= 2,
                 }
-                let unsure = |error: Error| error.after("a restart may have been ordered already");
+                let unsure = |error: Error| error.after(&format!("a {what} may have been ordered already"));
                 let service = self.look(name).await.map_err(unsure)?;
                 if let Some(ours) = newer(&service, role, before) {
                     return Ok(ours);
                 }
-                may_restart(&service, name, role)?;
+                may(&service)?;
             }
             if job.cancelled().is_cancelled() {
-                return Err(Error::cancelled(format!("{name} was not restarted")));
+                return Err(Error::cancelled(format!("no {what} of {name} was ordered")));
             }
             if attempt == limits::AWS_TRIES || (attempt > 0 && Instant::now() >= ends) {
                 break;
             }
-            job.progress(format!("telling ECS to restart {name}"), None);
-            match self.force_deployment(name).await {
+            job.progress(format!("ordering a {what} of {name} from ECS"), None);
+            match self.force_deployment(name, what, call.clone()).await {
                 Ok(service) => {
                     return newer(&service, role, before).ok_or_else(|| {
-                        let text = format!("ECS accepted a restart of {name} and shows none; look at its status");
+                        let text = format!("ECS accepted a {what} of {name} and shows none; look at its status");
                         Error::failed(FailureCode::Unavailable, text)
                     });
                 }
@@ -109,17 +125,22 @@ impl Ecs {
                 Err(error) => return Err(error),
             }
         }
-        Err(failed
-            .unwrap_or_else(|| Error::failed(FailureCode::Deadline, format!("no time was left to restart {name}"))))
+        Err(failed.unwrap_or_else(|| {
+            Error::failed(FailureCode::Deadline, format!("no time was left for a {what} of {name}"))
+        }))
     }
 
     /// One request, never repeated by the SDK.
-    async fn force_deployment(&self, name: &str) -> Result<Service, Error> {
+    async fn force_deployment(
+        &self,
+        name: &str,
+        what: &str,
+        call: UpdateServiceFluentBuilder,
+    ) -> Result<Service, Error> {
         let cluster = &self.platform.cluster;
         let once = Config::builder().retry_config(RetryConfig::disabled());
-        let call = self.client.update_service().cluster(cluster).service(name).force_new_deployment(true);
         let answer = call.customize().config_override(once).send().await.map_err(|e| {
-            failure(format_args!("restart service {name} of cluster {cluster}"), "ecs:UpdateService", e)
+            failure(format_args!("order a {what} of service {name} of cluster {cluster}"), "ecs:UpdateService", e)
         })?;
         Ok(answer.service.unwrap_or_else(|| Service::builder().build()))
     }
@@ -139,8 +160,16 @@ fn may_restart(service: &Service, name: &str, role: Role) -> Result<String, Erro
              minimumHealthyPercent 0, or scale it to 0 and back to 1"
         )));
     }
+    current(service, name, role)
+}
+
+/// Id of the PRIMARY deployment.
+pub(super) fn current(service: &Service, name: &str, role: Role) -> Result<String, Error> {
     let current = primary(&state::state(service, role)).map(|deployment| deployment.id.clone());
-    current.ok_or_else(|| rejected(format!("{name} has no primary deployment: ECS does not deploy it by itself")))
+    current.ok_or_else(|| {
+        let text = format!("{name} has no primary deployment: ECS does not deploy it by itself");
+        Error::failed(FailureCode::Rejected, text)
+    })
 }
 
 /// The PRIMARY deployment, if it is not `before`.

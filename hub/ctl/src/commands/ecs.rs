@@ -1,5 +1,6 @@
 //! `hubctl ecs`: the containers of an LA's platform.
 
+mod capacity;
 mod deploy;
 mod task;
 
@@ -25,6 +26,7 @@ pub(crate) enum Ecs {
     Rollback(deploy::Rollback),
     SetResources(deploy::SetResources),
     SetEnv(deploy::SetEnv),
+    Capacity(capacity::Capacity),
     Run(task::Run),
     StopTask(task::StopTask),
     Image(deploy::Image),
@@ -40,6 +42,7 @@ impl Ecs {
             Self::Rollback(rollback) => rollback.run(context).await,
             Self::SetResources(set) => set.run(context).await,
             Self::SetEnv(set) => set.run(context).await,
+            Self::Capacity(capacity) => capacity.run(context).await,
             Self::Run(run) => run.run(context).await,
             Self::StopTask(stop) => stop.run(context).await,
             Self::Image(image) => image.run(context).await,

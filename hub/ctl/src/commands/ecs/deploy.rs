@@ -67,7 +67,7 @@ struct Which {
 
 /// When a change has failed.
 #[derive(Debug, Args)]
-struct Judgement {
+pub(super) struct Judgement {
     /// Go back when so many tasks have ended early
     #[arg(long, value_name = "N", default_value = "2",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::FAILED_TASKS)))]
@@ -78,7 +78,7 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn within(&self, deadline: Duration) -> command::Rollout {
+    pub(super) fn within(&self, deadline: Duration) -> command::Rollout {
         command::Rollout { deadline, failed_tasks: self.failed_tasks, settle: self.settle }
     }
 }

@@ -1,0 +1,182 @@
+//! Whether the tasks of a service answer, as those before them did: a connection to the main container's port, and its
+//! own health check where it has one.
+//!
+//! Nothing is configured: what answered before a change has to answer after it, and what did not (the agent may not be
+//! let in, or nothing ran) is not asked. So a change is never failed by a network that never let the agent through.
+
+use std::{net::IpAddr, time::Duration};
+
+use aws_sdk_ecs::types::{DesiredStatus, HealthStatus, Task};
+use serde::{Deserialize, Serialize};
+use sfdata_common::outcome::FailureCode;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Ecs, definition::Definition, tasks::task_id};
+use crate::{execute::Job, services::Error};
+
+/// A connection within one network takes a millisecond.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Pause between two tries, and what is tried for at the least.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How the tasks before a change answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answers {
+    /// On this port.
+    port: Option<u16>,
+    /// By their container's own health check.
+    healthy: bool,
+}
+
+impl Ecs {
+    /// How those tasks of a service answer that run this definition. What cannot be told counts as no answer.
+    pub(super) async fn answers(&self, name: &str, definition: &str, job: &Job) -> Answers {
+        let (definition, tasks) =
+            match tokio::try_join!(self.definition(definition), self.tasks(Some(name), DesiredStatus::Running)) {
+                Ok((definition, tasks)) => (definition, tasks),
+                Err(_) => return Answers::default(),
+            };
+        let port = definition.port(name);
+        let running: Vec<_> = tasks.iter().filter(|task| task.last_status() == Some("RUNNING")).collect();
+        let mut answers = Answers::default();
+        for task in &running {
+            answers.healthy |= health(task, name) == Some(&HealthStatus::Healthy);
+            if answers.port.is_none()
+                && let Some((address, port)) = address(task).zip(port)
+                && connects(address, port).await
+            {
+                answers.port = Some(port);
+            }
+        }
+        if let Some(port) = port.filter(|_| answers.port.is_none() && !running.is_empty()) {
+            job.progress(format!("{name} does not answer the agent on port {port}, so that this is not judged"), None);
+        }
+        answers
+    }
+
+    /// Wait until all tasks that `of` takes answer as those before them did.
+    pub(super) async fn answer_again(
+        &self,
+        name: &str,
+        definition: &str,
+        before: Answers,
+        of: impl Fn(&Task) -> bool,
+        within: Duration,
+        job: &Job,
+    ) -> Result<(), Error> {
+        if before == Answers::default() {
+            return Ok(());
+        }
+        let ends = Instant::now() + within.max(PAUSE);
+        let asked = match self.definition(definition).await {
+            Ok(definition) => Asked::of(&definition, name, before),
+            Err(error) => return Err(error),
+        };
+        job.progress(format!("all tasks run; whether {name} answers as it did is looked at"), Some(99));
+        loop {
+            let silent = match self.tasks(Some(name), DesiredStatus::Running).await {
+                Ok(tasks) => self.silent(tasks.iter().filter(|task| of(task)), name, &asked).await?,
+                Err(Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, message }) => {
+                    Some(message)
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(silent) = silent else { return Ok(()) };
+            if Instant::now() >= ends {
+                let text = format!("{silent}, and before the change {name} answered; look at its logs");
+                return Err(Error::failed(FailureCode::Rejected, text));
+            }
+            tokio::select! {
+                biased;
+                () = job.cancelled().cancelled() => {
+                    return Err(Error::cancelled(format!("{name} was changed; whether it answers was not waited for")));
+                }
+                () = sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// The first task that does not answer, in words; an error where its health check has failed.
+    async fn silent(
+        &self,
+        tasks: impl Iterator<Item = &Task>,
+        name: &str,
+        asked: &Asked,
+    ) -> Result<Option<String>, Error> {
+        for task in tasks {
+            if let Some(port) = asked.port {
+                let Some(address) = address(task) else {
+                    return Ok(Some(format!("task {} has no address", task_id(task))));
+                };
+                if !connects(address, port).await {
+                    return Ok(Some(format!("task {} does not answer at {address}:{port}", task_id(task))));
+                }
+            }
+            match health(task, name) {
+                Some(HealthStatus::Unhealthy) if asked.healthy => {
+                    let text = format!("the health check of task {} of {name} fails; look at its logs", task_id(task));
+                    return Err(Error::failed(FailureCode::Rejected, text));
+                }
+                Some(HealthStatus::Healthy) => {}
+                _ if asked.healthy => return Ok(Some(format!("task {} is not healthy yet", task_id(task)))),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What is asked of the tasks after a change: what answered before, as far as the new definition has it.
+struct Asked {
+    port: Option<u16>,
+    healthy: bool,
+}
+
+impl Asked {
+    fn of(definition: &Definition, name: &str, before: Answers) -> Self {
+        Self {
+            port: before.port.and_then(|_| definition.port(name)),
+            healthy: before.healthy && definition.has_health_check(name),
+        }
+    }
+}
+
+async fn connects(address: IpAddr, port: u16) -> bool {
+    matches!(timeout(CONNECT, TcpStream::connect((address, port))).await, Ok(Ok(_)))
+}
+
+/// Of its network interface.
+fn address(task: &Task) -> Option<IpAddr> {
+    let interface = task.attachments().iter().find(|one| one.r#type() == Some("ElasticNetworkInterface"))?;
+    let detail = interface.details().iter().find(|detail| detail.name() == Some("privateIPv4Address"))?;
+    detail.value()?.parse().ok()
+}
+
+/// Of the container that is named like the service, or of the first.
+fn health<'a>(task: &'a Task, name: &str) -> Option<&'a HealthStatus> {
+    let named = task.containers().iter().find(|container| container.name() == Some(name));
+    named.or(task.containers().first())?.health_status()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecs::types::{Attachment, Container, KeyValuePair};
+
+    use super::*;
+
+    #[test]
+    fn address_and_health_are_read_from_where_ecs_tells_them() {
+        let detail = KeyValuePair::builder().name("privateIPv4Address").value("10.0.0.7").build();
+        let task = Task::builder()
+            .attachments(Attachment::builder().r#type("ElasticNetworkInterface").details(detail).build())
+            .containers(Container::builder().name("side").health_status(HealthStatus::Unhealthy).build())
+            .containers(Container::builder().name("code").health_status(HealthStatus::Healthy).build())
+            .build();
+        assert_eq!(address(&task), Some([10, 0, 0, 7].into()));
+        assert_eq!(health(&task, "code"), Some(&HealthStatus::Healthy));
+        assert_eq!(address(&Task::builder().build()), None);
+    }
+}
