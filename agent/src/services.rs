@@ -14,6 +14,7 @@ pub mod logs;
 mod plan;
 pub mod presence;
 pub mod s3;
+pub mod secrets;
 pub mod survey;
 
 pub use plan::Plan;

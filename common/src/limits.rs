@@ -42,6 +42,8 @@ pub const STOPPED_TASKS: usize = 5;
 pub const STOP_REASON_CHARACTERS: usize = 300;
 /// Tags that are told of one image.
 pub const IMAGE_TAGS: usize = 10;
+/// Length of a secret's ARN: names have at most 512 characters (Secrets Manager API reference).
+pub const SECRET_ARN_BYTES: usize = 800;
 /// Words of a one-off task's command.
 pub const RUN_WORDS: usize = 100;
 /// Length of a one-off task's command: ECS takes overrides of 8,192 characters in all.

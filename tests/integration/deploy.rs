@@ -219,6 +219,25 @@ async fn what_does_not_hold_is_rolled_back_and_the_outcome_says_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_pulled_and_tasks_that_die_while_they_are_watched_are_rolled_back_and_told() {
+    let fleet = Fleet::start(1).await;
+    let (account, new) = (&fleet.agents[0].account, image(&fleet, NEW));
+    let watched = Rollout { settle: Duration::from_secs(8), ..rollout(60) };
+    for (how, why) in [
+        (json!({"behaviour": "cannot-pull"}), "CannotPullContainerError"),
+        (json!({"behaviour": "crashes", "run_seconds": 2}), "exit code 1"),
+    ] {
+        let mut how = how;
+        (how["service"], how["image"]) = (json!("code-server"), json!(new.digest));
+        fleet.aws().behave(account, how).await.unwrap();
+        let (code, message) = failure(run(&fleet, deploy_within("code-server", &new, watched)).await);
+        assert_eq!(code, FailureCode::RolledBack, "{message}");
+        assert!(message.contains(why), "{why}: {message}");
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_of_dagster_is_deployed_in_a_safe_order_and_goes_back_together() {
     let fleet = Fleet::start(1).await;
     let all = |image: &Image| Action::Ecs(Ecs::Deploy { service: None, image: image.clone(), rollout: rollout(60) });

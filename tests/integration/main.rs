@@ -20,5 +20,6 @@ mod permissions;
 mod probe;
 mod plans;
 mod run;
+mod secrets;
 mod status;
 mod submit;

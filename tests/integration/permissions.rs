@@ -26,6 +26,8 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let image = la.account.images.values().last().expect("an image").clone();
     let size = Size::new(512, 2048).expect("a pair that Fargate has");
     let environment = Environment::new([("LEVEL".into(), "info".into())], vec![]).expect("a variable");
+    let (service, variable) = ("daemon".into(), "SENSOR_MIN_INTERVAL".into());
+    let secret = Ecs::UseSecret { service, variable, secret: None, rollout };
     let run = Run {
         service: "daemon".into(),
         command: vec!["true".into()],
@@ -57,6 +59,9 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
             capacity: FargateCapacity::Spot { base: 0 },
             rollout,
         }),
+        Action::Ecs(secret.clone()),
+        Action::Ecs(Ecs::Rollback { service: Some("daemon".into()), rollout }),
+        Action::Ecs(secret),
         Action::Ecs(Ecs::Run(run)),
         Action::Aurora(Aurora::Status),
         Action::Aurora(Aurora::Stop { deadline: MINUTE }),
@@ -77,6 +82,6 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     }
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let called = fleet.aws().actions(&la.account.id).await.unwrap();
-    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "aurora", "s3", "logs"]));
+    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "secrets", "aurora", "s3", "logs"]));
     fleet.stop().await;
 }

@@ -31,6 +31,7 @@ pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
         // It comes with tags, and names the roles that the tasks take on.
         "ecs:RegisterTaskDefinition" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],
         "ecs:RunTask" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],
+        "secretsmanager:CreateSecret" => vec![call, "secretsmanager:TagResource".to_owned()],
         "monitoring:GetMetricData" => vec!["cloudwatch:GetMetricData".to_owned()],
         "rds:CreateDBClusterSnapshot" | "rds:CreateDBSnapshot" => vec![call, "rds:AddTagsToResource".to_owned()],
         // It comes with tags, and names the key that RDS is to encrypt with.

@@ -16,8 +16,9 @@ pub fn write_hub(config: &hub::Config, path: &Path) -> Result<PathBuf> {
     let text = format!(
         "data_dir = {:?}\ntrust_domain = {:?}\nhub_id = {:?}\n\n\
          [listen]\naddress = \"{address}\"\nenrol = \"{enrol}\"\nops = \"{ops}\"\n\n\
-         [public]\naddress = {public:?}\nenrol_address = {enrol_address:?}\n",
-        config.data_dir, config.trust_domain, config.hub_id
+         [public]\naddress = {public:?}\nenrol_address = {enrol_address:?}\n\n\
+         [log]\nlevel = {:?}\n",
+        config.data_dir, config.trust_domain, config.hub_id, config.log.level
     );
     std::fs::write(path, text)?;
     Ok(path.into())
@@ -47,6 +48,7 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     for (role, name) in platform.buckets.named() {
         writeln!(text, "{} = {name:?}", role.replace('-', "_"))?;
     }
+    writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;
     std::fs::write(path, text)?;
     Ok(path.into())
 }

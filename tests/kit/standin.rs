@@ -184,10 +184,15 @@ impl Standin {
 
     /// How tasks of a family behave that belong to no service: `{"exit_code": 3, "run_seconds": 60}`.
     pub async fn runs(&self, account: &Account, family: &str, mut how: Value) -> Result<()> {
-        how["account"] = json!(account.id);
-        how["cluster"] = json!(account.cluster);
         how["family"] = json!(family);
         how["behaviour"] = how["behaviour"].as_str().unwrap_or("normal").into();
+        self.behave(account, how).await
+    }
+
+    /// How new tasks behave: `{"service": "daemon", "behaviour": "crashes", "run_seconds": 60}`.
+    pub async fn behave(&self, account: &Account, mut how: Value) -> Result<()> {
+        how["account"] = json!(account.id);
+        how["cluster"] = json!(account.cluster);
         self.ask("POST", "/standin/tasks", Some(how)).await.map(|_| ())
     }
 
@@ -206,11 +211,25 @@ impl Standin {
         let _ = self.child.wait();
     }
 
+    /// A call of AWS by somebody else in that account: `secretsmanager.CreateSecret`.
+    pub async fn call(&self, account: &str, target: &str, body: Value) -> Result<Value> {
+        let service = target.split('.').next().unwrap_or_default();
+        let headers = format!(
+            "X-Amz-Target: {target}\r\nx-moto-account-id: {account}\r\nAuthorization: AWS4-HMAC-SHA256 \
+             Credential=x/20260101/eu-west-2/{service}/aws4_request, SignedHeaders=host, Signature=x\r\n"
+        );
+        self.request("POST", "/", &headers, "application/x-amz-json-1.1", Some(body)).await
+    }
+
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
+        self.request(method, path, "", "application/json", body).await
+    }
+
+    async fn request(&self, method: &str, path: &str, headers: &str, kind: &str, body: Option<Value>) -> Result<Value> {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let mut stream = TcpStream::connect(&self.address).await?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{headers}\
              Connection: close\r\n\r\n{body}",
             self.address,
             body.len()

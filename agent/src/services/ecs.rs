@@ -13,6 +13,7 @@ mod probe;
 mod restart;
 mod rollout;
 mod run;
+mod secret;
 mod state;
 mod stop;
 mod task;
@@ -40,6 +41,7 @@ use super::{
     Error, Plan,
     aws::{Aws, failure},
     ecr::Ecr,
+    secrets::Secrets,
 };
 use crate::{
     config::{Platform, Role},
@@ -62,6 +64,7 @@ fn resource(name: &str) -> String {
 pub struct Ecs {
     client: Client,
     ecr: Ecr,
+    secrets: Secrets,
     platform: Arc<Platform>,
     /// Image by task definition: a revision never changes, so each is asked for once.
     definitions: Arc<Mutex<HashMap<String, String>>>,
@@ -74,6 +77,7 @@ impl Ecs {
         Self {
             client: Client::new(aws.config()),
             ecr: Ecr::new(aws),
+            secrets: Secrets::new(aws),
             platform: Arc::new(platform.clone()),
             definitions: Arc::default(),
             turns: Arc::new(platform.services().map(|(name, _)| (name.to_owned(), Default::default())).collect()),
@@ -124,6 +128,11 @@ impl Ecs {
                 let (name, role) = self.named(service)?;
                 let _turn = self.turn(name, job).await?;
                 self.set_capacity(name, role, *capacity, rollout, job).await
+            }
+            command::Ecs::UseSecret { service, variable, secret, rollout } => {
+                let (name, role) = self.named(service)?;
+                let _turn = self.turn(name, job).await?;
+                self.use_secret(name, role, variable, secret.as_deref(), rollout, job).await
             }
             command::Ecs::Run(run) => {
                 let (name, _) = self.named(&run.service)?;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sfdata_proto::v1::{self as wire, ecs_action as kind};
 
-use super::{Class, Environment, ParseError, Resource, Rollout, Run, deadline, malformed, seconds, unknown};
+use super::{
+    Class, Environment, ParseError, Resource, Rollout, Run, deadline, environment, malformed, seconds, unknown,
+};
 use crate::{
     fargate::Size,
     ids::CommandId,
@@ -89,6 +91,18 @@ pub enum Ecs {
         /// When it has failed.
         rollout: Rollout,
     },
+    /// Get a variable from Secrets Manager in place of a plain value, and go back where that fails. The journal remembers
+    /// the definition before; the secret is made once by a token.
+    UseSecret {
+        /// Name of the ECS service.
+        service: String,
+        /// Of its main container.
+        variable: String,
+        /// ARN of a secret that there is; none makes one.
+        secret: Option<String>,
+        /// When it has failed.
+        rollout: Rollout,
+    },
     /// Run a task once with another command. The journal remembers what was asked for, and the task.
     Run(Run),
     /// Stop a task. Legal for any of the cluster; repeating it is harmless.
@@ -121,6 +135,7 @@ impl Ecs {
             Self::SetResources { .. } => "ecs.set-resources",
             Self::SetEnv { .. } => "ecs.set-env",
             Self::SetCapacity { .. } => "ecs.set-capacity",
+            Self::UseSecret { .. } => "ecs.use-secret",
             Self::Run(_) => "ecs.run",
             Self::StopTask { .. } => "ecs.stop-task",
             Self::Image { .. } => "ecs.image",
@@ -136,6 +151,7 @@ impl Ecs {
             | Self::SetResources { .. }
             | Self::SetEnv { .. }
             | Self::SetCapacity { .. }
+            | Self::UseSecret { .. }
             | Self::Run(_) => Class::Change,
         }
     }
@@ -153,7 +169,8 @@ impl Ecs {
             | Self::Rollback { service: Some(service), .. }
             | Self::SetResources { service, .. }
             | Self::SetEnv { service, .. }
-            | Self::SetCapacity { service, .. } => Some(Resource::EcsService(service.clone())),
+            | Self::SetCapacity { service, .. }
+            | Self::UseSecret { service, .. } => Some(Resource::EcsService(service.clone())),
         }
     }
 
@@ -193,6 +210,12 @@ impl Ecs {
                     FargateCapacity::OnDemand => 0,
                     FargateCapacity::Spot { base } => *base,
                 },
+                rollout: Some(rollout.to_wire()),
+            }),
+            Self::UseSecret { service, variable, secret, rollout } => kind::Kind::UseSecret(wire::EcsUseSecret {
+                service: service.clone(),
+                variable: variable.clone(),
+                secret: secret.clone().unwrap_or_default(),
                 rollout: Some(rollout.to_wire()),
             }),
             Self::Run(run) => kind::Kind::Run(run.to_wire()),
@@ -257,6 +280,12 @@ impl TryFrom<wire::EcsAction> for Ecs {
                 service: service(set.service)?,
                 rollout: set.rollout.unwrap_or_default().try_into()?,
             },
+            kind::Kind::UseSecret(asked) => Self::UseSecret {
+                service: service(asked.service)?,
+                variable: environment::variable(asked.variable)?,
+                secret: Some(asked.secret).filter(|arn| !arn.is_empty()).map(secret).transpose()?,
+                rollout: asked.rollout.unwrap_or_default().try_into()?,
+            },
             kind::Kind::Run(mut run) => {
                 let service = service(std::mem::take(&mut run.service))?;
                 Self::Run(Run::parse(run, service)?)
@@ -309,6 +338,17 @@ fn task(name: String) -> Result<String, ParseError> {
     Ok(name)
 }
 
+/// The ARN of a secret; ECS takes one with a key of its JSON and a version behind it, too.
+fn secret(arn: String) -> Result<String, ParseError> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_:/+=.@".contains(&b);
+    let is_secret = matches!(parts[..], ["arn", _, "secretsmanager", _, _, "secret", name, ..] if !name.is_empty());
+    if !is_secret || arn.len() > limits::SECRET_ARN_BYTES || !arn.bytes().all(legal) {
+        return Err(malformed(format!("{arn:?} is not the ARN of a secret in Secrets Manager")));
+    }
+    Ok(arn)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
@@ -357,6 +397,14 @@ pub(super) mod tests {
                 size: Size::new(1024, gib * 1024).unwrap(),
                 rollout
             }),
+            (service, "[A-Z_]{1,20}", proptest::option::of("[a-z]{1,9}-[A-Za-z0-9]{6}"), rollout.clone()).prop_map(
+                |(service, variable, name, rollout)| Ecs::UseSecret {
+                    service,
+                    variable,
+                    secret: name.map(|name| format!("arn:aws:secretsmanager:eu-west-2:111111111111:secret:{name}")),
+                    rollout
+                }
+            ),
             (service, proptest::option::of(0..=limits::TASKS_PER_SERVICE), rollout).prop_map(
                 |(service, base, rollout)| Ecs::SetCapacity {
                     service,

@@ -15,6 +15,19 @@ pub fn is_secret(name: &str, value: &str) -> bool {
     SECRET.iter().any(|word| name.contains(word)) || has_password(value)
 }
 
+/// The name of a variable.
+pub(super) fn variable(name: String) -> Result<String, ParseError> {
+    check(&name).map(|()| name)
+}
+
+fn check(name: &str) -> Result<(), ParseError> {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    if name.is_empty() || name.len() > 255 || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(word) {
+        return Err(malformed(format!("{name:?} is not the name of an environment variable")));
+    }
+    Ok(())
+}
+
 /// Whether there is a URL with a password in it: `postgres://user:password@host/`.
 pub(super) fn has_password(text: &str) -> bool {
     text.match_indices("://").any(|(at, _)| {
@@ -44,12 +57,7 @@ impl Environment {
         if names.is_empty() || names.len() > limits::ENVIRONMENT_VARIABLES {
             return Err(malformed(format!("1 to {} variables can be changed at once", limits::ENVIRONMENT_VARIABLES)));
         }
-        for name in &names {
-            let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-            if name.is_empty() || name.len() > 255 || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(word) {
-                return Err(malformed(format!("{name:?} is not the name of an environment variable")));
-            }
-        }
+        names.iter().try_for_each(|name| check(name))?;
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(malformed(format!("variable {} is named twice", twice[0])));
         }
@@ -59,8 +67,8 @@ impl Environment {
             }
             if is_secret(name, value) {
                 return Err(malformed(format!(
-                    "{name} is likely a secret, and would be kept and shown in the clear; keep it in Secrets Manager, and \
-                     name it in the task definition's secrets"
+                    "{name} is likely a secret, and would be kept and shown in the clear; keep it in Secrets Manager: \
+                     hubctl ecs use-secret"
                 )));
             }
         }

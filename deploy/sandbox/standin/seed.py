@@ -36,6 +36,8 @@ SERVICES = {
                {"minimumHealthyPercent": 0, "maximumPercent": 100}),
     "code-server": (1, 1024, 2048, 4000, CODE_SERVER, {"minimumHealthyPercent": 100, "maximumPercent": 200}),
 }
+# What should be a secret, and is found in the clear.
+PLAIN = {"name": "DAGSTER_PG_PASSWORD", "value": "correct-horse-battery"}
 OBJECTS = {
     "data-store": {"ssda903/2024/header.csv": b"CHILD,SEX,DOB\n1,1,01/02/2014\n",
                    "ssda903/2024/episodes.csv": b"CHILD,DECOM,RNE\n1,03/04/2024,S\n",
@@ -178,7 +180,8 @@ def define(ecs, name, service, cpu, memory, port, command):
         "command": command, "essential": True,
         "portMappings": [{"containerPort": port, "protocol": "tcp"}] if port else [],
         "environment": [{"name": "DAGSTER_HOME", "value": "/opt/dagster"},
-                        {"name": "SENSOR_MIN_INTERVAL", "value": "600"}],
+                        {"name": "SENSOR_MIN_INTERVAL", "value": "600"},
+                        *([PLAIN] if service == "code-server" else [])],
         "logConfiguration": {"logDriver": "awslogs", "options": {
             "awslogs-group": f"/{name}", "awslogs-region": ecs.region_name, "awslogs-stream-prefix": service}}}
     definition = ecs.register_task_definition(

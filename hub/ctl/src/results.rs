@@ -98,6 +98,11 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::EcsService(service) => json!({ "service": service.service.as_ref().map(health::service) }),
         Kind::EcsImage(found) => json!({ "service": found.service, "tag": found.tag, "image": found.image }),
         Kind::EcsTask(task) => containers::task(task),
+        Kind::EcsSecret(result) => json!({
+            "service": result.service.as_ref().map(health::service),
+            "variable": result.variable,
+            "secret": result.secret,
+        }),
         Kind::EcsCapacity(result) => containers::capacity(result),
         Kind::AuroraStatus(status) => json!({
             "aurora": status.aurora.as_ref().map(health::aurora),
@@ -161,6 +166,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::EcsStatus(_) | Kind::EcsService(_) => &health::SERVICE_COLUMNS,
         Kind::EcsImage(_) => &["SERVICE", "TAG", "IMAGE"],
         Kind::EcsTask(_) => &containers::TASK_COLUMNS,
+        Kind::EcsSecret(_) => &["SERVICE", "VARIABLE", "SECRET"],
         Kind::EcsCapacity(_) => &containers::CAPACITY_COLUMNS,
         Kind::AuroraStatus(_) => &database::STATUS_COLUMNS,
         Kind::Aurora(_) => &health::AURORA_COLUMNS,
@@ -181,6 +187,10 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::EcsService(service) => service.service.iter().map(health::service_row).collect(),
         Kind::EcsImage(found) => vec![row![&found.service, &found.tag, &found.image]],
         Kind::EcsTask(task) => vec![containers::task_row(task)],
+        Kind::EcsSecret(result) => {
+            let service = result.service.as_ref().map_or("", |service| service.name.as_str());
+            vec![row![service, &result.variable, &result.secret]]
+        }
         Kind::EcsCapacity(result) => vec![containers::capacity_row(result)],
         Kind::AuroraStatus(status) => vec![database::status_row(status)],
         Kind::Aurora(result) => result.aurora.iter().map(health::aurora_row).collect(),
@@ -202,19 +212,26 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
     }
 }
 
-/// How to have exactly what was planned, where a plan was asked for.
+/// What is still to do: after a plan, how to have exactly that; after a secret, what it does not mend by itself.
 pub(crate) fn hints(board: &Board) -> Vec<String> {
     let mut by_digest: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut hints = Vec::new();
     for (agent, target) in &board.targets {
-        if let Some(Outcome::Succeeded(result)) = outcome_of(target)
-            && let Some(Kind::Plan(plan)) = &result.kind
-        {
-            by_digest.entry(hex::encode(&plan.digest)).or_default().push(agent);
+        if let Some(Outcome::Succeeded(result)) = outcome_of(target) {
+            match &result.kind {
+                Some(Kind::Plan(plan)) => by_digest.entry(hex::encode(&plan.digest)).or_default().push(agent),
+                Some(Kind::EcsSecret(moved)) => hints.push(format!(
+                    "{agent}: older revisions of the task definition still hold {} in the clear: give it another value",
+                    moved.variable
+                )),
+                _ => {}
+            }
         }
     }
     let hint =
         |(digest, agents): (String, Vec<&str>)| format!("to have this at {}: --if-plan {digest}", agents.join(", "));
-    by_digest.into_iter().map(hint).collect()
+    hints.extend(by_digest.into_iter().map(hint));
+    hints
 }
 
 /// One table of the targets that did not succeed, or not yet.
@@ -391,6 +408,7 @@ mod tests {
             }),
             Kind::S3Usage(wire::S3UsageResult { buckets: vec![Default::default()] }),
             Kind::EcsTask(Default::default()),
+            Kind::EcsSecret(Default::default()),
             Kind::EcsCapacity(Default::default()),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),

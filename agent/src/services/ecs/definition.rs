@@ -17,7 +17,13 @@ use aws_sdk_ecs::{
 };
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use sfdata_common::{command::Environment, fargate::Size, ids::CommandId, image::Image, outcome::FailureCode};
+use sfdata_common::{
+    command::{Environment, is_secret},
+    fargate::Size,
+    ids::CommandId,
+    image::Image,
+    outcome::FailureCode,
+};
 
 use super::{Ecs, resource};
 use crate::services::{Error, Plan, aws::failure};
@@ -48,9 +54,64 @@ pub(super) enum Edit<'a> {
     Size(Size),
     /// The main container has these variables, and others not.
     Environment(&'a Environment),
+    /// The main container gets a variable from a secret.
+    Secret(FromSecret<'a>),
 }
 
-impl Edit<'_> {
+/// A variable that comes from Secrets Manager.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FromSecret<'a> {
+    pub(super) variable: &'a str,
+    /// Of one that is to be made, without the six characters that Secrets Manager adds.
+    pub(super) arn: &'a str,
+    /// The name of one that is to be made of the plain value.
+    pub(super) make: Option<&'a str>,
+}
+
+impl FromSecret<'_> {
+    /// Whether the container gets the variable from there already.
+    fn is_had(&self, container: &Value) -> bool {
+        let from = container["secrets"].as_array().into_iter().flatten().find(|one| one["name"] == self.variable);
+        let from = from.and_then(|one| one["valueFrom"].as_str());
+        from.is_some_and(|from| from == self.arn || (self.make.is_some() && from.starts_with(self.arn)))
+    }
+
+    fn apply(&self, container: &mut Map<String, Value>) -> Option<()> {
+        if let Some(variables) = container.get_mut("environment") {
+            variables.as_array_mut()?.retain(|variable| variable["name"] != self.variable);
+        }
+        let secrets = container.entry("secrets").or_insert_with(|| json!([])).as_array_mut()?;
+        match secrets.iter_mut().find(|secret| secret["name"] == self.variable) {
+            Some(secret) => secret["valueFrom"] = self.arn.into(),
+            None => secrets.push(json!({ "name": self.variable, "valueFrom": self.arn })),
+        }
+        Some(())
+    }
+
+    fn refused(&self, old: &Definition, service: &str) -> Option<String> {
+        let (variable, main) = (self.variable, old.main(service)?);
+        if old.text("executionRoleArn").is_empty() {
+            return Some(format!(
+                "the task definition of {service} has no execution role, which has to read the secret"
+            ));
+        }
+        if self.make.is_none() || self.is_had(main) || old.variable(service, variable).is_some() {
+            return None;
+        }
+        let names = |list: &str| -> Vec<&str> {
+            main[list].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect()
+        };
+        if names("secrets").contains(&variable) {
+            return Some(format!("{variable} of {service} is another secret already; name yours with --secret"));
+        }
+        Some(format!(
+            "{service} has no variable {variable} with a plain value; it has {}",
+            names("environment").join(", ")
+        ))
+    }
+}
+
+impl<'a> Edit<'a> {
     /// What would be changed of a service with this definition.
     pub(super) fn plan(self, plan: Plan, service: &str, old: &Definition) -> Plan {
         match self {
@@ -61,6 +122,16 @@ impl Edit<'_> {
                 old.text("memory"),
                 size.memory().to_string(),
             ),
+            Self::Secret(secret) => {
+                let plain =
+                    if old.variable(service, secret.variable).is_some() { "(plain value, not shown)" } else { "" };
+                let main = old.main(service).cloned().unwrap_or_default();
+                let from = main["secrets"].as_array().into_iter().flatten().find(|one| one["name"] == secret.variable);
+                let from = from.and_then(|one| one["valueFrom"].as_str()).unwrap_or_default();
+                let to = if secret.is_had(&main) { from } else { secret.arn };
+                let plan = plan.change(resource(service), format!("environment {}", secret.variable), plain, "");
+                plan.change(resource(service), format!("secrets {}", secret.variable), from, to)
+            }
             // Nobody says that what is there is no secret.
             Self::Environment(environment) => {
                 let there = |name: &str| old.variable(service, name);
@@ -77,6 +148,14 @@ impl Edit<'_> {
         }
     }
 
+    /// The same, of a secret that was just made.
+    pub(super) fn made_of(self, arn: Option<&'a str>) -> Self {
+        match (self, arn) {
+            (Self::Secret(secret), Some(arn)) => Self::Secret(FromSecret { arn, make: None, ..secret }),
+            _ => self,
+        }
+    }
+
     fn apply(self, fields: &mut Map<String, Value>, service: &str) -> Option<()> {
         match self {
             Self::Image(image) => {
@@ -87,6 +166,14 @@ impl Edit<'_> {
             Self::Size(size) => {
                 fields.insert("cpu".into(), size.cpu().to_string().into());
                 fields.insert("memory".into(), size.memory().to_string().into());
+            }
+            Self::Secret(secret) => {
+                let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
+                let main = main(containers, service)?;
+                let container = containers.get_mut(main)?;
+                if !secret.is_had(container) || has_variable(container, secret.variable) {
+                    secret.apply(container.as_object_mut()?)?;
+                }
             }
             Self::Environment(environment) => {
                 let containers = fields.get_mut("containerDefinitions")?.as_array_mut()?;
@@ -101,12 +188,21 @@ impl Edit<'_> {
 
     /// Why it can't be made of this definition.
     pub(super) fn refused(self, old: &Definition, service: &str) -> Option<String> {
-        let Self::Environment(environment) = self else { return None };
+        let environment = match self {
+            Self::Environment(environment) => environment,
+            Self::Secret(secret) => return secret.refused(old, service),
+            Self::Image(_) | Self::Size(_) => return None,
+        };
         let secrets = old.main(service)?.get("secrets")?.as_array()?;
         let secret = |name: &String| secrets.iter().any(|secret| secret["name"] == **name);
         let name = environment.set().iter().map(|(name, _)| name).find(|name| secret(name))?;
         Some(format!("{name} of {service} is a secret of its task definition, and is not replaced by a plain value"))
     }
+}
+
+/// Whether the container has this variable with a plain value.
+fn has_variable(container: &Value, name: &str) -> bool {
+    container["environment"].as_array().into_iter().flatten().any(|variable| variable["name"] == name)
 }
 
 /// Set some variables where they are, or at the end, and take others away.
@@ -168,6 +264,23 @@ impl Definition {
         containers.get(main(containers, service)?)
     }
 
+    /// Containers and variables that are likely secrets and have plain values. Never the values.
+    pub(super) fn plain_secrets(&self) -> Vec<(&str, &str)> {
+        let containers = self.fields.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
+        containers.flat_map(plain_secrets).collect()
+    }
+
+    /// From where the main container gets a variable.
+    pub(super) fn secret(&self, service: &str, variable: &str) -> Option<&str> {
+        let secrets = self.main(service)?.get("secrets")?.as_array()?;
+        secrets.iter().find(|secret| secret["name"] == variable)?["valueFrom"].as_str()
+    }
+
+    /// The role that ECS takes on to start a task.
+    pub(super) fn execution_role(&self) -> &str {
+        self.text("executionRoleArn")
+    }
+
     /// What the main container is called.
     pub(super) fn main_name(&self, service: &str) -> Option<&str> {
         self.main(service)?["name"].as_str()
@@ -190,7 +303,7 @@ impl Definition {
         self.main(service).and_then(|main| main["image"].as_str()).unwrap_or_default()
     }
 
-    fn variable(&self, service: &str, name: &str) -> Option<&str> {
+    pub(super) fn variable(&self, service: &str, name: &str) -> Option<&str> {
         let variables = self.main(service)?.get("environment")?.as_array()?;
         variables.iter().find(|variable| variable["name"] == name)?["value"].as_str()
     }
@@ -231,6 +344,13 @@ impl Definition {
         fields.insert("tags".into(), tags.into());
         Some(Value::Object(fields))
     }
+}
+
+fn plain_secrets(container: &Value) -> Vec<(&str, &str)> {
+    let variables = container["environment"].as_array().into_iter().flatten();
+    let named = variables.filter_map(|variable| Some((variable["name"].as_str()?, variable["value"].as_str()?)));
+    let secret = named.filter(|(name, value)| !value.is_empty() && is_secret(name, value));
+    secret.map(|(name, _)| (container["name"].as_str().unwrap_or_default(), name)).collect()
 }
 
 /// The container that is named like the service, or else the only essential one.
@@ -350,6 +470,11 @@ mod tests {
         let made = Definition::parse(json!({"taskDefinition": request}).to_string().as_bytes()).unwrap();
         assert!(made.is_already(size, "code"));
 
+        let secret = |make| {
+            Edit::Secret(FromSecret { variable: "PG", arn: "arn:aws:secretsmanager:eu-west-2:1:secret:s", make })
+        };
+        assert!(secret(Some("s")).refused(&old, "code").is_some(), "there is no execution role");
+
         let environment = |set: &[(&str, &str)]| {
             let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             Environment::new(set, vec!["OLD".into()]).unwrap()
@@ -368,5 +493,36 @@ mod tests {
         let empty = Definition::parse(br#"{"taskDefinition": {"family": "x"}}"#).unwrap();
         let image = format!("111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster@sha256:{}", "0".repeat(64));
         assert_eq!(empty.edited(Edit::Image(&image.parse().unwrap()), "x", CommandId::generate()), None);
+    }
+
+    #[test]
+    fn a_variable_moves_to_a_secret_and_its_value_is_never_shown() {
+        let answer = json!({"taskDefinition": {
+            "taskDefinitionArn": "arn:aws:ecs:eu-west-2:1:task-definition/code:7", "status": "ACTIVE", "family": "code",
+            "executionRoleArn": "arn:aws:iam::1:role/start",
+            "containerDefinitions": [{"name": "code", "image": "old:1", "environment": [
+                {"name": "PG_PASSWORD", "value": "hunter2"}, {"name": "LEVEL", "value": "info"},
+                {"name": "PG_URL", "value": "postgres://dagster:hunter2@db/dagster"},
+            ]}],
+        }});
+        let old = Definition::parse(answer.to_string().as_bytes()).unwrap();
+        assert_eq!(old.plain_secrets(), [("code", "PG_PASSWORD"), ("code", "PG_URL")]);
+        let arn = "arn:aws:secretsmanager:eu-west-2:1:secret:sfdata/c/code/PG_PASSWORD";
+        let edit = |variable, make| Edit::Secret(FromSecret { variable, arn, make });
+        let make = edit("PG_PASSWORD", Some("sfdata/c/code/PG_PASSWORD"));
+        assert_eq!(make.refused(&old, "code"), None);
+        let missing = edit("ABSENT", Some("s")).refused(&old, "code").unwrap();
+        assert!(missing.contains("PG_PASSWORD, LEVEL, PG_URL") && !missing.contains("hunter2"), "{missing}");
+        let plan = format!("{:?}", make.plan(Plan::default(), "code", &old));
+        assert!(plan.contains("(plain value, not shown)") && plan.contains(arn) && !plan.contains("hunter2"), "{plan}");
+
+        let request = old.edited(edit("PG_PASSWORD", None), "code", CommandId::generate()).unwrap();
+        let container = &request["containerDefinitions"][0];
+        assert_eq!(container["secrets"], json!([{"name": "PG_PASSWORD", "valueFrom": arn}]));
+        assert_eq!(container["environment"][0]["name"], "LEVEL");
+        let made = json!({"taskDefinition": {"taskDefinitionArn": "x", "containerDefinitions": [{"name": "code",
+            "environment": [], "secrets": [{"name": "PG_PASSWORD", "valueFrom": format!("{arn}-a1B2c3")}]}]}});
+        let made = Definition::parse(made.to_string().as_bytes()).unwrap();
+        assert!(made.is_already(make, "code") && !made.is_already(edit("PG_PASSWORD", None), "code"));
     }
 }

@@ -292,7 +292,8 @@ impl Ecs {
         let Order { wanted, resumed, job, .. } = *order;
         let Wanted::Edit(edit) = wanted else { return Err(lost()) };
         let old = self.definition(before).await?;
-        let request = old.edited(edit, name, job.command()).ok_or_else(|| {
+        let made = self.made(edit, &old, name, job).await?;
+        let request = old.edited(edit.made_of(made.as_deref()), name, job.command()).ok_or_else(|| {
             let text = format!(
                 "which container of task definition {} is the service's own cannot be told: name one {name}, or let \
                  only one be essential",

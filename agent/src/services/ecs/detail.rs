@@ -49,6 +49,13 @@ impl Ecs {
         stopped.sort_by_key(|task| std::cmp::Reverse(unix_ms(task.stopped_at())));
         let stopped: Vec<_> = stopped.iter().take(limits::STOPPED_TASKS).map(|task| stop(task, &state.name)).collect();
         let role = self.platform.service(&state.name).map_or(Role::Other, |(_, role)| role);
+        let mut warnings = warnings(service, role, state, &stopped);
+        match self.definition(&state.task_definition).await {
+            Ok(definition) => warnings.extend(definition.plain_secrets().into_iter().map(|(container, variable)| {
+                format!("{variable} of container {container} looks like a secret, and is in the clear: use-secret")
+            })),
+            Err(error) => warnings.push(format!("its task definition cannot be read: {error}")),
+        }
         Ok(EcsServiceDetail {
             service: state.name.clone(),
             launch_type: service.launch_type().map(|kind| kind.as_str().into()).unwrap_or_default(),
@@ -57,7 +64,7 @@ impl Ecs {
             running_spot: whole(run(true)),
             running_on_demand: whole(run(false)),
             image_tags: self.tags(state).await,
-            warnings: warnings(service, role, state, &stopped),
+            warnings,
             stopped_tasks: stopped,
         })
     }

@@ -2,6 +2,7 @@
 
 mod capacity;
 mod deploy;
+mod secret;
 mod task;
 
 use clap::{Args, Subcommand};
@@ -26,6 +27,7 @@ pub(crate) enum Ecs {
     Rollback(deploy::Rollback),
     SetResources(deploy::SetResources),
     SetEnv(deploy::SetEnv),
+    UseSecret(secret::UseSecret),
     Capacity(capacity::Capacity),
     Run(task::Run),
     StopTask(task::StopTask),
@@ -42,6 +44,7 @@ impl Ecs {
             Self::Rollback(rollback) => rollback.run(context).await,
             Self::SetResources(set) => set.run(context).await,
             Self::SetEnv(set) => set.run(context).await,
+            Self::UseSecret(secret) => secret.run(context).await,
             Self::Capacity(capacity) => capacity.run(context).await,
             Self::Run(run) => run.run(context).await,
             Self::StopTask(stop) => stop.run(context).await,
