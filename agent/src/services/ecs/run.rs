@@ -114,10 +114,9 @@ impl Ecs {
             Some(kept) => (Note::decode(&kept)?, true),
             None => {
                 let (plan, note) = self.prepare(name, run).await?;
-                if let Some(answer) = job.agree(plan).await? {
+                if let Some(answer) = job.agree_and_keep(plan, note.encode()).await? {
                     return Ok(answer);
                 }
-                job.keep(note.encode()).await?; // durable before the call
                 (note, false)
             }
         };
