@@ -8,6 +8,7 @@ use std::{fmt, net::Ipv6Addr, path::PathBuf};
 
 use serde::Deserialize;
 use sfdata_common::{
+    command::Bucket,
     error::chain,
     telemetry::{self, Log},
 };
@@ -82,6 +83,9 @@ pub struct Platform {
     /// Names of the S3 buckets.
     #[serde(default)]
     pub buckets: Buckets,
+    /// How the buckets are kept.
+    #[serde(default)]
+    pub storage: Storage,
 }
 
 /// The `[platform.buckets]` section: a bucket that is not named is not looked at.
@@ -94,6 +98,21 @@ pub struct Buckets {
     pub workspace: Option<String>,
     /// What the core account may read.
     pub shared: Option<String>,
+    /// Where data store and shared are copied to.
+    pub backup: Option<String>,
+    /// Where S3 writes who asked for which object of the others. It is only named here, never changed.
+    pub access_logs: Option<String>,
+}
+
+/// The `[platform.storage]` section. It stands here and never in a command, so that whoever has the hub can bring no
+/// key and no role of their own.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// ARN of the role that S3 takes on to copy to the backup; without it nothing is copied.
+    pub replication_role: Option<String>,
+    /// ARN of the KMS key that new objects are encrypted with; without it the bucket's own encryption stays.
+    pub kms_key: Option<String>,
 }
 
 /// What an ECS service is to the platform.
@@ -150,11 +169,20 @@ impl Platform {
 }
 
 impl Buckets {
-    /// What each named bucket is for, and its name.
+    /// What each named bucket is for, and its name. That of the access logs is not the platform's to look at.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [("data-store", &self.data_store), ("workspace", &self.workspace), ("shared", &self.shared)]
-            .into_iter()
-            .filter_map(|(role, name)| Some((role, name.as_deref()?)))
+        Bucket::ALL.into_iter().filter_map(|role| Some((role.as_str(), self.of(role)?)))
+    }
+
+    /// The name of the bucket for this.
+    pub fn of(&self, role: Bucket) -> Option<&str> {
+        let name = match role {
+            Bucket::DataStore => &self.data_store,
+            Bucket::Workspace => &self.workspace,
+            Bucket::Shared => &self.shared,
+            Bucket::Backup => &self.backup,
+        };
+        name.as_deref()
     }
 }
 
@@ -227,6 +255,23 @@ pub enum Problem {
         /// What was given.
         value: String,
     },
+    /// A role of IAM.
+    #[error("platform.storage.{key} {value:?} is no ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME")]
+    RoleArn {
+        /// Where.
+        key: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// A key of KMS.
+    #[error("platform.storage.kms_key {value:?} is no ARN of a key; write arn:aws:kms:REGION:ACCOUNT:key/ID")]
+    KeyArn {
+        /// What was given.
+        value: String,
+    },
+    /// A role that copies to nowhere.
+    #[error("platform.storage.replication_role is there without platform.buckets.backup; name the bucket to copy to")]
+    NoBackup,
     /// One thing under two keys.
     #[error("{key} {value:?} is named twice; each service and each bucket has one purpose")]
     Twice {
@@ -307,9 +352,18 @@ impl Platform {
         if self.aurora_cluster.is_some() && self.database_instance.is_some() {
             problems.push(Problem::TwoDatabases);
         }
-        let wrong = self.buckets.named().filter(|(_, name)| !is_bucket_name(name));
-        problems.extend(wrong.map(|(key, value)| Problem::BucketName { key, value: value.into() }));
-        for names in [services.collect::<Vec<_>>(), self.buckets.named().collect()] {
+        let logs = self.buckets.access_logs.as_deref().map(|name| ("access-logs", name));
+        let buckets: Vec<_> = self.buckets.named().chain(logs).collect();
+        let odd = buckets.iter().filter(|(_, name)| !is_bucket_name(name));
+        problems.extend(odd.map(|(key, value)| Problem::BucketName { key, value: (*value).into() }));
+        let Storage { replication_role, kms_key } = &self.storage;
+        let role = wrong(replication_role.as_ref(), is_role_arn);
+        problems.extend(role.map(|value| Problem::RoleArn { key: "replication_role", value }));
+        problems.extend(wrong(kms_key.as_ref(), is_key_arn).map(|value| Problem::KeyArn { value }));
+        if replication_role.is_some() && self.buckets.backup.is_none() {
+            problems.push(Problem::NoBackup);
+        }
+        for names in [services.collect::<Vec<_>>(), buckets] {
             for (at, (key, value)) in names.iter().enumerate() {
                 if names.iter().take(at).any(|(_, earlier)| earlier == value) {
                     problems.push(Problem::Twice { key, value: (*value).into() });
@@ -363,6 +417,26 @@ fn is_bucket_name(name: &str) -> bool {
     name.len() >= 3 && only(name, b"-.", 63) && !name.bytes().any(|b| b.is_ascii_uppercase())
 }
 
+/// IAM user guide, "IAM identifiers": a path and a name of letters, digits and `+=,.@_-`; nothing that a policy reads
+/// as a pattern.
+fn is_role_arn(arn: &str) -> bool {
+    let parts = arn.strip_prefix("arn:aws:iam::").and_then(|rest| rest.split_once(":role/"));
+    parts.is_some_and(|(account, name)| is_account(account) && only(name, b"+=,.@_-/", 575))
+}
+
+/// KMS developer guide, "Key ARN". An alias is none: whoever moves it would change what objects are encrypted with.
+fn is_key_arn(arn: &str) -> bool {
+    let parts = arn.strip_prefix("arn:aws:kms:").and_then(|rest| rest.split_once(":key/"));
+    parts.is_some_and(|(place, id)| {
+        let place = place.split_once(':');
+        place.is_some_and(|(region, account)| is_region(region) && is_account(account)) && only(id, b"-", 64)
+    })
+}
+
+fn is_account(account: &str) -> bool {
+    account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// Not empty, not longer than `most`, of letters, digits and `others` alone.
 fn only(text: &str, others: &[u8], most: usize) -> bool {
     !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
@@ -386,12 +460,16 @@ mod tests {
         config.check().unwrap();
         assert_eq!(config.platform.services().count(), 4);
         assert_eq!(config.platform.buckets.named().count(), 3);
+        assert!(config.platform.storage.kms_key.is_none());
         // Lines that the example holds ready are right as well.
         let all: String =
             EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n").collect();
         let config = load(&all).unwrap();
         config.check().unwrap();
         assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
+        let Storage { replication_role, kms_key } = &config.platform.storage;
+        assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
+        assert!(replication_role.is_some() && kms_key.is_some());
     }
 
     #[test]
@@ -415,7 +493,8 @@ mod tests {
             daemon = "daemon"
             aurora_cluster = "1st"
             database_instance = "db"
-            buckets = { data_store = "s3://bucket", shared = "s3://bucket" }
+            buckets = { data_store = "s3://bucket", shared = "s3://bucket", access_logs = "LOGS" }
+            storage = { replication_role = "arn:aws:iam::222222222222:role/*", kms_key = "alias/la" }
         "#;
         let told = load(text).unwrap().check().unwrap_err().to_string();
         let keys: Vec<_> = told.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
@@ -433,6 +512,10 @@ mod tests {
                 "platform.database_instance",
                 "platform.buckets.data-store",
                 "platform.buckets.shared",
+                "platform.buckets.access-logs",
+                "platform.storage.replication_role",
+                "platform.storage.kms_key",
+                "platform.storage.replication_role",
                 "platform.daemon",
                 "shared",
                 "log.level",
@@ -467,6 +550,7 @@ mod tests {
             aurora_cluster: None,
             database_instance: None,
             buckets: Buckets::default(),
+            storage: Storage::default(),
         };
         assert_eq!(platform.service("la-daemon"), Some(("la-daemon", Role::Daemon)));
         assert_eq!(platform.service("daemon"), Some(("la-daemon", Role::Daemon)));

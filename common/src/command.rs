@@ -25,7 +25,7 @@ pub use self::{
     logs::{LogSource, Logs, LogsUntil},
     rollout::Rollout,
     run::Run,
-    s3::S3,
+    s3::{Bucket, S3},
 };
 use crate::{
     ids::{AgentId, CommandId, OperatorName},
@@ -104,6 +104,8 @@ pub enum Resource {
     RestoredDatabase(String),
     /// One task that belongs to no service, by the id of the command that runs it or by its own.
     Task(String),
+    /// All buckets: what is done to one may need another to be as it should be.
+    Buckets,
 }
 
 /// Why signed bytes are no command.
@@ -304,7 +306,8 @@ impl Action {
         match self {
             Self::Ecs(ecs) => ecs.resource(command),
             Self::Aurora(aurora) => aurora.resource(),
-            Self::S3(_) | Self::Agent(_) | Self::Logs(_) => None,
+            Self::S3(s3) => s3.resource(),
+            Self::Agent(_) | Self::Logs(_) => None,
         }
     }
 

@@ -126,6 +126,15 @@ pub const DISCOVER_MOST: usize = 500;
 /// Snapshots that are listed, the newest first: RDS lets an account have 100 manual ones of a region, and keeps 35 days of
 /// automated ones. A page of them is under 100 KiB.
 pub const DATABASE_SNAPSHOTS: usize = 300;
+/// Largest policy of a bucket (S3 user guide, "Bucket policies": 20 KB).
+pub const BUCKET_POLICY_BYTES: usize = 20 * 1024;
+/// Parts of an upload that nobody completed are paid for and seen by nobody; whoever goes on after a week starts anew.
+pub const INCOMPLETE_UPLOAD_DAYS: i32 = 7;
+/// What was overwritten or deleted can be brought back for so long: a census' whole collection window, and no longer than
+/// personal data is needed.
+pub const NONCURRENT_VERSION_DAYS: i32 = 90;
+/// Looks for whether the buckets are as they were told to be: S3 shows a new setting after some seconds at most.
+pub const BUCKET_LOOKS: u32 = 5;
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

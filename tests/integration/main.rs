@@ -2,6 +2,7 @@
 
 mod aurora;
 mod aws;
+mod buckets;
 mod bundles;
 mod capacity;
 mod discover;

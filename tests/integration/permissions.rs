@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use sfdata_common::{
     Timestamp,
-    command::{Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil, Rollout, Run, S3},
+    command::{
+        Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil, Rollout,
+        Run, S3,
+    },
     fargate::Size,
     outcome::Outcome,
 };
@@ -20,6 +23,14 @@ fn read(source: LogSource) -> Action {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let mut fleet = Fleet::start(1).await;
+    let platform = &mut fleet.agents[0].config.platform;
+    platform.buckets.backup = Some("la-0-backup".into());
+    platform.buckets.access_logs = Some("la-0-logs".into());
+    platform.storage.replication_role = Some("arn:aws:iam::200000000000:role/copy".into());
+    let account = fleet.agents[0].account.id.clone();
+    for bucket in ["la-0-backup", "la-0-logs"] {
+        fleet.aws().make_log_bucket(&account, bucket).await.unwrap();
+    }
     fleet.with_policy(0, "permit(principal, action, resource);").await;
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
@@ -71,6 +82,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Aurora(Aurora::Snapshots),
         Action::Aurora(Aurora::Restore { snapshot: "kept".into(), new_cluster: "copy".into(), deadline: MINUTE }),
         Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE }),
+        Action::S3(S3::Ensure { bucket: None, deadline: MINUTE }),
         Action::S3(S3::Usage),
         read(LogSource::Service("daemon".into())),
         read(LogSource::Task(task)),
@@ -82,6 +94,6 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     }
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let called = fleet.aws().actions(&la.account.id).await.unwrap();
-    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "secrets", "aurora", "s3", "logs"]));
+    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "logs"]));
     fleet.stop().await;
 }

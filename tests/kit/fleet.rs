@@ -363,7 +363,10 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
                 data_store: bucket("data-store"),
                 workspace: bucket("workspace"),
                 shared: bucket("shared"),
+                backup: None,
+                access_logs: None,
             },
+            storage: agent_config::Storage::default(),
         },
         log: Log::default(),
     })

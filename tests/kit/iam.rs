@@ -28,6 +28,17 @@ pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
         "sts:GetCallerIdentity" => vec![],
         "s3:ListBuckets" => vec!["s3:ListAllMyBuckets".to_owned()],
         "s3:ListObjectsV2" | "s3:HeadBucket" => vec!["s3:ListBucket".to_owned()],
+        "s3:GetBucketEncryption" => vec!["s3:GetEncryptionConfiguration".to_owned()],
+        "s3:PutBucketEncryption" => vec!["s3:PutEncryptionConfiguration".to_owned()],
+        "s3:GetPublicAccessBlock" => vec!["s3:GetBucketPublicAccessBlock".to_owned()],
+        "s3:PutPublicAccessBlock" => vec!["s3:PutBucketPublicAccessBlock".to_owned()],
+        "s3:GetBucketLifecycleConfiguration" => vec!["s3:GetLifecycleConfiguration".to_owned()],
+        "s3:PutBucketLifecycleConfiguration" => vec!["s3:PutLifecycleConfiguration".to_owned()],
+        "s3:GetBucketNotificationConfiguration" => vec!["s3:GetBucketNotification".to_owned()],
+        "s3:PutBucketNotificationConfiguration" => vec!["s3:PutBucketNotification".to_owned()],
+        "s3:GetBucketReplication" => vec!["s3:GetReplicationConfiguration".to_owned()],
+        // It names the role that S3 takes on.
+        "s3:PutBucketReplication" => ["s3:PutReplicationConfiguration", "iam:PassRole"].map(str::to_owned).into(),
         // It comes with tags, and names the roles that the tasks take on.
         "ecs:RegisterTaskDefinition" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],
         "ecs:RunTask" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],

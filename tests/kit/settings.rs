@@ -48,6 +48,14 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     for (role, name) in platform.buckets.named() {
         writeln!(text, "{} = {name:?}", role.replace('-', "_"))?;
     }
+    if let Some(logs) = &platform.buckets.access_logs {
+        writeln!(text, "access_logs = {logs:?}")?;
+    }
+    writeln!(text, "\n[platform.storage]")?;
+    let agent::Storage { replication_role, kms_key } = &platform.storage;
+    for (key, value) in [("replication_role", replication_role), ("kms_key", kms_key)] {
+        value.as_ref().map_or(Ok(()), |value| writeln!(text, "{key} = {value:?}"))?;
+    }
     writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;
     std::fs::write(path, text)?;
     Ok(path.into())

@@ -215,22 +215,63 @@ impl Standin {
     pub async fn call(&self, account: &str, target: &str, body: Value) -> Result<Value> {
         let service = target.split('.').next().unwrap_or_default();
         let headers = format!(
-            "X-Amz-Target: {target}\r\nx-moto-account-id: {account}\r\nAuthorization: AWS4-HMAC-SHA256 \
-             Credential=x/20260101/eu-west-2/{service}/aws4_request, SignedHeaders=host, Signature=x\r\n"
+            "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\nx-moto-account-id: {account}\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-west-2/{service}/aws4_request, \
+             SignedHeaders=host, Signature=x\r\n"
         );
-        self.request("POST", "/", &headers, "application/x-amz-json-1.1", Some(body)).await
+        self.json("POST", "/", &headers, &body.to_string()).await
+    }
+
+    /// What somebody with an account's own keys asks of S3: `PUT`, `bucket?policy`. The body of the answer; an error unless
+    /// S3 does it.
+    pub async fn s3(&self, account: &str, method: &str, path: &str, body: &str) -> Result<String> {
+        // Who names an account needs no signature.
+        let headers = format!("x-moto-account-id: {account}\r\n");
+        let (head, body) = self.exchange(method, &format!("/{path}"), &headers, body).await?;
+        if !head.starts_with("HTTP/1.1 2") {
+            bail!("{method} {path}: {head} {body}");
+        }
+        Ok(body)
+    }
+
+    /// Make a bucket that S3 may write access logs to.
+    pub async fn make_log_bucket(&self, account: &str, bucket: &str) -> Result<()> {
+        let here = "<CreateBucketConfiguration><LocationConstraint>eu-west-2</LocationConstraint>\
+                    </CreateBucketConfiguration>";
+        self.s3(account, "PUT", bucket, here).await?;
+        let policy = json!({"Version": "2012-10-17", "Statement": [{"Sid": "Logs", "Effect": "Allow",
+            "Principal": {"Service": "logging.s3.amazonaws.com"}, "Action": "s3:PutObject",
+            "Resource": format!("arn:aws:s3:::{bucket}/*")}]});
+        self.s3(account, "PUT", &format!("{bucket}?policy"), &policy.to_string()).await.map(|_| ())
+    }
+
+    /// How often a bucket of that account was changed, by whom ever.
+    pub async fn bucket_changes(&self, account: &str) -> Result<u64> {
+        let said = self.ask("GET", &format!("/standin/calls?account={account}&service=s3&count=1"), None).await?;
+        let changes =
+            |name: &str| ["Put", "Create", "Delete"].iter().any(|verb| name.starts_with(&format!("s3:{verb}")));
+        let counts = said["actions"].as_object().into_iter().flatten();
+        Ok(counts.filter(|(name, _)| changes(name)).filter_map(|(_, count)| count.as_u64()).sum())
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
-        self.request(method, path, "", "application/json", body).await
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.json(method, path, "Content-Type: application/json\r\n", &body).await
     }
 
-    async fn request(&self, method: &str, path: &str, headers: &str, kind: &str, body: Option<Value>) -> Result<Value> {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
+    async fn json(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<Value> {
+        let (head, body) = self.exchange(method, path, headers, body).await?;
+        if !head.starts_with("HTTP/1.1 200") && !head.starts_with("HTTP/1.0 200") {
+            bail!("{method} {path}: {head} {body}");
+        }
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    /// Head and body of an answer.
+    async fn exchange(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<(String, String)> {
         let mut stream = TcpStream::connect(&self.address).await?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{headers}\
-             Connection: close\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n{body}",
             self.address,
             body.len()
         );
@@ -238,10 +279,7 @@ impl Standin {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
-        if !head.starts_with("HTTP/1.1 200") && !head.starts_with("HTTP/1.0 200") {
-            bail!("{method} {path}: {head} {body}");
-        }
-        Ok(serde_json::from_str(body)?)
+        Ok((head.to_owned(), body.to_owned()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use sfdata_agent::{
     audit,
-    config::{Aws, Buckets, Platform},
+    config::{Aws, Buckets, Platform, Storage},
     connect::{self, Link, Status},
     execute::{self, Executor, Outbox},
     identity::Identity,
@@ -185,6 +185,7 @@ pub(crate) async fn services() -> Services {
         aurora_cluster: None,
         database_instance: None,
         buckets: Buckets::default(),
+        storage: Storage::default(),
     };
     Services::new(&aws, &platform).await
 }

@@ -1,17 +1,18 @@
 //! What a bucket is for: from the variables of the platform's containers, the buckets' tags, and the stacks that made them.
 //!
 //! Pure. What the containers are told outranks what templates call a bucket. A bucket's own name decides nothing,
-//! and a bucket for backups, logs or state is none of the platform's.
+//! and a bucket for logs or state is none of the platform's. A backup is told only where nothing speaks of a database.
 
 use std::collections::BTreeSet;
 
 use super::{Account, Bucket, Service, propose::Candidate, words};
 
 /// The roles that a configuration knows, with its keys.
-pub(super) const ROLES: [(&str, Role); 3] = [
+pub(super) const ROLES: [(&str, Role); 4] = [
     ("platform.buckets.data_store", Role::DataStore),
     ("platform.buckets.workspace", Role::Workspace),
     ("platform.buckets.shared", Role::Shared),
+    ("platform.buckets.backup", Role::Backup),
 ];
 
 /// What a bucket is for.
@@ -23,6 +24,8 @@ pub(super) enum Role {
     Workspace,
     /// What the core account may read.
     Shared,
+    /// Where the others are copied to; a platform need not have one.
+    Backup,
 }
 
 /// One thing that speaks for a role of a bucket.
@@ -116,13 +119,16 @@ fn names(value: &str, bucket: &str) -> bool {
 
 /// The role that an identifier speaks of, if it is one.
 fn spoken_of(identifier: &str) -> Option<Role> {
-    const NOT_OURS: &[&str] =
-        &["backup", "backups", "log", "logs", "logging", "state", "terraform", "artifact", "artifacts", "replica"];
+    const NOT_OURS: &[&str] = &["log", "logs", "logging", "state", "terraform", "artifact", "artifacts", "replica"];
+    const DATABASE: &[&str] = &["database", "databases", "db", "rds", "aurora", "postgres"];
     let words = words(identifier);
     let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
     let pair = |one: &str, two: &str| words.windows(2).any(|pair| pair[0] == one && pair[1] == two);
     if has(NOT_OURS) {
         return None;
+    }
+    if has(&["backup", "backups"]) {
+        return (!has(DATABASE)).then_some(Role::Backup);
     }
     let roles = [
         (
@@ -172,7 +178,8 @@ mod tests {
             ("workspaceLocation", Some(Role::Workspace)),
             ("SHARED_LOCATION", Some(Role::Shared)),
             ("EgressBucketName", Some(Role::Shared)),
-            ("DataStoreBackup", None),
+            ("DataStoreBackup", Some(Role::Backup)),
+            ("DatabaseBackups", None),
             ("SharedLogs", None),
             ("SHARED_INPUT", None),
             ("BUCKET", None),

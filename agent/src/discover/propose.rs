@@ -106,7 +106,7 @@ pub fn propose(account: &Account) -> Proposal {
     let platform: Vec<_> = services.iter().map(|one| one.service).collect();
     lines.push(database(account, &platform));
     let evidence = buckets::evidence(account, &platform);
-    lines.extend(buckets::ROLES.map(|(key, role)| bucket(account, key, role, &evidence)));
+    lines.extend(buckets::ROLES.into_iter().filter_map(|(key, role)| bucket(account, key, role, &evidence)));
     unsure.extend(untold_buckets(account, &platform, &lines, &evidence));
     Proposal { account: account.id.clone(), region: account.region.clone(), lines, unsure }
 }
@@ -331,8 +331,8 @@ fn stack_of_tags<'a>(account: &'a Account, database: &'a Database) -> Option<(&'
     Some((account.stacks.iter().find(|stack| stack.name == *name)?, logical))
 }
 
-fn bucket(account: &Account, key: &'static str, role: buckets::Role, evidence: &[Evidence]) -> Line {
-    match buckets::choose(evidence, role) {
+fn bucket(account: &Account, key: &'static str, role: buckets::Role, evidence: &[Evidence]) -> Option<Line> {
+    Some(match buckets::choose(evidence, role) {
         Ok(Some(name)) => {
             let mut line = Line::new(key, Choice::One(name.into()));
             for one in evidence.iter().filter(|one| one.bucket == name) {
@@ -345,12 +345,13 @@ fn bucket(account: &Account, key: &'static str, role: buckets::Role, evidence: &
             }
             line
         }
+        Ok(None) if role == buckets::Role::Backup => return None,
         Ok(None) => {
             let unsure = "no variable, tag or stack tells which bucket it is";
             Line::left(key, unsure, buckets::so_called(account, role))
         }
         Err(candidates) => Line::left(key, "more than one purpose or bucket is told; each has one", candidates),
-    }
+    })
 }
 
 /// Buckets that the platform's containers name, or that are all there is, and that stand in no line.

@@ -1,84 +1,89 @@
-//! The buckets of the platform: how many objects they hold, and how large they are.
+//! The buckets of the platform: made and kept secure, and how much is in them.
 //!
-//! Names of objects never leave this file: they may name a child's record. A listing costs one request for
-//! each thousand objects, so it is done when asked for and never by the reporter.
+//! Names of objects never leave this folder: they may name a child's record. `desired` says how a bucket of a role should
+//! be, `found` how it is, and the difference of the two is what `drift` and `--plan` show and what `ensure` does.
+//! Every call names the account that the bucket has to belong to: a name that somebody else took is denied by S3.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
+mod desired;
+mod document;
+mod ensure;
+mod found;
+mod usage;
+
+use std::sync::Arc;
+
+use aws_sdk_s3::{Client, config::Builder, error::BuildError};
+use sfdata_common::{
+    command::{self, Bucket},
+    error::chain,
+    outcome::FailureCode,
 };
+use sfdata_proto::v1::action_result::Kind;
+use tokio::sync::{Mutex, OnceCell};
 
-use aws_sdk_s3::{Client, config::Builder, types::Object};
-use futures::future::join_all;
-use sfdata_common::{command, outcome::FailureCode};
-use sfdata_proto::v1::{self as wire, action_result::Kind};
-use tokio::time::Instant;
-
-use super::{
-    Error,
-    aws::{Aws, failure},
-};
+use super::{Error, aws::Aws};
 use crate::{
-    config::{Buckets, Platform},
+    config::{Buckets, Platform, Storage},
     execute::Job,
 };
-
-/// Progress is told no more often: an operator watches it, and a page takes far less.
-const TELL: Duration = Duration::from_secs(1);
 
 /// The platform's buckets.
 #[derive(Debug, Clone)]
 pub struct S3 {
     client: Client,
+    aws: Aws,
     buckets: Buckets,
+    storage: Storage,
+    /// The account that all buckets belong to, once it was asked for.
+    owner: Arc<OnceCell<String>>,
+    /// Held from reading a policy to having written it: S3 has no compare-and-set.
+    policies: Arc<Mutex<()>>,
 }
 
 impl S3 {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
-        Self { client: client(aws), buckets: platform.buckets.clone() }
+        Self {
+            client: client(aws),
+            aws: aws.clone(),
+            buckets: platform.buckets.clone(),
+            storage: platform.storage.clone(),
+            owner: Arc::default(),
+            policies: Arc::default(),
+        }
     }
 
     /// Do what was ordered.
     pub async fn execute(&self, action: &command::S3, job: &Job) -> Result<Kind, Error> {
         match action {
             command::S3::Usage => self.usage(job).await,
+            command::S3::Ensure { bucket, deadline } => self.ensure(*bucket, *deadline, job).await,
+            command::S3::Drift { bucket } => self.drift(*bucket).await,
         }
     }
 
-    /// Count all buckets side by side. Each is counted to its end, so that one denied bucket is told together
-    /// with any other, and not one at a time.
-    async fn usage(&self, job: &Job) -> Result<Kind, Error> {
-        let count = Count::new(job, self.buckets.named());
-        let each = self.buckets.named().enumerate().map(|(at, (role, bucket))| self.count(at, role, bucket, &count));
-        let counted = join_all(each).await;
-        if counted.is_empty() {
-            let text = "this agent has no buckets; name them under [platform.buckets] in its configuration";
-            return Err(Error::failed(FailureCode::NotFound, text));
-        }
-        let (buckets, errors): (Vec<_>, Vec<_>) = counted.into_iter().partition(Result::is_ok);
-        match joined(errors.into_iter().filter_map(Result::err)) {
-            Some(error) => Err(error),
-            None => Ok(Kind::S3Usage(wire::S3UsageResult { buckets: buckets.into_iter().flatten().collect() })),
-        }
+    fn region(&self) -> &str {
+        self.client.config().region().map_or("", |region| region.as_ref())
     }
 
-    async fn count(&self, at: usize, role: &str, bucket: &str, count: &Count<'_>) -> Result<wire::BucketUsage, Error> {
-        let mut usage = wire::BucketUsage { role: role.into(), bucket: bucket.into(), objects: 0, size_bytes: 0 };
-        let mut pages = self.client.list_objects_v2().bucket(bucket).into_paginator().send();
-        loop {
-            let page = tokio::select! {
-                biased;
-                () = count.job.cancelled().cancelled() => {
-                    return Err(Error::cancelled(format!("{role}: {} objects were counted", usage.objects)));
-                }
-                page = pages.next() => page,
-            };
-            let Some(page) = page else { return Ok(usage) };
-            let page = page.map_err(|e| failure(format_args!("list bucket {bucket} ({role})"), "s3:ListBucket", e))?;
-            usage.objects += page.contents().len() as u64;
-            usage.size_bytes += page.contents().iter().map(size).sum::<u64>();
-            count.tell(at, usage.objects);
+    async fn owner(&self) -> Result<&str, Error> {
+        self.owner.get_or_try_init(|| self.aws.account()).await.map(String::as_str)
+    }
+
+    /// The buckets that are meant, by role; an error if there is none.
+    fn meant(&self, only: Option<Bucket>) -> Result<Vec<(Bucket, &str)>, Error> {
+        let meant = Bucket::ALL.into_iter().filter(|role| only.is_none_or(|only| only == *role));
+        let meant: Vec<_> = meant.filter_map(|role| Some((role, self.buckets.of(role)?))).collect();
+        if !meant.is_empty() {
+            return Ok(meant);
         }
+        let text = match only {
+            Some(role) => {
+                let key = role.as_str().replace('-', "_");
+                format!("this agent has no {role} bucket; name it under platform.buckets.{key} in its configuration")
+            }
+            None => "this agent has no buckets; name them under [platform.buckets] in its configuration".to_owned(),
+        };
+        Err(Error::failed(FailureCode::NotFound, text))
     }
 }
 
@@ -86,39 +91,19 @@ pub(super) fn client(aws: &Aws) -> Client {
     Client::from_conf(Builder::from(aws.config()).force_path_style(aws.is_stand_in()).build())
 }
 
-/// How far the buckets are, as one line for whoever watches.
-struct Count<'a> {
-    job: &'a Job,
-    seen: Mutex<Seen>,
+/// As a plan names it.
+fn resource(bucket: &str) -> String {
+    format!("s3-bucket {bucket}")
 }
 
-struct Seen {
-    objects: Vec<(&'static str, u64)>,
-    told: Instant,
-}
-
-impl<'a> Count<'a> {
-    fn new<'b>(job: &'a Job, buckets: impl Iterator<Item = (&'static str, &'b str)>) -> Self {
-        let objects = buckets.map(|(role, _)| (role, 0)).collect();
-        Self { job, seen: Mutex::new(Seen { objects, told: Instant::now() }) }
-    }
-
-    fn tell(&self, at: usize, objects: u64) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counted)) = seen.objects.get_mut(at) {
-            *counted = objects;
-        }
-        if seen.told.elapsed() >= TELL {
-            seen.told = Instant::now();
-            let line: Vec<_> = seen.objects.iter().map(|(role, objects)| format!("{role} {objects}")).collect();
-            self.job.progress(format!("objects counted: {}", line.join(", ")), None);
-        }
-    }
+/// A request's part that lacks nothing, unless the agent is at fault.
+fn built<T>(part: Result<T, BuildError>) -> Result<T, Error> {
+    part.map_err(|error| Error::failed(FailureCode::Internal, format!("a request to S3: {}", chain(&error))))
 }
 
 /// All errors as one: a cancellation is one whatever else went wrong, otherwise the first gives the code.
-fn joined(errors: impl Iterator<Item = Error>) -> Option<Error> {
-    errors.reduce(|all, next| match (all, next) {
+fn joined(errors: impl IntoIterator<Item = Error>) -> Option<Error> {
+    errors.into_iter().reduce(|all, next| match (all, next) {
         (Error::Failed { code, message }, Error::Failed { message: next, .. }) => {
             Error::Failed { code, message: format!("{message}. And: {next}") }
         }
@@ -132,10 +117,6 @@ fn joined(errors: impl Iterator<Item = Error>) -> Option<Error> {
     })
 }
 
-fn size(object: &Object) -> u64 {
-    object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,10 +125,10 @@ mod tests {
     fn all_that_is_wrong_with_the_buckets_is_told_at_once() {
         let denied = Error::failed(FailureCode::AccessDenied, "cannot list a");
         let missing = Error::failed(FailureCode::NotFound, "cannot list b");
-        let both = joined([denied.clone(), missing].into_iter());
+        let both = joined([denied.clone(), missing]);
         assert_eq!(both, Some(Error::failed(FailureCode::AccessDenied, "cannot list a. And: cannot list b")));
         let cancelled = Error::cancelled("shared: 7 objects were counted");
-        assert!(matches!(joined([denied, cancelled].into_iter()), Some(Error::Cancelled { .. })));
-        assert_eq!(joined(std::iter::empty()), None);
+        assert!(matches!(joined([denied, cancelled]), Some(Error::Cancelled { .. })));
+        assert_eq!(joined([]), None);
     }
 }

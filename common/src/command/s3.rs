@@ -1,14 +1,73 @@
 //! Actions on the buckets of a platform: what each is called, may do and holds, and how it goes over the wire.
 
+use std::{fmt, str::FromStr, time::Duration};
+
 use sfdata_proto::v1::{self as wire, s3_action as kind};
 
-use super::{Class, ParseError, unknown};
+use super::{Class, ParseError, Resource, deadline, malformed, seconds, unknown};
+
+/// What a bucket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bucket {
+    /// Where the LA uploads.
+    DataStore,
+    /// Between the steps of a pipeline.
+    Workspace,
+    /// What the core account may read, while the LA shares it.
+    Shared,
+    /// Copies of data store and shared.
+    Backup,
+}
+
+impl Bucket {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::DataStore, Self::Workspace, Self::Shared, Self::Backup];
+
+    /// `data-store`, `workspace`, `shared` or `backup`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DataStore => "data-store",
+            Self::Workspace => "workspace",
+            Self::Shared => "shared",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Bucket {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        found.ok_or_else(|| {
+            malformed(format!("{text:?} is no bucket of a platform: data-store, workspace, shared or backup"))
+        })
+    }
+}
 
 /// Actions on the buckets of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum S3 {
     /// Objects and bytes of each bucket. Always legal; names no object.
     Usage,
+    /// Make the buckets and their settings as they should be. Repeating it is harmless.
+    Ensure {
+        /// This one, or all that the agent has.
+        bucket: Option<Bucket>,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// What [`S3::Ensure`] would change. Always legal.
+    Drift {
+        /// This one, or all that the agent has.
+        bucket: Option<Bucket>,
+    },
 }
 
 impl S3 {
@@ -16,18 +75,33 @@ impl S3 {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Usage => "s3.usage",
+            Self::Ensure { .. } => "s3.ensure",
+            Self::Drift { .. } => "s3.drift",
         }
     }
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Usage => Class::Read,
+            Self::Usage | Self::Drift { .. } => Class::Read,
+            Self::Ensure { .. } => Class::Change,
+        }
+    }
+
+    pub(super) fn resource(&self) -> Option<Resource> {
+        match self {
+            Self::Usage | Self::Drift { .. } => None,
+            Self::Ensure { .. } => Some(Resource::Buckets),
         }
     }
 
     pub(super) fn to_wire(&self) -> wire::S3Action {
+        let named = |bucket: &Option<Bucket>| bucket.map(|bucket| bucket.to_string()).unwrap_or_default();
         let kind = match self {
             Self::Usage => kind::Kind::Usage(wire::S3Usage {}),
+            Self::Ensure { bucket, deadline } => {
+                kind::Kind::Ensure(wire::S3Ensure { bucket: named(bucket), deadline_seconds: seconds(*deadline) })
+            }
+            Self::Drift { bucket } => kind::Kind::Drift(wire::S3Drift { bucket: named(bucket) }),
         };
         wire::S3Action { kind: Some(kind) }
     }
@@ -39,17 +113,45 @@ impl TryFrom<wire::S3Action> for S3 {
     fn try_from(message: wire::S3Action) -> Result<Self, ParseError> {
         Ok(match message.kind.ok_or_else(unknown)? {
             kind::Kind::Usage(_) => Self::Usage,
+            kind::Kind::Ensure(ensure) => {
+                Self::Ensure { bucket: named(&ensure.bucket)?, deadline: deadline(ensure.deadline_seconds)? }
+            }
+            kind::Kind::Drift(drift) => Self::Drift { bucket: named(&drift.bucket)? },
         })
     }
 }
 
+fn named(bucket: &str) -> Result<Option<Bucket>, ParseError> {
+    if bucket.is_empty() { Ok(None) } else { bucket.parse().map(Some) }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, sample::select};
 
     use super::*;
 
+    fn any_bucket() -> impl Strategy<Value = Bucket> {
+        select(&Bucket::ALL[..])
+    }
+
     pub(in super::super) fn any_action() -> impl Strategy<Value = S3> {
-        Just(S3::Usage)
+        let deadline = (1u64..3600).prop_map(Duration::from_secs);
+        prop_oneof![
+            Just(S3::Usage),
+            (proptest::option::of(any_bucket()), deadline)
+                .prop_map(|(bucket, deadline)| S3::Ensure { bucket, deadline }),
+            proptest::option::of(any_bucket()).prop_map(|bucket| S3::Drift { bucket }),
+        ]
+    }
+
+    #[test]
+    fn a_bucket_that_no_platform_has_is_refused() {
+        let drift = |bucket: &str| {
+            let drift = wire::S3Drift { bucket: bucket.into() };
+            S3::try_from(wire::S3Action { kind: Some(kind::Kind::Drift(drift)) })
+        };
+        assert_eq!(drift("shared"), Ok(S3::Drift { bucket: Some(Bucket::Shared) }));
+        assert!(drift("access-logs").unwrap_err().to_string().contains("data-store, workspace, shared or backup"));
     }
 }

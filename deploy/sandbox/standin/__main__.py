@@ -15,7 +15,7 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from . import control, ecr, ecs, logs, rds
+from . import control, ecr, ecs, logs, rds, s3
 
 
 class Handler(MotoRequestHandler):
@@ -32,6 +32,7 @@ def main():
     ecr.install()
     logs.install()
     rds.install(options.db_transition_seconds)
+    s3.install()
     gate = control.Gate(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", options.port, gate, threaded=True, request_handler=Handler)
     if options.until_stdin_closes:

@@ -551,5 +551,57 @@ class Control(unittest.TestCase):
                 control("POST", path, **body)
 
 
+class Buckets(unittest.TestCase):
+    """What the stand-in adds to moto's S3."""
+
+    def setUp(self):
+        self.estate = Estate()
+        self.s3, self.bucket = self.estate.s3, self.estate.facts["buckets"]["data-store"]
+
+    def test_a_bucket_says_that_it_tells_event_bridge_and_whom_else(self):
+        read = lambda: self.s3.get_bucket_notification_configuration(Bucket=self.bucket)  # noqa: E731
+        self.assertNotIn("EventBridgeConfiguration", read())
+        queue = self.estate.client("sqs").create_queue(QueueName="q")["QueueUrl"].rsplit("/", 1)[1]
+        arn = f"arn:aws:sqs:eu-west-2:{self.estate.account}:{queue}"
+        mine = {"Id": "mine", "QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
+        for event_bridge in ({"EventBridgeConfiguration": {}}, {}):
+            self.s3.put_bucket_notification_configuration(
+                Bucket=self.bucket, NotificationConfiguration={"QueueConfigurations": [mine], **event_bridge})
+            self.assertEqual(read().get("EventBridgeConfiguration"), event_bridge.get("EventBridgeConfiguration"))
+            self.assertEqual(read()["QueueConfigurations"], [mine])
+
+    def test_an_empty_answer_has_the_root_that_s3_gives_it(self):
+        for asked, root in (("versioning", "VersioningConfiguration"), ("notification", "NotificationConfiguration")):
+            with self.subTest(asked), urllib.request.urlopen(urllib.request.Request(
+                    f"{url}/{self.bucket}?{asked}", headers={"x-moto-account-id": self.estate.account})) as reply:
+                self.assertRegex(reply.read().decode(), rf"<{root} [^>]*></{root}>")
+
+    def test_a_replication_rule_is_told_whole(self):
+        backup = self.estate.facts["buckets"]["workspace"]
+        for bucket in (self.bucket, backup):
+            self.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        rules = [
+            {"ID": "all", "Priority": 1, "Status": "Enabled", "Filter": {"Prefix": "in/"},
+             "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
+             "DeleteMarkerReplication": {"Status": "Disabled"},
+             "Destination": {"Bucket": f"arn:aws:s3:::{backup}",
+                             "EncryptionConfiguration": {"ReplicaKmsKeyID": "arn:aws:kms:eu-west-2:1:key/1"}}},
+            {"ID": "some", "Priority": 2, "Status": "Disabled",
+             "Filter": {"And": {"Prefix": "x", "Tags": [{"Key": "a", "Value": "b"}]}},
+             "DeleteMarkerReplication": {"Status": "Disabled"}, "Destination": {"Bucket": f"arn:aws:s3:::{backup}"}}]
+        whole = {"Role": "arn:aws:iam::1:role/copy", "Rules": rules}
+        self.s3.put_bucket_replication(Bucket=self.bucket, ReplicationConfiguration=whole)
+        self.assertEqual(self.s3.get_bucket_replication(Bucket=self.bucket)["ReplicationConfiguration"], whole)
+
+    def test_a_name_is_taken_in_all_of_aws_and_a_policy_is_bounded(self):
+        create = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-2"}, "Bucket": self.bucket}
+        for estate, code in ((Estate(), "BucketAlreadyExists"), (self.estate, "BucketAlreadyOwnedByYou")):
+            with self.assertRaises(ClientError) as raised:
+                estate.s3.create_bucket(**create)
+            self.assertEqual(raised.exception.response["Error"]["Code"], code)
+        with self.assertRaises(ClientError):
+            self.s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps({"Statement": "x" * 20480}))
+
+
 if __name__ == "__main__":
     unittest.main()

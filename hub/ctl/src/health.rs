@@ -1,7 +1,7 @@
-//! A platform's parts as people and programs read them: services, database, buckets, an agent's health.
+//! A platform's parts as people and programs read them: services, database, an agent's health.
 
 use serde_json::{Value, json};
-use sfdata_proto::v1::{AuroraHealth, AuroraState, BucketUsage, EcsDeployment, EcsHealth, EcsServiceState, Health};
+use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsDeployment, EcsHealth, EcsServiceState, Health};
 
 use crate::{
     table::{Cell, Tone},
@@ -128,29 +128,6 @@ pub(crate) fn database_word(aurora: Option<&AuroraHealth>) -> Cell {
         Some(AuroraHealth { state: Some(state), .. }) => Cell::from(&state.status),
         _ => Cell::from(""),
     }
-}
-
-/// One bucket.
-pub(crate) fn bucket(bucket: &BucketUsage) -> Value {
-    json!({
-        "role": bucket.role,
-        "bucket": bucket.bucket,
-        "objects": bucket.objects,
-        "size_bytes": bucket.size_bytes,
-    })
-}
-
-/// Columns of [`bucket_row`].
-pub(crate) const BUCKET_COLUMNS: [&str; 4] = ["ROLE", "BUCKET", "OBJECTS", "SIZE"];
-
-/// One bucket on one line.
-pub(crate) fn bucket_row(bucket: &BucketUsage) -> Vec<Cell> {
-    vec![
-        Cell::from(&bucket.role),
-        Cell::from(&bucket.bucket),
-        Cell::from(bucket.objects),
-        Cell::from(words::bytes(bucket.size_bytes)),
-    ]
 }
 
 /// What an agent reported, whole.

@@ -10,7 +10,7 @@ use sfdata_common::{
 use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_result::Kind};
 
 use crate::{
-    containers, database,
+    buckets, containers, database,
     follow::{Board, Target},
     health,
     table::{Cell, Table, Tone, row},
@@ -113,7 +113,9 @@ fn result_json(result: &ActionResult) -> Option<Value> {
             "cluster": result.cluster,
             "snapshots": result.snapshots.iter().map(database::snapshot).collect::<Vec<_>>(),
         }),
-        Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(health::bucket).collect::<Vec<_>>() }),
+        Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(buckets::usage).collect::<Vec<_>>() }),
+        Kind::S3Drift(drift) => json!({ "buckets": drift.buckets.iter().map(buckets::drift).collect::<Vec<_>>() }),
+        Kind::S3Ensure(done) => json!({ "buckets": done.buckets.iter().map(buckets::ensured).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
         Kind::Logs(read) => json!({ "lines": read.lines, "end": words::logs_end(read.end()) }),
@@ -171,7 +173,8 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::AuroraStatus(_) => &database::STATUS_COLUMNS,
         Kind::Aurora(_) => &health::AURORA_COLUMNS,
         Kind::AuroraSnapshots(_) => &database::SNAPSHOT_COLUMNS,
-        Kind::S3Usage(_) => &health::BUCKET_COLUMNS,
+        Kind::S3Usage(_) => &buckets::USAGE_COLUMNS,
+        Kind::S3Drift(_) | Kind::S3Ensure(_) => &buckets::CHANGE_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
         Kind::Logs(_) => &["LINES", "END"],
@@ -195,7 +198,9 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::AuroraStatus(status) => vec![database::status_row(status)],
         Kind::Aurora(result) => result.aurora.iter().map(health::aurora_row).collect(),
         Kind::AuroraSnapshots(result) => result.snapshots.iter().map(database::snapshot_row).collect(),
-        Kind::S3Usage(usage) => usage.buckets.iter().map(health::bucket_row).collect(),
+        Kind::S3Usage(usage) => usage.buckets.iter().map(buckets::usage_row).collect(),
+        Kind::S3Drift(drift) => drift.buckets.iter().flat_map(buckets::drift_rows).collect(),
+        Kind::S3Ensure(done) => done.buckets.iter().flat_map(buckets::ensured_rows).collect(),
         Kind::AgentRefresh(refresh) => {
             let health = refresh.health.clone().unwrap_or_default();
             vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
@@ -410,6 +415,8 @@ mod tests {
             Kind::EcsTask(Default::default()),
             Kind::EcsSecret(Default::default()),
             Kind::EcsCapacity(Default::default()),
+            Kind::S3Drift(wire::S3DriftResult { buckets: vec![Default::default()] }),
+            Kind::S3Ensure(wire::S3EnsureResult { buckets: vec![Default::default()] }),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),
             Kind::Plan(Default::default()),

@@ -1,33 +1,26 @@
 //! `hubctl s3`: the buckets of an LA's platform.
 
-use clap::{Args, Subcommand};
-use sfdata_common::command::{self, Action};
+mod ensure;
+mod usage;
 
-use crate::{cli::Context, exit::Exit, order::Order};
+use clap::Subcommand;
 
-/// See the buckets of the platform
+use crate::{cli::Context, exit::Exit};
+
+/// See the buckets of the platform, and make them secure
 #[derive(Debug, Subcommand)]
 pub(crate) enum S3 {
-    Usage(Usage),
+    Usage(usage::Usage),
+    Drift(ensure::Drift),
+    Ensure(ensure::Ensure),
 }
 
 impl S3 {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Usage(usage) => usage.run(context).await,
+            Self::Drift(drift) => drift.run(context).await,
+            Self::Ensure(ensure) => ensure.run(context).await,
         }
-    }
-}
-
-/// Count the objects and bytes of each bucket
-#[derive(Debug, Args)]
-pub(crate) struct Usage {
-    #[command(flatten)]
-    order: Order,
-}
-
-impl Usage {
-    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        self.order.run(context, Action::S3(command::S3::Usage)).await
     }
 }

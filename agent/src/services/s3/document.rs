@@ -1,0 +1,158 @@
+//! A bucket's policy as a document: our statements go in and out by their Sid, and all others stay as they were found.
+//!
+//! Pure. Others' statements are JSON that is never interpreted, so that what this version does not know is kept.
+
+use serde_json::{Map, Value, json};
+use sfdata_common::{limits, outcome::FailureCode};
+
+use crate::services::Error;
+
+/// The statement that denies what does not come over TLS.
+pub(super) const TLS_ONLY: &str = "SfdataTlsOnly";
+
+/// A bucket's policy.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Document {
+    /// All but the statements: version and id.
+    head: Map<String, Value>,
+    statements: Vec<Value>,
+}
+
+impl Document {
+    /// For a bucket that has none.
+    pub(super) fn empty() -> Self {
+        let head = Map::from_iter([("Version".to_owned(), json!("2012-10-17"))]);
+        Self { head, statements: Vec::new() }
+    }
+
+    /// The policy of a bucket, as S3 has it.
+    pub(super) fn parse(bucket: &str, text: &str) -> Result<Self, Error> {
+        let mut head = match serde_json::from_str(text) {
+            Ok(Value::Object(head)) => head,
+            _ => {
+                let text = format!("the policy of bucket {bucket} is no JSON object; correct it at S3");
+                return Err(Error::failed(FailureCode::Rejected, text));
+            }
+        };
+        let statements = match head.shift_remove("Statement") {
+            Some(Value::Array(several)) => several,
+            Some(one) => vec![one],
+            None => Vec::new(),
+        };
+        Ok(Self { head, statements })
+    }
+
+    /// The text for S3, `None` where no statement is left: S3 takes no empty policy.
+    pub(super) fn encode(&self, bucket: &str) -> Result<Option<String>, Error> {
+        if self.statements.is_empty() {
+            return Ok(None);
+        }
+        let mut whole = self.head.clone();
+        whole.insert("Statement".to_owned(), Value::from(self.statements.clone()));
+        let text = Value::from(whole).to_string();
+        if text.len() > limits::BUCKET_POLICY_BYTES {
+            let (size, most) = (text.len(), limits::BUCKET_POLICY_BYTES);
+            let text = format!(
+                "the policy of bucket {bucket} would have {size} bytes, and S3 takes at most {most} (20 KB); take \
+                 statements away first"
+            );
+            return Err(Error::failed(FailureCode::Rejected, text));
+        }
+        Ok(Some(text))
+    }
+
+    /// The statement with this Sid.
+    pub(super) fn statement(&self, sid: &str) -> Option<&Value> {
+        self.statements.iter().find(|statement| statement["Sid"] == sid)
+    }
+
+    /// Have this statement, in the place of the one with its Sid.
+    pub(super) fn put(&mut self, statement: Value) {
+        match self.statements.iter_mut().find(|there| there["Sid"] == statement["Sid"]) {
+            Some(there) => *there = statement,
+            None => self.statements.push(statement),
+        }
+    }
+}
+
+/// Nobody may do anything to the bucket but over TLS.
+pub(super) fn tls_only(bucket: &str) -> Value {
+    json!({
+        "Sid": TLS_ONLY,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": whole(bucket),
+        "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+    })
+}
+
+fn whole(bucket: &str) -> Value {
+    json!([format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")])
+}
+
+/// Whether two statements say the same: the order of a list is nothing, nor is a list around a single value, and truth
+/// may be written as a text (IAM user guide, "Grammar of the IAM JSON policy language").
+pub(super) fn same(one: &Value, other: &Value) -> bool {
+    fn plain(value: &Value) -> Value {
+        match value {
+            Value::Array(values) => {
+                let mut values: Vec<Value> = values.iter().map(plain).collect();
+                values.sort_by_key(Value::to_string);
+                values.dedup();
+                if values.len() == 1 { values.remove(0) } else { values.into() }
+            }
+            // Equality of objects does not look at the order of their keys.
+            Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
+            Value::Bool(truth) => truth.to_string().into(),
+            other => other.clone(),
+        }
+    }
+    plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THEIRS: &str = r#"{"Version":"2008-10-17","Id":"x","Statement":{"Sid":"Theirs","Effect":"Allow","Principal":{"AWS":"a"},"Action":["s3:Get*"],"Resource":"r","NewField":[1.0]}}"#;
+
+    #[test]
+    fn the_statements_of_others_stay_as_they_are() {
+        let mut document = Document::parse("b", THEIRS).unwrap();
+        document.put(tls_only("b"));
+        document.put(tls_only("b"));
+        let text = document.encode("b").unwrap().unwrap();
+        let inner = THEIRS.trim_end_matches('}').split_once("\"Statement\":").unwrap().1;
+        assert!(
+            text.contains(inner) && text.starts_with(r#"{"Version":"2008-10-17","Id":"x","Statement":["#),
+            "{text}"
+        );
+        assert_eq!(text.matches(TLS_ONLY).count(), 1);
+        assert_eq!(Document::parse("b", &text).unwrap(), document);
+        assert_eq!(Document::empty().encode("b").unwrap(), None);
+        for odd in ["", "[]", "nonsense"] {
+            assert!(Document::parse("b", odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_the_same_however_it_is_written() {
+        let written = r#"{"Effect":"Deny","Sid":"SfdataTlsOnly","Principal":["*"],"Action":["s3:*"],
+            "Resource":["arn:aws:s3:::b/*","arn:aws:s3:::b"],"Condition":{"Bool":{"aws:SecureTransport":[false]}}}"#;
+        let read: Value = serde_json::from_str(written).unwrap();
+        assert!(same(&read, &tls_only("b")));
+        assert!(!same(&read, &tls_only("c")));
+        let mut weaker = read;
+        weaker["Condition"]["Bool"]["aws:SecureTransport"] = "true".into();
+        assert!(!same(&weaker, &tls_only("b")));
+    }
+
+    #[test]
+    fn a_policy_that_s3_would_not_take_is_told_by_its_bound() {
+        let mut document = Document::empty();
+        document.put(json!({ "Sid": "x".repeat(limits::BUCKET_POLICY_BYTES) }));
+        let told = document.encode("b").unwrap_err().to_string();
+        assert!(told.contains("20480") && told.contains("20 KB"), "{told}");
+    }
+}

@@ -1,0 +1,94 @@
+"""What moto's S3 forgets or tells otherwise: EventBridge among the notifications, whole replication rules, whose bucket it is.
+
+moto keeps that a bucket tells EventBridge and does not say so; of a replication rule it says half; an empty answer has
+another root element than S3's; and who asks for a name that another account has is denied, where S3 answers that the
+name is taken.
+"""
+
+import re
+
+from moto.core.responses import ActionResult
+from moto.s3.exceptions import ReplicationConfigurationNotFoundError, S3ClientError
+from moto.s3.models import S3Backend, s3_backends
+from moto.s3.responses import S3Response
+
+POLICY_BYTES = 20 * 1024
+
+
+class Taken(S3ClientError):
+    """No subclass of moto's BucketAlreadyExists, which it would look into."""
+
+    code = 409
+
+    def __init__(self):
+        super().__init__("BucketAlreadyExists", "The requested bucket name is not available.")
+
+
+class PolicyTooLarge(S3ClientError):
+    code = 400
+
+    def __init__(self):
+        super().__init__("MalformedPolicy", "The policy is larger than 20 KB.")
+
+
+def install():
+    moto_create, moto_notification = S3Backend.create_bucket, S3Response.get_bucket_notification
+    moto_put_policy, moto_versioning = S3Backend.put_bucket_policy, S3Response.get_bucket_versioning
+
+    def create_bucket(backend, bucket_name, *arguments, **options):
+        owner = s3_backends.bucket_accounts.get(bucket_name)
+        if owner and owner[1] != backend.account_id:
+            raise Taken
+        return moto_create(backend, bucket_name, *arguments, **options)
+
+    def put_bucket_policy(backend, bucket_name, policy):
+        if len(policy) > POLICY_BYTES:
+            raise PolicyTooLarge
+        return moto_put_policy(backend, bucket_name, policy)
+
+    def get_bucket_notification(response):
+        configuration = response.backend.get_bucket_notification_configuration(response.bucket_name)
+        told = configuration and configuration.event_bridge is not None
+        return rewritten(moto_notification(response), "NotificationConfiguration",
+                         "<EventBridgeConfiguration/>" if told else "")
+
+    def get_bucket_versioning(response):
+        return rewritten(moto_versioning(response), "VersioningConfiguration")
+
+    S3Backend.create_bucket, S3Backend.put_bucket_policy = create_bucket, put_bucket_policy
+    S3Response.get_bucket_notification = get_bucket_notification
+    S3Response.get_bucket_versioning = get_bucket_versioning
+    S3Response.get_bucket_replication = get_bucket_replication
+
+
+def rewritten(answer, root, more=""):
+    """An answer with this root element, and more in it."""
+    status, headers, body = answer
+    body = body.decode() if isinstance(body, bytes) else body
+    body = re.sub(r"GetBucket(Notification|Versioning)Response", root, body)
+    body = re.sub(rf"<{root}([^>]*)/>", rf"<{root}\1></{root}>", body)
+    return status, headers, body.replace(f"</{root}>", f"{more}</{root}>")
+
+
+def get_bucket_replication(response):
+    response.data["Action"] = "GetBucketReplication"
+    found = response.backend.get_bucket_replication(response.bucket_name)
+    if not found:
+        raise ReplicationConfigurationNotFoundError(bucket_name=response.bucket_name)
+    rules = [replication_rule(rule) for rule in found["Rule"]]
+    configuration = {"Role": found["Role"], "Rules": rules}
+    return response.serialized(ActionResult({"ReplicationConfiguration": configuration}))
+
+
+def replication_rule(rule):
+    """From the XML that was put to the shape that is told."""
+    rule = {**rule, "Priority": int(rule["Priority"])} if "Priority" in rule else dict(rule)
+    wanted = rule.get("Filter") or {}
+    both = wanted.get("And")
+    if both:
+        tags = both.get("Tag") or []
+        both = {"Prefix": both.get("Prefix") or "", "Tags": tags if isinstance(tags, list) else [tags]}
+        rule["Filter"] = {"And": both}
+    elif "Filter" in rule:
+        rule["Filter"] = {key: value or "" for key, value in wanted.items()}
+    return rule
