@@ -298,7 +298,11 @@ impl Action {
 
     /// Whether its answer holds an LA's data, so that it is sealed to the operator who asks.
     pub fn reveals_data(&self) -> bool {
-        matches!(self, Self::Logs(_))
+        match self {
+            Self::Logs(_) => true,
+            Self::S3(s3) => s3.reveals_data(),
+            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) => false,
+        }
     }
 
     /// What it holds while it runs; `None` never waits.

@@ -133,6 +133,11 @@ pub const INCOMPLETE_UPLOAD_DAYS: i32 = 7;
 /// What was overwritten or deleted can be brought back for so long: a census' whole collection window, and no longer than
 /// personal data is needed.
 pub const NONCURRENT_VERSION_DAYS: i32 = 90;
+/// Prefixes of a bucket that are told by name, the largest; all further ones are one sum. Four buckets' worth of them is
+/// under 160 KiB.
+pub const BUCKET_PREFIXES: usize = 100;
+/// Length of a prefix that is told; a longer one is cut.
+pub const BUCKET_PREFIX_BYTES: usize = 256;
 /// Looks for whether the buckets are as they were told to be: S3 shows a new setting after some seconds at most.
 pub const BUCKET_LOOKS: u32 = 5;
 /// Actions that one agent runs side by side.

@@ -55,7 +55,8 @@ async fn an_aws_that_throttles_thrice_is_asked_until_it_answers() {
     let fleet = Fleet::start(2).await;
     fault(&fleet, 0, CHANGE, "throttle", Some(3)).await;
     fault(&fleet, 1, LIST, "throttle", Some(3)).await;
-    let (scaled, counted) = tokio::join!(run(&fleet, 0, scale("webserver", 1)), run(&fleet, 1, Action::S3(S3::Usage)));
+    let (scaled, counted) =
+        tokio::join!(run(&fleet, 0, scale("webserver", 1)), run(&fleet, 1, Action::S3(S3::Usage { by_prefix: false })));
     assert!(matches!(scaled, Outcome::Succeeded(_)), "{scaled:?}");
     assert!(matches!(counted, Outcome::Succeeded(_)), "{counted:?}");
     assert_eq!(changes(&fleet, 0).await, 1);

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use sfdata_agent::config::Platform;
 use sfdata_common::{
     command::{Action, Bucket, S3},
-    outcome::{FailureCode, Outcome},
+    outcome::{FailureCode, Outcome, RefusalReason},
     trust::Role,
 };
 use sfdata_proto::v1::{BucketChange, BucketDrift, action_result::Kind};
 use sfdata_tests::{eventually, fleet::Fleet, process::Process, settings::write_agent};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const EVERYTHING: &str = "permit(principal, action, resource);";
 const COPIER: &str = "arn:aws:iam::200000000000:role/copy";
 
 fn ensure(bucket: Option<Bucket>) -> Action {
@@ -297,5 +298,24 @@ async fn who_changes_the_same_at_the_same_time_is_not_overlooked() {
     assert_eq!(code, FailureCode::Conflict);
     assert!(message.contains("Policy SfdataTlsOnly") && message.contains("somebody else"), "{message}");
     ensured(&fleet, Some(Bucket::DataStore)).await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_folders_are_data_and_sums_are_not() {
+    let mut fleet = Fleet::start(1).await;
+    let usage = |by_prefix| Action::S3(S3::Usage { by_prefix });
+    let Kind::S3Usage(plain) = result(run(&fleet, usage(false)).await) else { panic!("another result") };
+    assert!(plain.buckets.iter().all(|bucket| bucket.prefixes.is_empty() && bucket.newest_unix_ms > 0), "{plain:?}");
+    let refused = run(&fleet, usage(true)).await;
+    assert!(matches!(&refused, Outcome::Refused { reason: RefusalReason::LocalPolicy, .. }), "{refused:?}");
+
+    fleet.with_policy(0, EVERYTHING).await;
+    let named = fleet.alice.revealed(usage(true), &fleet.agents[0].id).await.unwrap();
+    let Kind::S3Usage(named) = named else { panic!("another result") };
+    let store = &named.buckets[0];
+    let prefixes: Vec<_> = store.prefixes.iter().map(|prefix| (prefix.prefix.as_str(), prefix.objects)).collect();
+    assert_eq!(prefixes, [("cin/", 1), ("ssda903/", 2)]);
+    assert_eq!(store.week.map(|week| week.objects), Some(store.objects), "all of it is new");
     fleet.stop().await;
 }

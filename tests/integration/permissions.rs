@@ -83,7 +83,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Aurora(Aurora::Restore { snapshot: "kept".into(), new_cluster: "copy".into(), deadline: MINUTE }),
         Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE }),
         Action::S3(S3::Ensure { bucket: None, deadline: MINUTE }),
-        Action::S3(S3::Usage),
+        Action::S3(S3::Usage { by_prefix: false }),
         read(LogSource::Service("daemon".into())),
         read(LogSource::Task(task)),
         Action::Agent(Agent::Refresh),

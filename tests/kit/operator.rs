@@ -107,6 +107,18 @@ impl Operator {
         self.outcome(id, agent).await
     }
 
+    /// What one agent answered to an action that reveals data, opened.
+    pub async fn revealed(&self, action: Action, agent: &AgentId) -> Result<action_result::Kind> {
+        let opener = Opener::generate()?;
+        let command = Command { reply_key: Some(opener.reply_key()), ..self.command(action, &[agent]) };
+        let outcome = self.outcome(self.hand_in(self.sign(&command)).await?, agent).await?;
+        let Outcome::Succeeded(result) = &outcome else { bail!("nothing was revealed: {outcome:?}") };
+        let Some(action_result::Kind::Sealed(sealed)) = &result.kind else { bail!("in the clear: {result:?}") };
+        let opened = opener.open(Place { command: command.id, agent, part: None }, sealed)?;
+        let opened: wire::ActionResult = prost::Message::decode(&opened[..])?;
+        opened.kind.context("nothing was sealed")
+    }
+
     /// What an action would change at one agent.
     pub async fn plan(&self, action: Action, agent: &AgentId) -> Result<wire::Plan> {
         let outcome = self.run_as(action, Mode::PlanOnly, agent).await?;

@@ -46,7 +46,7 @@ pub(crate) async fn overhead() -> Result<()> {
             Action::Ecs(Ecs::Scale { service: "code-server".into(), desired: 1, deadline: DEADLINE }),
             Calls::Scale,
         ),
-        ("s3_usage", Action::S3(S3::Usage), Calls::Usage),
+        ("s3_usage", Action::S3(S3::Usage { by_prefix: false }), Calls::Usage),
         ("logs_read", Action::Logs(read("daemon")), Calls::Logs),
     ] {
         let (mut with, mut without) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));

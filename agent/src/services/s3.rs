@@ -8,6 +8,7 @@ mod desired;
 mod document;
 mod ensure;
 mod found;
+mod tally;
 mod usage;
 
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl S3 {
     /// Do what was ordered.
     pub async fn execute(&self, action: &command::S3, job: &Job) -> Result<Kind, Error> {
         match action {
-            command::S3::Usage => self.usage(job).await,
+            command::S3::Usage { by_prefix } => self.usage(*by_prefix, job).await,
             command::S3::Ensure { bucket, deadline } => self.ensure(*bucket, *deadline, job).await,
             command::S3::Drift { bucket } => self.drift(*bucket).await,
         }

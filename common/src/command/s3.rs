@@ -55,7 +55,10 @@ impl FromStr for Bucket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum S3 {
     /// Objects and bytes of each bucket. Always legal; names no object.
-    Usage,
+    Usage {
+        /// By folder as well, whose names are the LA's.
+        by_prefix: bool,
+    },
     /// Make the buckets and their settings as they should be. Repeating it is harmless.
     Ensure {
         /// This one, or all that the agent has.
@@ -74,7 +77,7 @@ impl S3 {
     /// `s3.verb`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Usage => "s3.usage",
+            Self::Usage { .. } => "s3.usage",
             Self::Ensure { .. } => "s3.ensure",
             Self::Drift { .. } => "s3.drift",
         }
@@ -82,14 +85,19 @@ impl S3 {
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Usage | Self::Drift { .. } => Class::Read,
+            Self::Usage { by_prefix: true } => Class::Data,
+            Self::Usage { by_prefix: false } | Self::Drift { .. } => Class::Read,
             Self::Ensure { .. } => Class::Change,
         }
     }
 
+    pub(super) fn reveals_data(&self) -> bool {
+        matches!(self, Self::Usage { by_prefix: true })
+    }
+
     pub(super) fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Usage | Self::Drift { .. } => None,
+            Self::Usage { .. } | Self::Drift { .. } => None,
             Self::Ensure { .. } => Some(Resource::Buckets),
         }
     }
@@ -97,7 +105,7 @@ impl S3 {
     pub(super) fn to_wire(&self) -> wire::S3Action {
         let named = |bucket: &Option<Bucket>| bucket.map(|bucket| bucket.to_string()).unwrap_or_default();
         let kind = match self {
-            Self::Usage => kind::Kind::Usage(wire::S3Usage {}),
+            Self::Usage { by_prefix } => kind::Kind::Usage(wire::S3Usage { by_prefix: *by_prefix }),
             Self::Ensure { bucket, deadline } => {
                 kind::Kind::Ensure(wire::S3Ensure { bucket: named(bucket), deadline_seconds: seconds(*deadline) })
             }
@@ -112,7 +120,7 @@ impl TryFrom<wire::S3Action> for S3 {
 
     fn try_from(message: wire::S3Action) -> Result<Self, ParseError> {
         Ok(match message.kind.ok_or_else(unknown)? {
-            kind::Kind::Usage(_) => Self::Usage,
+            kind::Kind::Usage(usage) => Self::Usage { by_prefix: usage.by_prefix },
             kind::Kind::Ensure(ensure) => {
                 Self::Ensure { bucket: named(&ensure.bucket)?, deadline: deadline(ensure.deadline_seconds)? }
             }
@@ -138,7 +146,7 @@ pub(super) mod tests {
     pub(in super::super) fn any_action() -> impl Strategy<Value = S3> {
         let deadline = (1u64..3600).prop_map(Duration::from_secs);
         prop_oneof![
-            Just(S3::Usage),
+            any::<bool>().prop_map(|by_prefix| S3::Usage { by_prefix }),
             (proptest::option::of(any_bucket()), deadline)
                 .prop_map(|(bucket, deadline)| S3::Ensure { bucket, deadline }),
             proptest::option::of(any_bucket()).prop_map(|bucket| S3::Drift { bucket }),

@@ -1,7 +1,9 @@
 //! The buckets as `hubctl s3` shows them: how much is in them, and how they differ from what they should be.
 
 use serde_json::{Value, json};
-use sfdata_proto::v1::{BucketChange, BucketDrift, BucketEnsured, BucketUsage};
+use sfdata_proto::v1::{
+    BucketChange, BucketDrift, BucketEnsured, BucketUsage, ObjectCount, PrefixUsage, S3UsageResult,
+};
 
 use crate::{
     health::none_if_empty,
@@ -16,15 +18,76 @@ pub(crate) fn usage(bucket: &BucketUsage) -> Value {
         "bucket": bucket.bucket,
         "objects": bucket.objects,
         "size_bytes": bucket.size_bytes,
+        "oldest": words::time(bucket.oldest_unix_ms),
+        "newest": words::time(bucket.newest_unix_ms),
+        "week": count(bucket.week),
+        "month": count(bucket.month),
+        "prefixes": bucket.prefixes.iter().map(prefix).collect::<Vec<_>>(),
+        "others": bucket.others.as_ref().map(prefix),
     })
 }
 
-/// Columns of [`usage_row`].
-pub(crate) const USAGE_COLUMNS: [&str; 4] = ["ROLE", "BUCKET", "OBJECTS", "SIZE"];
+fn prefix(prefix: &PrefixUsage) -> Value {
+    json!({
+        "prefix": prefix.prefix,
+        "objects": prefix.objects,
+        "size_bytes": prefix.size_bytes,
+        "oldest": words::time(prefix.oldest_unix_ms),
+        "newest": words::time(prefix.newest_unix_ms),
+        "week": count(prefix.week),
+        "month": count(prefix.month),
+    })
+}
 
-/// How much is in one bucket, on one line.
-pub(crate) fn usage_row(bucket: &BucketUsage) -> Vec<Cell> {
-    row![bucket.role, bucket.bucket, bucket.objects, words::bytes(bucket.size_bytes)]
+fn count(count: Option<ObjectCount>) -> Value {
+    let count = count.unwrap_or_default();
+    json!({ "objects": count.objects, "size_bytes": count.size_bytes })
+}
+
+/// Columns of [`usage_rows`].
+pub(crate) fn usage_columns(usage: &S3UsageResult) -> &'static [&'static str] {
+    const PLAIN: [&str; 8] = ["ROLE", "BUCKET", "OBJECTS", "SIZE", "OLDEST", "NEWEST", "7 DAYS", "30 DAYS"];
+    const BY_PREFIX: [&str; 9] =
+        ["ROLE", "BUCKET", "PREFIX", "OBJECTS", "SIZE", "OLDEST", "NEWEST", "7 DAYS", "30 DAYS"];
+    if usage.by_prefix { &BY_PREFIX } else { &PLAIN }
+}
+
+/// How much is in each bucket, on one line; by prefix on one for each, with what is not told by name at the end.
+pub(crate) fn usage_rows(usage: &S3UsageResult) -> Vec<Vec<Cell>> {
+    let mut rows = Vec::new();
+    for bucket in &usage.buckets {
+        let whole = PrefixUsage {
+            prefix: String::new(),
+            objects: bucket.objects,
+            size_bytes: bucket.size_bytes,
+            oldest_unix_ms: bucket.oldest_unix_ms,
+            newest_unix_ms: bucket.newest_unix_ms,
+            week: bucket.week,
+            month: bucket.month,
+        };
+        if !usage.by_prefix {
+            rows.push([row![bucket.role, bucket.bucket], sum(&whole)].concat());
+            continue;
+        }
+        rows.push([row![bucket.role, bucket.bucket, "all"], sum(&whole)].concat());
+        for prefix in &bucket.prefixes {
+            let name = if prefix.prefix.is_empty() { "without a folder" } else { &prefix.prefix };
+            rows.push([row![bucket.role, bucket.bucket, name], sum(prefix)].concat());
+        }
+        if let Some(others) = &bucket.others {
+            rows.push([row![bucket.role, bucket.bucket, "others"], sum(others)].concat());
+        }
+    }
+    rows
+}
+
+fn sum(sum: &PrefixUsage) -> Vec<Cell> {
+    let grown = |count: Option<ObjectCount>| {
+        let ObjectCount { objects, size_bytes } = count.unwrap_or_default();
+        format!("{objects}, {}", words::bytes(size_bytes))
+    };
+    let (oldest, newest) = (words::second(sum.oldest_unix_ms), words::second(sum.newest_unix_ms));
+    row![sum.objects, words::bytes(sum.size_bytes), oldest, newest, grown(sum.week), grown(sum.month)]
 }
 
 /// How one bucket differs.
@@ -91,6 +154,31 @@ fn as_it_should_be(role: &str, bucket: &str) -> Vec<Cell> {
 mod tests {
     use super::*;
     use crate::table::Table;
+
+    #[test]
+    fn usage_by_prefix_has_a_line_for_the_whole_and_one_for_the_rest() {
+        let prefix = |prefix: &str| PrefixUsage { prefix: prefix.into(), objects: 1, ..Default::default() };
+        let bucket = BucketUsage {
+            role: "shared".into(),
+            bucket: "out".into(),
+            objects: 3,
+            prefixes: vec![prefix(""), prefix("a/")],
+            others: Some(prefix("")),
+            ..Default::default()
+        };
+        let mut usage = S3UsageResult { buckets: vec![bucket], by_prefix: true };
+        let mut table = Table::new(usage_columns(&usage));
+        usage_rows(&usage).into_iter().for_each(|row| table.push(row));
+        insta::assert_snapshot!(table.render(false), @r"
+        ROLE    BUCKET  PREFIX            OBJECTS  SIZE  OLDEST  NEWEST  7 DAYS  30 DAYS
+        shared  out     all               3        0 B   -       -       0, 0 B  0, 0 B
+        shared  out     without a folder  1        0 B   -       -       0, 0 B  0, 0 B
+        shared  out     a/                1        0 B   -       -       0, 0 B  0, 0 B
+        shared  out     others            1        0 B   -       -       0, 0 B  0, 0 B
+        ");
+        usage.by_prefix = false;
+        assert_eq!(usage_rows(&usage)[0].len(), usage_columns(&usage).len());
+    }
 
     #[test]
     fn a_drift_says_what_differs_what_is_not_known_and_that_nothing_does() {

@@ -1,5 +1,6 @@
-//! How many objects the buckets hold, and how large they are.
+//! How many objects the buckets hold, how large and how old they are, and what the last days have brought.
 //!
+//! Names of objects are read here and told nowhere; of their prefixes the first level is, where that was asked for.
 //! A listing costs one request for each thousand objects, so it is done when asked for and never by the reporter.
 
 use std::{
@@ -9,11 +10,11 @@ use std::{
 
 use aws_sdk_s3::types::Object;
 use futures::future::join_all;
-use sfdata_common::command::Bucket;
+use sfdata_common::{Timestamp, command::Bucket};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 use tokio::time::Instant;
 
-use super::{S3, joined};
+use super::{S3, joined, tally::Tally};
 use crate::{
     execute::Job,
     services::{Error, aws::failure},
@@ -25,15 +26,23 @@ const TELL: Duration = Duration::from_secs(1);
 impl S3 {
     /// Count all buckets side by side. Each is counted to its end, so that one denied bucket is told together
     /// with any other, and not one at a time.
-    pub(super) async fn usage(&self, job: &Job) -> Result<Kind, Error> {
+    pub(super) async fn usage(&self, by_prefix: bool, job: &Job) -> Result<Kind, Error> {
         let meant = self.meant(None)?;
+        let now = Timestamp::now().as_millisecond();
         let count = Count::new(job, &meant);
-        let each = meant.iter().enumerate().map(|(at, (role, bucket))| self.count(at, *role, bucket, &count));
+        let each = meant.iter().enumerate().map(|(at, (role, bucket))| {
+            let tally = Tally::new(by_prefix, now);
+            self.count(at, *role, bucket, tally, &count)
+        });
         let counted = join_all(each).await;
         let (buckets, errors): (Vec<_>, Vec<_>) = counted.into_iter().partition(Result::is_ok);
         match joined(errors.into_iter().filter_map(Result::err)) {
             Some(error) => Err(error),
-            None => Ok(Kind::S3Usage(wire::S3UsageResult { buckets: buckets.into_iter().flatten().collect() })),
+            None => {
+                let buckets = buckets.into_iter().flatten().collect();
+                let usage = Kind::S3Usage(wire::S3UsageResult { buckets, by_prefix });
+                if by_prefix { job.reveal(usage) } else { Ok(usage) }
+            }
         }
     }
 
@@ -42,25 +51,27 @@ impl S3 {
         at: usize,
         role: Bucket,
         bucket: &str,
+        mut tally: Tally,
         count: &Count<'_>,
     ) -> Result<wire::BucketUsage, Error> {
         let owner = self.owner().await?;
-        let mut usage = wire::BucketUsage { role: role.to_string(), bucket: bucket.into(), objects: 0, size_bytes: 0 };
         let mut pages =
             self.client.list_objects_v2().bucket(bucket).expected_bucket_owner(owner).into_paginator().send();
         loop {
             let page = tokio::select! {
                 biased;
                 () = count.job.cancelled().cancelled() => {
-                    return Err(Error::cancelled(format!("{role}: {} objects were counted", usage.objects)));
+                    return Err(Error::cancelled(format!("{role}: {} objects were counted", tally.objects())));
                 }
                 page = pages.next() => page,
             };
-            let Some(page) = page else { return Ok(usage) };
+            let Some(page) = page else { return Ok(tally.end(role.to_string(), bucket.to_owned())) };
             let page = page.map_err(|e| failure(format_args!("list bucket {bucket} ({role})"), "s3:ListBucket", e))?;
-            usage.objects += page.contents().len() as u64;
-            usage.size_bytes += page.contents().iter().map(size).sum::<u64>();
-            count.tell(at, usage.objects);
+            for object in page.contents() {
+                let written = object.last_modified().and_then(|at| at.to_millis().ok()).unwrap_or_default();
+                tally.add(object.key().unwrap_or_default(), size(object), written);
+            }
+            count.tell(at, tally.objects());
         }
     }
 }
