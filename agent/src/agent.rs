@@ -13,7 +13,7 @@ use crate::{
     execute::{self, Executor, Outbox},
     identity::{self, Identity},
     journal::{self, Journal},
-    policy::{self, Brake},
+    policy::{self, Brake, Sharing},
     report::Reporter,
     services::Services,
     trust::{self, Trust},
@@ -64,9 +64,10 @@ impl Agent {
             tracing::error!(fault, "only reads will be let in");
         }
         let failed = journal.failed();
-        let services = Services::new(&config.aws, &config.platform).await;
+        let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
         let (reports, reporter) = Reporter::new(services.clone());
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
+        let unsharing = services.s3.clone().keep_unshared(stop.clone());
         let outbox = Arc::<Outbox>::default();
         let executor = Executor::new(execute::Parts {
             identity: Arc::clone(&identity),
@@ -92,6 +93,7 @@ impl Agent {
         let tasks = TaskTracker::new();
         let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
         tasks.spawn(presence);
+        tasks.spawn(unsharing);
         tasks.spawn(reporter.run(reporting));
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });

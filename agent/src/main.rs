@@ -13,10 +13,11 @@ use sfdata_agent::{
     audit,
     config::{Config, Draft},
     discover, identity,
-    policy::{self, Brake},
+    policy::{self, Brake, Sharing},
     services::{Services, survey::Survey},
 };
 use sfdata_common::{Timestamp, config, shutdown, telemetry};
+use sfdata_proto::v1::S3ShareState;
 
 /// Manage this account's Dagster platform on the hub's signed word, within the LA's own policy
 #[derive(Parser)]
@@ -62,8 +63,25 @@ enum Configured {
     },
     /// Let commands in again
     Release,
+    /// What the core account may read of the shared bucket: your own word on it, which no hub can overrule
+    #[command(subcommand)]
+    Share(Share),
     /// Print this agent's own record of commands, checked, one line of JSON each
     Audit,
+}
+
+#[derive(Subcommand)]
+enum Share {
+    /// Take it back, at once and for good; exit with 4 if AWS cannot be told now, so that the running agent will
+    Revoke {
+        /// Why, in your words; the hub's operators see it
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let it be granted again by an operator; by itself this shares nothing
+    Allow,
+    /// Show whether it may read, and whether you have revoked it
+    Show,
 }
 
 /// Of the configuration only `[aws]` is used, so that it may still lack its `[platform]`.
@@ -89,6 +107,8 @@ enum Format {
     Json,
 }
 
+/// It is revoked, and not yet taken out at AWS.
+const PENDING: u8 = 4;
 /// A person has to complete what was printed.
 const INCOMPLETE: u8 = 3;
 
@@ -106,11 +126,11 @@ fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Command::Discover(options) => runtime()?.block_on(discover(&cli.config, options)),
-        Command::Configured(command) => configured(&cli.config, command).map(|()| ExitCode::SUCCESS),
+        Command::Configured(command) => configured(&cli.config, command),
     }
 }
 
-fn configured(file: &Path, command: Configured) -> Result<()> {
+fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
     let config: Config = config::load(file)?;
     config.check()?;
     let brake = Brake::new(&config.data_dir);
@@ -130,6 +150,7 @@ fn configured(file: &Path, command: Configured) -> Result<()> {
             brake.release()?;
             writeln!(io::stderr(), "Released: commands are let in again")?;
         }
+        Configured::Share(word) => return runtime()?.block_on(share(&config, word)),
         Configured::Audit => print_audit(&config)?,
         Configured::Enrol { token } => runtime()?.block_on(enrol(&config, &token))?,
         Configured::Run => {
@@ -137,7 +158,62 @@ fn configured(file: &Path, command: Configured) -> Result<()> {
             runtime()?.block_on(serve(&config))?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn share(config: &Config, word: Share) -> Result<ExitCode> {
+    let sharing = Sharing::new(&config.data_dir);
+    let s3 = Services::new(&config.aws, &config.platform, sharing.clone()).await.s3;
+    let mut said = io::stderr();
+    match word {
+        Share::Revoke { reason } => {
+            sharing.revoke(&reason, Timestamp::now())?;
+            writeln!(said, "Revoked: nothing is shared from now on until sfdata-agent share allow")?;
+            let taken = match s3.unshare().await {
+                Ok(_) => s3.show_share().await,
+                Err(error) => Err(error),
+            };
+            let shown = match taken {
+                Ok(shown) => shown,
+                Err(error) => {
+                    writeln!(said, "It is not known whether the core account can still read: {error}")?;
+                    writeln!(said, "The running agent takes it out within a minute of reaching AWS")?;
+                    return Ok(ExitCode::from(PENDING));
+                }
+            };
+            writeln!(said, "The agent's statement is not in the policy of bucket {}", shown.bucket)?;
+            if !shown.other_grants.is_empty() {
+                let others = shown.other_grants.join(", ");
+                writeln!(said, "Not the agent's, and to be taken away at S3: {others} also lets the core account in")?;
+            }
+        }
+        Share::Allow => {
+            sharing.allow()?;
+            writeln!(said, "Allowed: an operator may share again; by itself nothing is shared")?;
+        }
+        Share::Show => {
+            let shown = s3.show_share().await?;
+            let mut out = io::stdout();
+            let reader = if shown.core_reader.is_empty() { "nobody is named" } else { &shown.core_reader };
+            let state = match shown.state() {
+                S3ShareState::Granted => "granted",
+                S3ShareState::Altered => "altered: the agent's statement says something else",
+                _ => "not granted",
+            };
+            writeln!(out, "bucket   {}\nreader   {reader}\nshared   {state}", shown.bucket)?;
+            match shown.revoked {
+                Some(revoked) => writeln!(
+                    out,
+                    "revoked  since {}: {}",
+                    Timestamp::from_millisecond(revoked.since_unix_ms).unwrap_or_default(),
+                    revoked.reason
+                )?,
+                None => writeln!(out, "revoked  no")?,
+            }
+            shown.other_grants.iter().try_for_each(|other| writeln!(out, "other    {other} lets it in as well"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -145,7 +221,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn check_presence(config: &Config) -> Result<()> {
-    let services = Services::new(&config.aws, &config.platform).await;
+    let services = Services::new(&config.aws, &config.platform, Sharing::new(&config.data_dir)).await;
     Ok(services.presence(&config.platform).await.check()?)
 }
 
@@ -176,7 +252,7 @@ async fn discover(file: &Path, options: Discover) -> Result<ExitCode> {
 }
 
 async fn enrol(config: &Config, token: &str) -> Result<()> {
-    let account = Services::new(&config.aws, &config.platform).await.account().await?;
+    let account = Services::new(&config.aws, &config.platform, Sharing::new(&config.data_dir)).await.account().await?;
     let agent = identity::enrol(&config.data_dir, token, &account, Timestamp::now()).await?;
     writeln!(io::stderr(), "Agent {agent} has joined from account {account}. Start it: sfdata-agent run")?;
     Ok(())

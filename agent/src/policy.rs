@@ -1,7 +1,7 @@
-//! The LA's own say: its policy, and the hold that refuses everything but reads at once.
+//! The LA's own say: its policy, the hold that refuses everything but reads at once, and the revocation of what is shared.
 //!
-//! Both are files that the hub can neither read nor change. The hold is a file of its own, so that
-//! `sfdata-agent hold` works whether or not the agent runs, and outlives restarts.
+//! All are files that the hub can neither read nor change. Hold and revocation are each a file of its own, so that
+//! `sfdata-agent hold` and `share revoke` work whether or not the agent runs, and outlive restarts.
 
 use std::{
     io,
@@ -18,6 +18,7 @@ use sfdata_proto::v1::Hold;
 /// Permits read, operate and change; refuses data and destroy.
 pub const DEFAULT: &str = include_str!("../../deploy/config/agent.cedar");
 const HOLD_FILE: &str = "hold";
+const UNSHARED_FILE: &str = "share-revoked";
 
 /// Why the policy or the hold can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub enum Error {
         #[source]
         source: policy::Invalid,
     },
-    /// Taking the hold away failed.
+    /// Taking a hold or a revocation away failed.
     #[error("cannot remove {path}")]
     Remove {
         /// Which file.
@@ -56,24 +57,76 @@ pub fn load(path: Option<&Path>) -> Result<Policy, Error> {
 
 /// The LA's hold on its agent; asked at every command.
 #[derive(Debug, Clone)]
-pub struct Brake {
-    /// `None` never holds.
-    path: Option<PathBuf>,
-}
+pub struct Brake(Word);
 
 impl Brake {
     /// The hold of the agent in `data_dir`.
     pub fn new(data_dir: &Path) -> Self {
-        Self { path: Some(data_dir.join(HOLD_FILE)) }
+        Self(Word { path: Some(data_dir.join(HOLD_FILE)) })
     }
 
     /// For an agent that nobody can hold.
     pub fn none() -> Self {
-        Self { path: None }
+        Self(Word { path: None })
     }
 
-    /// The hold in force: its first line is since when, the rest is why. A file that can't be read holds as well.
+    /// The hold in force.
     pub fn held(&self) -> Option<Hold> {
+        self.0.stands()
+    }
+
+    /// Refuse everything but reads from now on.
+    pub fn hold(&self, reason: &str, now: Timestamp) -> Result<(), Error> {
+        self.0.give(reason, now)
+    }
+
+    /// Let commands in again. Harmless when nothing is held.
+    pub fn release(&self) -> Result<(), Error> {
+        self.0.take_back()
+    }
+}
+
+/// The LA's word that nothing is shared with the core account; asked whenever a policy of a bucket is written.
+#[derive(Debug, Clone)]
+pub struct Sharing(Word);
+
+impl Sharing {
+    /// Of the agent in `data_dir`.
+    pub fn new(data_dir: &Path) -> Self {
+        Self(Word { path: Some(data_dir.join(UNSHARED_FILE)) })
+    }
+
+    /// For an agent whose LA cannot revoke it.
+    pub fn none() -> Self {
+        Self(Word { path: None })
+    }
+
+    /// The revocation in force.
+    pub fn revoked(&self) -> Option<Hold> {
+        self.0.stands()
+    }
+
+    /// Share nothing from now on.
+    pub fn revoke(&self, reason: &str, now: Timestamp) -> Result<(), Error> {
+        self.0.give(reason, now)
+    }
+
+    /// Let it be granted again. Harmless when nothing is revoked.
+    pub fn allow(&self) -> Result<(), Error> {
+        self.0.take_back()
+    }
+}
+
+/// A word of the LA that stands in a file of its own.
+#[derive(Debug, Clone)]
+struct Word {
+    /// `None` never stands.
+    path: Option<PathBuf>,
+}
+
+impl Word {
+    /// The first line is since when, the rest is why. A file that can't be read stands as well.
+    fn stands(&self) -> Option<Hold> {
         let path = self.path.as_ref()?;
         match std::fs::read_to_string(path) {
             Ok(text) => {
@@ -82,18 +135,19 @@ impl Brake {
                 Some(Hold { reason: reason.trim_end().to_owned(), since_unix_ms })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(Hold { reason: format!("the hold file cannot be read: {error}"), since_unix_ms: 0 }),
+            Err(error) => {
+                let reason = format!("{} cannot be read: {error}", path.display());
+                Some(Hold { reason, since_unix_ms: 0 })
+            }
         }
     }
 
-    /// Refuse everything but reads from now on.
-    pub fn hold(&self, reason: &str, now: Timestamp) -> Result<(), Error> {
+    fn give(&self, reason: &str, now: Timestamp) -> Result<(), Error> {
         let Some(path) = &self.path else { return Ok(()) };
         Ok(keyfile::write(path, format!("{now}\n{reason}\n").as_bytes())?)
     }
 
-    /// Let commands in again. Harmless when nothing is held.
-    pub fn release(&self) -> Result<(), Error> {
+    fn take_back(&self) -> Result<(), Error> {
         let Some(path) = &self.path else { return Ok(()) };
         match std::fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -117,8 +171,16 @@ mod tests {
         let now = Timestamp::from_second(1_000_000).unwrap();
         brake.hold("inspection", now).unwrap();
         assert_eq!(brake.held(), Some(Hold { reason: "inspection".into(), since_unix_ms: 1_000_000_000 }));
+        assert_eq!(Sharing::new(folder.path()).revoked(), None, "it is another word");
         brake.release().unwrap();
         assert_eq!(brake.held(), None);
+    }
+
+    #[test]
+    fn a_revocation_that_cannot_be_read_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(UNSHARED_FILE)).unwrap();
+        assert!(Sharing::new(folder.path()).revoked().unwrap().reason.contains("cannot be read"));
     }
 
     #[test]

@@ -21,7 +21,10 @@ pub use plan::Plan;
 use sfdata_common::outcome::{FailureCode, Outcome, failure_name};
 use sfdata_proto::v1 as wire;
 
-use crate::config::{self, Platform};
+use crate::{
+    config::{self, Platform},
+    policy::Sharing,
+};
 
 /// Why an action did not reach its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,14 +128,14 @@ pub struct Services {
 
 impl Services {
     /// Clients for the platform; nothing is called yet, so this neither fails nor needs a network.
-    pub async fn new(settings: &config::Aws, platform: &Platform) -> Self {
+    pub async fn new(settings: &config::Aws, platform: &Platform, sharing: Sharing) -> Self {
         let aws = aws::Aws::new(settings).await;
         let ecs = ecs::Ecs::new(&aws, platform);
         Self {
             logs: logs::Logs::new(&aws, &ecs),
             ecs,
             aurora: aurora::Aurora::new(&aws, platform),
-            s3: s3::S3::new(&aws, platform),
+            s3: s3::S3::new(&aws, platform, sharing),
             aws,
         }
     }

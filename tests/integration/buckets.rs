@@ -26,25 +26,25 @@ fn drift(bucket: Option<Bucket>) -> Action {
     Action::S3(S3::Drift { bucket })
 }
 
-async fn run(fleet: &Fleet, action: Action) -> Outcome {
+pub(crate) async fn run(fleet: &Fleet, action: Action) -> Outcome {
     fleet.alice.run(action, &fleet.agents[0].id).await.expect("the command ends")
 }
 
-fn result(outcome: Outcome) -> Kind {
+pub(crate) fn result(outcome: Outcome) -> Kind {
     match outcome {
         Outcome::Succeeded(result) => result.kind.expect("a result"),
         other => panic!("not succeeded: {other:?}"),
     }
 }
 
-fn failure(outcome: Outcome) -> (FailureCode, String) {
+pub(crate) fn failure(outcome: Outcome) -> (FailureCode, String) {
     match outcome {
         Outcome::Failed { code, message } => (code, message),
         other => panic!("not failed: {other:?}"),
     }
 }
 
-async fn drifts(fleet: &Fleet, bucket: Option<Bucket>) -> Vec<BucketDrift> {
+pub(crate) async fn drifts(fleet: &Fleet, bucket: Option<Bucket>) -> Vec<BucketDrift> {
     match result(run(fleet, drift(bucket)).await) {
         Kind::S3Drift(drift) => drift.buckets,
         other => panic!("another result: {other:?}"),
@@ -58,16 +58,16 @@ async fn ensured(fleet: &Fleet, bucket: Option<Bucket>) -> Vec<BucketChange> {
     }
 }
 
-fn name(fleet: &Fleet, role: &str) -> String {
+pub(crate) fn name(fleet: &Fleet, role: &str) -> String {
     let buckets = &fleet.agents[0].account.buckets;
     buckets.iter().find(|(of, _)| of == role).expect("a bucket of that role").1.clone()
 }
 
-async fn s3(fleet: &Fleet, method: &str, path: &str, body: &str) -> String {
+pub(crate) async fn s3(fleet: &Fleet, method: &str, path: &str, body: &str) -> String {
     fleet.aws().s3(&fleet.agents[0].account.id, method, path, body).await.expect("S3 does it")
 }
 
-async fn policy(fleet: &Fleet, bucket: &str) -> Value {
+pub(crate) async fn policy(fleet: &Fleet, bucket: &str) -> Value {
     serde_json::from_str(&s3(fleet, "GET", &format!("{bucket}?policy"), "").await).expect("a policy")
 }
 
@@ -76,14 +76,14 @@ async fn bucket_changes(fleet: &Fleet) -> u64 {
 }
 
 /// Break a call of the first LA to S3; for good, unless `times` says how often.
-async fn fault(fleet: &Fleet, action: &str, kind: &str, times: Option<u32>) {
+pub(crate) async fn fault(fleet: &Fleet, action: &str, kind: &str, times: Option<u32>) {
     let account = &fleet.agents[0].account.id;
     let fault = json!({"service": "s3", "action": action, "kind": kind, "times": times, "account": account});
     fleet.aws().fault(fault).await.unwrap();
 }
 
 /// A fleet whose first agent has another `[platform]`.
-async fn fleet_with(change: impl FnOnce(&mut Platform)) -> Fleet {
+pub(crate) async fn fleet_with(change: impl FnOnce(&mut Platform)) -> Fleet {
     let mut fleet = Fleet::start(1).await;
     fleet.stop_agent(0).await;
     change(&mut fleet.agents[0].config.platform);

@@ -22,5 +22,6 @@ mod probe;
 mod plans;
 mod run;
 mod secrets;
+mod sharing;
 mod status;
 mod submit;

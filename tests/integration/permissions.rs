@@ -26,6 +26,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let platform = &mut fleet.agents[0].config.platform;
     platform.buckets.backup = Some("la-0-backup".into());
     platform.buckets.access_logs = Some("la-0-logs".into());
+    platform.storage.core_reader = Some("arn:aws:iam::111111111111:role/core-reader".into());
     platform.storage.replication_role = Some("arn:aws:iam::200000000000:role/copy".into());
     let account = fleet.agents[0].account.id.clone();
     for bucket in ["la-0-backup", "la-0-logs"] {
@@ -82,6 +83,8 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Aurora(Aurora::Snapshots),
         Action::Aurora(Aurora::Restore { snapshot: "kept".into(), new_cluster: "copy".into(), deadline: MINUTE }),
         Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE }),
+        Action::S3(S3::ShareGrant),
+        Action::S3(S3::ShareRevoke),
         Action::S3(S3::Ensure { bucket: None, deadline: MINUTE }),
         Action::S3(S3::Usage { by_prefix: false }),
         read(LogSource::Service("daemon".into())),

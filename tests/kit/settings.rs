@@ -52,8 +52,8 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
         writeln!(text, "access_logs = {logs:?}")?;
     }
     writeln!(text, "\n[platform.storage]")?;
-    let agent::Storage { replication_role, kms_key } = &platform.storage;
-    for (key, value) in [("replication_role", replication_role), ("kms_key", kms_key)] {
+    let agent::Storage { core_reader, replication_role, kms_key } = &platform.storage;
+    for (key, value) in [("core_reader", core_reader), ("replication_role", replication_role), ("kms_key", kms_key)] {
         value.as_ref().map_or(Ok(()), |value| writeln!(text, "{key} = {value:?}"))?;
     }
     writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;

@@ -11,7 +11,7 @@ use sfdata_agent::{
     execute::{self, Executor, Outbox},
     identity::Identity,
     journal::Journal,
-    policy::{self, Brake},
+    policy::{self, Brake, Sharing},
     report::{Handle, Reporter},
     services::Services,
 };
@@ -187,5 +187,5 @@ pub(crate) async fn services() -> Services {
         buckets: Buckets::default(),
         storage: Storage::default(),
     };
-    Services::new(&aws, &platform).await
+    Services::new(&aws, &platform, Sharing::none()).await
 }

@@ -8,6 +8,7 @@ mod desired;
 mod document;
 mod ensure;
 mod found;
+mod share;
 mod tally;
 mod usage;
 
@@ -26,6 +27,7 @@ use super::{Error, aws::Aws};
 use crate::{
     config::{Buckets, Platform, Storage},
     execute::Job,
+    policy::Sharing,
 };
 
 /// The platform's buckets.
@@ -35,6 +37,8 @@ pub struct S3 {
     aws: Aws,
     buckets: Buckets,
     storage: Storage,
+    /// The LA's word that nothing is shared.
+    sharing: Sharing,
     /// The account that all buckets belong to, once it was asked for.
     owner: Arc<OnceCell<String>>,
     /// Held from reading a policy to having written it: S3 has no compare-and-set.
@@ -42,12 +46,13 @@ pub struct S3 {
 }
 
 impl S3 {
-    pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
+    pub(super) fn new(aws: &Aws, platform: &Platform, sharing: Sharing) -> Self {
         Self {
             client: client(aws),
             aws: aws.clone(),
             buckets: platform.buckets.clone(),
             storage: platform.storage.clone(),
+            sharing,
             owner: Arc::default(),
             policies: Arc::default(),
         }
@@ -59,6 +64,9 @@ impl S3 {
             command::S3::Usage { by_prefix } => self.usage(*by_prefix, job).await,
             command::S3::Ensure { bucket, deadline } => self.ensure(*bucket, *deadline, job).await,
             command::S3::Drift { bucket } => self.drift(*bucket).await,
+            command::S3::ShareShow => self.show_share().await.map(Kind::S3Share),
+            command::S3::ShareGrant => self.grant(job).await,
+            command::S3::ShareRevoke => self.revoke(job).await,
         }
     }
 

@@ -71,6 +71,12 @@ pub enum S3 {
         /// This one, or all that the agent has.
         bucket: Option<Bucket>,
     },
+    /// Whether the core account may read the shared bucket. Always legal.
+    ShareShow,
+    /// Let it. Legal unless the LA has revoked it. Repeating it is harmless.
+    ShareGrant,
+    /// Let it no more. Repeating it is harmless.
+    ShareRevoke,
 }
 
 impl S3 {
@@ -80,14 +86,18 @@ impl S3 {
             Self::Usage { .. } => "s3.usage",
             Self::Ensure { .. } => "s3.ensure",
             Self::Drift { .. } => "s3.drift",
+            Self::ShareShow => "s3.share_show",
+            Self::ShareGrant => "s3.share_grant",
+            Self::ShareRevoke => "s3.share_revoke",
         }
     }
 
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Usage { by_prefix: true } => Class::Data,
-            Self::Usage { by_prefix: false } | Self::Drift { .. } => Class::Read,
-            Self::Ensure { .. } => Class::Change,
+            Self::Usage { by_prefix: false } | Self::Drift { .. } | Self::ShareShow => Class::Read,
+            Self::Ensure { .. } | Self::ShareGrant => Class::Change,
+            Self::ShareRevoke => Class::Operate,
         }
     }
 
@@ -97,8 +107,8 @@ impl S3 {
 
     pub(super) fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Usage { .. } | Self::Drift { .. } => None,
-            Self::Ensure { .. } => Some(Resource::Buckets),
+            Self::Usage { .. } | Self::Drift { .. } | Self::ShareShow => None,
+            Self::Ensure { .. } | Self::ShareGrant | Self::ShareRevoke => Some(Resource::Buckets),
         }
     }
 
@@ -110,6 +120,9 @@ impl S3 {
                 kind::Kind::Ensure(wire::S3Ensure { bucket: named(bucket), deadline_seconds: seconds(*deadline) })
             }
             Self::Drift { bucket } => kind::Kind::Drift(wire::S3Drift { bucket: named(bucket) }),
+            Self::ShareShow => kind::Kind::ShareShow(wire::S3ShareShow {}),
+            Self::ShareGrant => kind::Kind::ShareGrant(wire::S3ShareGrant {}),
+            Self::ShareRevoke => kind::Kind::ShareRevoke(wire::S3ShareRevoke {}),
         };
         wire::S3Action { kind: Some(kind) }
     }
@@ -125,6 +138,9 @@ impl TryFrom<wire::S3Action> for S3 {
                 Self::Ensure { bucket: named(&ensure.bucket)?, deadline: deadline(ensure.deadline_seconds)? }
             }
             kind::Kind::Drift(drift) => Self::Drift { bucket: named(&drift.bucket)? },
+            kind::Kind::ShareShow(_) => Self::ShareShow,
+            kind::Kind::ShareGrant(_) => Self::ShareGrant,
+            kind::Kind::ShareRevoke(_) => Self::ShareRevoke,
         })
     }
 }
@@ -150,6 +166,7 @@ pub(super) mod tests {
             (proptest::option::of(any_bucket()), deadline)
                 .prop_map(|(bucket, deadline)| S3::Ensure { bucket, deadline }),
             proptest::option::of(any_bucket()).prop_map(|bucket| S3::Drift { bucket }),
+            select(&[S3::ShareShow, S3::ShareGrant, S3::ShareRevoke][..]),
         ]
     }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use sfdata_proto::v1::{
-    BucketChange, BucketDrift, BucketEnsured, BucketUsage, ObjectCount, PrefixUsage, S3UsageResult,
+    BucketChange, BucketDrift, BucketEnsured, BucketUsage, Hold, ObjectCount, PrefixUsage, S3ShareResult, S3ShareState,
+    S3UsageResult,
 };
 
 use crate::{
@@ -148,6 +149,37 @@ fn as_it_should_be(role: &str, bucket: &str) -> Vec<Cell> {
     let mut row = row![role, bucket];
     row.extend([Cell::from(""), Cell::from(""), Cell::new("as it should be", Tone::Good)]);
     row
+}
+
+/// What is shared of the shared bucket.
+pub(crate) fn share(share: &S3ShareResult) -> Value {
+    json!({
+        "bucket": share.bucket,
+        "core_reader": none_if_empty(&share.core_reader),
+        "state": words::share_state(share.state()),
+        "revoked": share.revoked.as_ref().map(|revoked| json!({
+            "by": "the LA",
+            "reason": revoked.reason,
+            "since": words::time(revoked.since_unix_ms),
+        })),
+        "other_grants": share.other_grants,
+    })
+}
+
+/// Columns of [`share_row`].
+pub(crate) const SHARE_COLUMNS: [&str; 5] = ["BUCKET", "READER", "SHARED", "REVOKED BY THE LA", "LET IN AS WELL BY"];
+
+/// What is shared of the shared bucket, on one line.
+pub(crate) fn share_row(share: &S3ShareResult) -> Vec<Cell> {
+    let tone = if share.state() == S3ShareState::Altered { Tone::Bad } else { Tone::Plain };
+    let revoked = |revoked: &Hold| format!("{}: {}", words::second(revoked.since_unix_ms), revoked.reason);
+    vec![
+        Cell::from(&share.bucket),
+        Cell::from(&share.core_reader),
+        Cell::new(words::share_state(share.state()), tone),
+        Cell::from(share.revoked.as_ref().map(revoked).unwrap_or_default()),
+        Cell::new(share.other_grants.join(", "), Tone::Pending),
+    ]
 }
 
 #[cfg(test)]

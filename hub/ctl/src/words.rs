@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sfdata_common::Timestamp;
-use sfdata_proto::v1::{AgentState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState};
+use sfdata_proto::v1::{
+    AgentState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState, S3ShareState,
+};
 
 /// `waiting`, `succeeded`, ...
 pub(crate) fn command_state(state: CommandState) -> String {
@@ -33,6 +35,11 @@ pub(crate) fn pause_blocker(reason: AuroraPauseBlockerReason) -> String {
 /// `all`, `lines`, `bytes`, `deadline`.
 pub(crate) fn logs_end(end: LogsEnd) -> String {
     kebab(end.as_str_name(), "LOGS_END_")
+}
+
+/// `granted`, `not-granted`, `altered`.
+pub(crate) fn share_state(state: S3ShareState) -> String {
+    kebab(state.as_str_name(), "S3_SHARE_STATE_")
 }
 
 fn kebab(name: &str, prefix: &str) -> String {

@@ -13,7 +13,8 @@ use aws_sdk_s3::types::{
 use sfdata_common::{command::Bucket, limits};
 
 use super::{
-    built, document,
+    built,
+    document::{self, Document},
     found::{Encryption, Found, Logging},
 };
 use crate::{
@@ -44,6 +45,8 @@ pub(super) struct Desired<'a> {
     /// Whether new objects are told to EventBridge.
     pub(super) events: bool,
     pub(super) replica: Option<Replica<'a>>,
+    /// Whom our statement may let in, where there is one: none where the LA has revoked it, nor in another bucket.
+    pub(super) reader: Option<&'a str>,
 }
 
 /// Where a bucket's objects are copied to.
@@ -80,7 +83,13 @@ pub(super) struct Difference {
 
 impl<'a> Desired<'a> {
     /// For the bucket of a role.
-    pub(super) fn new(role: Bucket, bucket: &'a str, buckets: &'a Buckets, storage: &'a Storage) -> Self {
+    pub(super) fn new(
+        role: Bucket,
+        bucket: &'a str,
+        buckets: &'a Buckets,
+        storage: &'a Storage,
+        revoked: bool,
+    ) -> Self {
         let copied = matches!(role, Bucket::DataStore | Bucket::Shared);
         let replica = buckets.backup.as_deref().zip(storage.replication_role.as_deref());
         Self {
@@ -89,6 +98,7 @@ impl<'a> Desired<'a> {
             kms_key: storage.kms_key.as_deref(),
             access_logs: buckets.access_logs.as_deref(),
             events: role == Bucket::DataStore,
+            reader: storage.core_reader.as_deref().filter(|_| role == Bucket::Shared && !revoked),
             replica: replica.filter(|_| copied).map(|(bucket, role)| Replica { bucket, role }),
         }
     }
@@ -120,6 +130,7 @@ impl<'a> Desired<'a> {
             let property = format!("Policy {}", document::TLS_ONLY);
             let before = there.map(ToString::to_string);
             notes.unless(same, Step::Policy, property, before.unwrap_or_default(), "deny what does not come over TLS");
+            self.share(&mut notes, policy);
         }
         if let Some(there) = notes.read(&found.versioning) {
             notes.unless(there == "Enabled", Step::Versioning, "VersioningConfiguration", there, "Enabled");
@@ -153,6 +164,26 @@ impl<'a> Desired<'a> {
             notes.unless(same, Step::Replication, property, before, replication_said(&wanted));
         }
         Ok((notes.differences, notes.unread))
+    }
+
+    /// To share is a decision of its own: a statement that is not there stays away, and one that lets in anybody else goes.
+    fn share(&self, notes: &mut Notes, policy: &Document) {
+        let Some(there) = policy.statement(document::SHARE) else { return };
+        let wanted = self.reader.map(|reader| document::share(self.bucket, reader));
+        let same = wanted.as_ref().is_some_and(|wanted| document::same(there, wanted));
+        let after = self.reader.map(|reader| format!("{reader} may read")).unwrap_or_default();
+        notes.unless(same, Step::Policy, format!("Policy {}", document::SHARE), there.to_string(), after);
+    }
+
+    /// Our statements as they should be, in a policy as it is.
+    pub(super) fn amend(&self, policy: &mut Document) {
+        policy.put(document::tls_only(self.bucket));
+        if policy.statement(document::SHARE).is_some() {
+            match self.reader {
+                Some(reader) => policy.put(document::share(self.bucket, reader)),
+                None => policy.remove(document::SHARE),
+            }
+        }
     }
 
     /// With the configured key; without one the bucket's own, as long as there is any.

@@ -10,6 +10,9 @@ use crate::services::Error;
 /// The statement that denies what does not come over TLS.
 pub(super) const TLS_ONLY: &str = "SfdataTlsOnly";
 
+/// The statement that lets the core account read what is shared.
+pub(super) const SHARE: &str = "SfdataShare";
+
 /// A bucket's policy.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Document {
@@ -73,6 +76,28 @@ impl Document {
             None => self.statements.push(statement),
         }
     }
+
+    /// Have no statement with this Sid.
+    pub(super) fn remove(&mut self, sid: &str) {
+        self.statements.retain(|statement| statement["Sid"] != sid);
+    }
+
+    /// What else lets in the account of this role, or everybody: Sids, or places where there is none.
+    pub(super) fn others_that_let_in(&self, role: &str) -> Vec<String> {
+        let account = role.split(':').nth(4).filter(|account| !account.is_empty());
+        let names = |principal: &Value| {
+            let text = principal.to_string();
+            text.contains("\"*\"") || account.is_some_and(|account| text.contains(account))
+        };
+        let each = self.statements.iter().enumerate();
+        let others =
+            each.filter(|(_, one)| one["Effect"] == "Allow" && one["Sid"] != SHARE && names(&one["Principal"]));
+        let called = |(at, one): (usize, &Value)| match one["Sid"].as_str() {
+            Some(sid) => sid.to_owned(),
+            None => format!("statement {}", at + 1),
+        };
+        others.map(called).collect()
+    }
 }
 
 /// Nobody may do anything to the bucket but over TLS.
@@ -84,6 +109,17 @@ pub(super) fn tls_only(bucket: &str) -> Value {
         "Action": "s3:*",
         "Resource": whole(bucket),
         "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+    })
+}
+
+/// This role, and nobody else, may list and read what is in the bucket.
+pub(super) fn share(bucket: &str, reader: &str) -> Value {
+    json!({
+        "Sid": SHARE,
+        "Effect": "Allow",
+        "Principal": { "AWS": reader },
+        "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Resource": whole(bucket),
     })
 }
 
@@ -146,6 +182,23 @@ mod tests {
         let mut weaker = read;
         weaker["Condition"]["Bool"]["aws:SecureTransport"] = "true".into();
         assert!(!same(&weaker, &tls_only("b")));
+    }
+
+    #[test]
+    fn what_else_lets_the_core_account_in_is_told() {
+        let reader = "arn:aws:iam::111111111111:role/core";
+        let text = json!({ "Statement": [
+            share("b", reader),
+            { "Effect": "Allow", "Principal": { "AWS": ["arn:aws:iam::111111111111:root", "x"] } },
+            { "Sid": "All", "Effect": "Allow", "Principal": "*" },
+            { "Sid": "Own", "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::222222222222:root" } },
+            { "Sid": "No", "Effect": "Deny", "Principal": "*" },
+        ] });
+        let mut document = Document::parse("b", &text.to_string()).unwrap();
+        assert_eq!(document.others_that_let_in(reader), ["statement 2", "All"]);
+        document.remove(SHARE);
+        assert_eq!(document.statement(SHARE), None);
+        assert_eq!(document.others_that_let_in(""), ["All"]);
     }
 
     #[test]

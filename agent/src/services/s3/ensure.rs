@@ -25,7 +25,6 @@ use tokio::time::{Instant, sleep};
 use super::{
     S3, built,
     desired::{self, Desired, Difference, Step},
-    document::{self, Document},
     joined, resource,
 };
 use crate::{
@@ -110,7 +109,9 @@ impl S3 {
     fn desired(&self, only: Option<Bucket>) -> Result<Vec<Desired<'_>>, Error> {
         let mut meant = self.meant(only)?;
         meant.sort_by_key(|(role, _)| *role != Bucket::Backup);
-        Ok(meant.into_iter().map(|(role, name)| Desired::new(role, name, &self.buckets, &self.storage)).collect())
+        let revoked = self.sharing.revoked().is_some();
+        let desired = |(role, name)| Desired::new(role, name, &self.buckets, &self.storage, revoked);
+        Ok(meant.into_iter().map(desired).collect())
     }
 
     async fn differences(&self, desired: &Desired<'_>) -> Result<(Vec<Difference>, Vec<Error>), Error> {
@@ -153,7 +154,7 @@ impl S3 {
             Step::PublicAccess => self.block_public_access(desired.bucket).await,
             Step::Encryption => self.encrypt(desired).await,
             Step::Ownership => self.own(desired.bucket).await,
-            Step::Policy => self.amend(desired.bucket, |policy| policy.put(document::tls_only(desired.bucket))).await,
+            Step::Policy => self.amend(desired.bucket, |policy| desired.amend(policy)).await.map(|_| ()),
             Step::Versioning => self.version(desired.bucket).await,
             Step::Lifecycle => self.set_lifecycle(desired.bucket).await,
             Step::Logging => self.log_access(desired).await,
@@ -224,22 +225,6 @@ impl S3 {
         let tried = format!("have bucket {bucket} own its objects");
         let answer = call.ownership_controls(controls).send().await;
         answer.map(|_| ()).map_err(|error| failure(tried, "s3:PutBucketOwnershipControls", error))
-    }
-
-    /// Change a bucket's policy as it is now, if the change changes it.
-    pub(super) async fn amend(&self, bucket: &str, change: impl Fn(&mut Document)) -> Result<(), Error> {
-        let _alone = self.policies.lock().await;
-        let before = self.policy(bucket).await?;
-        let mut policy = before.clone();
-        change(&mut policy);
-        if policy == before {
-            return Ok(());
-        }
-        let Some(text) = policy.encode(bucket)? else { return Ok(()) };
-        let call = self.client.put_bucket_policy().bucket(bucket).expected_bucket_owner(self.owner().await?);
-        let tried = format!("write the policy of bucket {bucket}");
-        let answer = call.policy(text).send().await;
-        answer.map(|_| ()).map_err(|error| failure(tried, "s3:PutBucketPolicy", error))
     }
 
     async fn version(&self, bucket: &str) -> Result<(), Error> {

@@ -1,18 +1,21 @@
 //! `hubctl s3`: the buckets of an LA's platform.
 
 mod ensure;
+mod share;
 mod usage;
 
 use clap::Subcommand;
 
 use crate::{cli::Context, exit::Exit};
 
-/// See the buckets of the platform, and make them secure
+/// See the buckets of the platform, make them secure, and share
 #[derive(Debug, Subcommand)]
 pub(crate) enum S3 {
     Usage(usage::Usage),
     Drift(ensure::Drift),
     Ensure(ensure::Ensure),
+    #[command(subcommand)]
+    Share(share::Share),
 }
 
 impl S3 {
@@ -21,6 +24,7 @@ impl S3 {
             Self::Usage(usage) => usage.run(context).await,
             Self::Drift(drift) => drift.run(context).await,
             Self::Ensure(ensure) => ensure.run(context).await,
+            Self::Share(share) => share.run(context).await,
         }
     }
 }

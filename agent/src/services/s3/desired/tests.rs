@@ -2,7 +2,6 @@ use aws_sdk_s3::types::{LifecycleExpiration, ReplicationConfiguration};
 use sfdata_common::outcome::FailureCode;
 
 use super::*;
-use crate::services::s3::document::Document;
 
 const ROLE: &str = "arn:aws:iam::222222222222:role/copy";
 const KEY: &str = "arn:aws:kms:eu-west-2:222222222222:key/1";
@@ -12,7 +11,7 @@ fn buckets() -> Buckets {
 }
 
 fn storage(kms_key: Option<&str>) -> Storage {
-    Storage { replication_role: Some(ROLE.into()), kms_key: kms_key.map(str::to_owned) }
+    Storage { core_reader: None, replication_role: Some(ROLE.into()), kms_key: kms_key.map(str::to_owned) }
 }
 
 fn steps(differences: &[Difference]) -> Vec<Step> {
@@ -44,7 +43,7 @@ fn right(desired: &Desired) -> Found {
 #[test]
 fn a_bucket_that_is_not_there_is_made_closed_before_anything_else() {
     let (buckets, storage) = (Buckets { access_logs: Some("logs".into()), ..buckets() }, storage(None));
-    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage);
+    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage, false);
     let (differences, unread) = desired.differences("eu-west-2", &Found::nothing()).unwrap();
     assert!(unread.is_empty());
     let steps = steps(&differences);
@@ -59,7 +58,7 @@ fn a_bucket_that_is_as_it_should_be_has_no_differences() {
     for key in [None, Some(KEY)] {
         let (buckets, storage) = (buckets(), storage(key));
         for (role, copied) in [(Bucket::DataStore, true), (Bucket::Workspace, false), (Bucket::Backup, false)] {
-            let desired = Desired::new(role, "in", &buckets, &storage);
+            let desired = Desired::new(role, "in", &buckets, &storage, false);
             assert_eq!(desired.replica.is_some(), copied, "{role}");
             let (differences, unread) = desired.differences("eu-west-2", &right(&desired)).unwrap();
             assert!(differences.is_empty() && unread.is_empty(), "{role}: {differences:?}");
@@ -70,7 +69,7 @@ fn a_bucket_that_is_as_it_should_be_has_no_differences() {
 #[test]
 fn what_cannot_be_read_is_no_difference_and_is_told() {
     let (buckets, storage) = (buckets(), storage(None));
-    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage);
+    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage, false);
     let denied = Error::failed(FailureCode::AccessDenied, "cannot read it");
     let found = Found { policy: Err(denied.clone()), versioning: Ok("Suspended".into()), ..right(&desired) };
     let (differences, unread) = desired.differences("eu-west-2", &found).unwrap();
@@ -84,7 +83,7 @@ fn an_encryption_of_the_bucket_s_own_is_kept_unless_a_key_is_named() {
     let own = Encryption { algorithm: "aws:kms".into(), key: Some("theirs".into()), bucket_key: false };
     let (buckets, storages) = (buckets(), [storage(None), storage(Some(KEY))]);
     let differs = storages.map(|storage| {
-        let desired = Desired::new(Bucket::Workspace, "w", &buckets, &storage);
+        let desired = Desired::new(Bucket::Workspace, "w", &buckets, &storage, false);
         let found = Found { encryption: Ok(Some(own.clone())), ..right(&desired) };
         steps(&desired.differences("eu-west-2", &found).unwrap().0)
     });
@@ -94,7 +93,7 @@ fn an_encryption_of_the_bucket_s_own_is_kept_unless_a_key_is_named() {
 #[test]
 fn a_rule_of_ours_that_somebody_altered_is_told_whatever_was_altered() {
     let (buckets, storage) = (buckets(), storage(None));
-    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage);
+    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage, false);
     let [abort, mut expire] = lifecycle_rules(true).unwrap();
     let found = Found { lifecycle: Ok(vec![abort.clone(), expire.clone()]), ..right(&desired) };
     assert!(desired.differences("eu-west-2", &found).unwrap().0.is_empty(), "both forms say the whole bucket");
@@ -108,7 +107,7 @@ fn a_rule_of_ours_that_somebody_altered_is_told_whatever_was_altered() {
 #[test]
 fn our_replication_rule_has_a_priority_that_no_other_has() {
     let (buckets, storage) = (buckets(), storage(Some(KEY)));
-    let desired = Desired::new(Bucket::Shared, "out", &buckets, &storage);
+    let desired = Desired::new(Bucket::Shared, "out", &buckets, &storage, false);
     let replica = desired.replica.clone().unwrap();
     let priority = |rules: &[ReplicationRule]| desired.replication_rule(&replica, rules).unwrap().priority();
     let rule = |id: &str, priority| {
@@ -120,4 +119,28 @@ fn our_replication_rule_has_a_priority_that_no_other_has() {
     assert_eq!(priority(&[rule("theirs", 4)]), Some(5));
     assert_eq!(priority(&[rule("theirs", 4), rule(REPLICATE, 2)]), Some(2), "it keeps its own");
     assert_eq!(priority(&[rule("theirs", 4), rule(REPLICATE, 4)]), Some(5));
+}
+
+#[test]
+fn what_is_shared_is_left_and_what_is_shared_with_others_is_not() {
+    let reader = "arn:aws:iam::111111111111:role/core";
+    let (buckets, storage) = (buckets(), Storage { core_reader: Some(reader.into()), ..Storage::default() });
+    for (role, with, revoked, wanted) in [
+        (Bucket::Shared, reader, false, None),
+        (Bucket::Shared, "arn:aws:iam::111111111111:role/another", false, Some(true)),
+        (Bucket::Shared, reader, true, Some(false)),
+        (Bucket::Workspace, reader, false, Some(false)),
+    ] {
+        let desired = Desired::new(role, "out", &buckets, &storage, revoked);
+        let mut found = right(&desired);
+        let policy = found.policy.as_mut().unwrap();
+        policy.put(document::share("out", with));
+        let (differences, _) = desired.differences("eu-west-2", &found).unwrap();
+        assert_eq!(differences.first().map(|first| !first.after.is_empty()), wanted, "{role} {with} {revoked}");
+        let policy = found.policy.as_mut().unwrap();
+        desired.amend(policy);
+        assert!(desired.differences("eu-west-2", &found).unwrap().0.is_empty(), "and then it is right");
+    }
+    let desired = Desired::new(Bucket::Shared, "out", &buckets, &storage, false);
+    assert!(desired.differences("eu-west-2", &right(&desired)).unwrap().0.is_empty(), "nothing is shared by itself");
 }
