@@ -126,6 +126,8 @@ pub const DISCOVER_MOST: usize = 500;
 /// Snapshots that are listed, the newest first: RDS lets an account have 100 manual ones of a region, and keeps 35 days of
 /// automated ones. A page of them is under 100 KiB.
 pub const DATABASE_SNAPSHOTS: usize = 300;
+/// Length of a prefix that is put in quarantine: some thirty of that length fit into a policy, and hundreds of usual ones.
+pub const QUARANTINE_PREFIX_BYTES: usize = 512;
 /// Largest policy of a bucket (S3 user guide, "Bucket policies": 20 KB).
 pub const BUCKET_POLICY_BYTES: usize = 20 * 1024;
 /// Parts of an upload that nobody completed are paid for and seen by nobody; whoever goes on after a week starts anew.

@@ -319,3 +319,45 @@ async fn names_of_folders_are_data_and_sums_are_not() {
     assert_eq!(store.week.map(|week| week.objects), Some(store.objects), "all of it is new");
     fleet.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_bars_a_prefix_until_who_may_see_data_lifts_it() {
+    let mut fleet = Fleet::start(1).await;
+    let store = name(&fleet, "data-store");
+    let bar = |prefix: &str| Action::S3(S3::Quarantine { bucket: Bucket::DataStore, prefix: prefix.into() });
+    let lift = |prefix: &str| Action::S3(S3::LiftQuarantine { bucket: Bucket::DataStore, prefix: prefix.into() });
+    let listed = async |fleet: &Fleet, action| match result(run(fleet, action).await) {
+        Kind::S3Quarantines(found) => {
+            found.quarantines.into_iter().map(|one| (one.role, one.prefix)).collect::<Vec<_>>()
+        }
+        other => panic!("another result: {other:?}"),
+    };
+    let barred = |prefix: &str| ("data-store".to_owned(), prefix.to_owned());
+    ensured(&fleet, None).await;
+    assert_eq!(listed(&fleet, Action::S3(S3::Quarantines)).await, []);
+    assert_eq!(listed(&fleet, bar("ssda903/")).await, [barred("ssda903/")]);
+    assert_eq!(listed(&fleet, bar("cin/2024")).await, [barred("ssda903/"), barred("cin/2024")]);
+    let changes = bucket_changes(&fleet).await;
+    listed(&fleet, bar("cin/2024")).await;
+    assert_eq!(bucket_changes(&fleet).await, changes, "twice is once");
+
+    let statement = policy(&fleet, &store).await["Statement"][1].clone();
+    assert_eq!(statement["Resource"], format!("arn:aws:s3:::{store}/ssda903/*"));
+    assert_eq!((&statement["Effect"], &statement["Principal"]), (&json!("Deny"), &json!("*")));
+    assert!(ensured(&fleet, None).await.is_empty(), "it is no drift");
+
+    // It can be planned by who may look, and done where the LA lets its data be seen.
+    let plan = fleet.alice.plan(lift("ssda903/"), &fleet.agents[0].id).await.unwrap();
+    assert_eq!(plan.changes.len(), 1);
+    assert!(matches!(run(&fleet, lift("ssda903/")).await, Outcome::Refused { .. }));
+    fleet.with_policy(0, EVERYTHING).await;
+    assert_eq!(listed(&fleet, lift("ssda903/")).await, [barred("cin/2024")]);
+    assert_eq!(policy(&fleet, &store).await["Statement"].as_array().unwrap().len(), 2);
+
+    let filler = "x".repeat(sfdata_common::limits::BUCKET_POLICY_BYTES - 100);
+    let full = json!({"Version": "2012-10-17", "Statement": [{"Sid": filler}]});
+    s3(&fleet, "PUT", &format!("{store}?policy"), &full.to_string()).await;
+    let (code, message) = failure(run(&fleet, bar("annex-a/")).await);
+    assert!(code == FailureCode::Rejected && message.contains("20 KB"), "{message}");
+    fleet.stop().await;
+}

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sfdata_common::{
     Timestamp,
     command::{
-        Action, Acu, Agent, Aurora, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil, Rollout,
-        Run, S3,
+        Action, Acu, Agent, Aurora, Bucket, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil,
+        Rollout, Run, S3,
     },
     fargate::Size,
     outcome::Outcome,
@@ -85,6 +85,9 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE }),
         Action::S3(S3::ShareGrant),
         Action::S3(S3::ShareRevoke),
+        Action::S3(S3::Quarantine { bucket: Bucket::Shared, prefix: "a/".into() }),
+        Action::S3(S3::LiftQuarantine { bucket: Bucket::Shared, prefix: "a/".into() }),
+        Action::S3(S3::Quarantines),
         Action::S3(S3::Ensure { bucket: None, deadline: MINUTE }),
         Action::S3(S3::Usage { by_prefix: false }),
         read(LogSource::Service("daemon".into())),

@@ -8,6 +8,7 @@ mod desired;
 mod document;
 mod ensure;
 mod found;
+mod quarantine;
 mod share;
 mod tally;
 mod usage;
@@ -67,6 +68,9 @@ impl S3 {
             command::S3::ShareShow => self.show_share().await.map(Kind::S3Share),
             command::S3::ShareGrant => self.grant(job).await,
             command::S3::ShareRevoke => self.revoke(job).await,
+            command::S3::Quarantine { bucket, prefix } => self.quarantine(*bucket, prefix, job).await,
+            command::S3::LiftQuarantine { bucket, prefix } => self.lift(*bucket, prefix, job).await,
+            command::S3::Quarantines => self.quarantines().await,
         }
     }
 

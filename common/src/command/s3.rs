@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use sfdata_proto::v1::{self as wire, s3_action as kind};
 
 use super::{Class, ParseError, Resource, deadline, malformed, seconds, unknown};
+use crate::limits;
 
 /// What a bucket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +78,22 @@ pub enum S3 {
     ShareGrant,
     /// Let it no more. Repeating it is harmless.
     ShareRevoke,
+    /// Nobody reads, writes or deletes what begins so. Repeating it is harmless.
+    Quarantine {
+        /// In which bucket.
+        bucket: Bucket,
+        /// Beginning of keys.
+        prefix: String,
+    },
+    /// It may be read again. Repeating it is harmless.
+    LiftQuarantine {
+        /// In which bucket.
+        bucket: Bucket,
+        /// As it was given.
+        prefix: String,
+    },
+    /// What is in quarantine. Always legal.
+    Quarantines,
 }
 
 impl S3 {
@@ -89,14 +106,17 @@ impl S3 {
             Self::ShareShow => "s3.share_show",
             Self::ShareGrant => "s3.share_grant",
             Self::ShareRevoke => "s3.share_revoke",
+            Self::Quarantine { .. } => "s3.quarantine",
+            Self::LiftQuarantine { .. } => "s3.lift_quarantine",
+            Self::Quarantines => "s3.quarantines",
         }
     }
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Usage { by_prefix: true } => Class::Data,
-            Self::Usage { by_prefix: false } | Self::Drift { .. } | Self::ShareShow => Class::Read,
-            Self::Ensure { .. } | Self::ShareGrant => Class::Change,
+            Self::Usage { by_prefix: true } | Self::LiftQuarantine { .. } => Class::Data,
+            Self::Usage { by_prefix: false } | Self::Drift { .. } | Self::ShareShow | Self::Quarantines => Class::Read,
+            Self::Ensure { .. } | Self::ShareGrant | Self::Quarantine { .. } => Class::Change,
             Self::ShareRevoke => Class::Operate,
         }
     }
@@ -107,8 +127,12 @@ impl S3 {
 
     pub(super) fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Usage { .. } | Self::Drift { .. } | Self::ShareShow => None,
-            Self::Ensure { .. } | Self::ShareGrant | Self::ShareRevoke => Some(Resource::Buckets),
+            Self::Usage { .. } | Self::Drift { .. } | Self::ShareShow | Self::Quarantines => None,
+            Self::Ensure { .. }
+            | Self::ShareGrant
+            | Self::ShareRevoke
+            | Self::Quarantine { .. }
+            | Self::LiftQuarantine { .. } => Some(Resource::Buckets),
         }
     }
 
@@ -123,6 +147,14 @@ impl S3 {
             Self::ShareShow => kind::Kind::ShareShow(wire::S3ShareShow {}),
             Self::ShareGrant => kind::Kind::ShareGrant(wire::S3ShareGrant {}),
             Self::ShareRevoke => kind::Kind::ShareRevoke(wire::S3ShareRevoke {}),
+            Self::Quarantine { bucket, prefix } => {
+                kind::Kind::Quarantine(wire::S3Quarantine { bucket: bucket.to_string(), prefix: prefix.clone() })
+            }
+            Self::LiftQuarantine { bucket, prefix } => kind::Kind::LiftQuarantine(wire::S3LiftQuarantine {
+                bucket: bucket.to_string(),
+                prefix: prefix.clone(),
+            }),
+            Self::Quarantines => kind::Kind::Quarantines(wire::S3Quarantines {}),
         };
         wire::S3Action { kind: Some(kind) }
     }
@@ -141,12 +173,30 @@ impl TryFrom<wire::S3Action> for S3 {
             kind::Kind::ShareShow(_) => Self::ShareShow,
             kind::Kind::ShareGrant(_) => Self::ShareGrant,
             kind::Kind::ShareRevoke(_) => Self::ShareRevoke,
+            kind::Kind::Quarantine(begin) => {
+                Self::Quarantine { bucket: begin.bucket.parse()?, prefix: prefix(begin.prefix)? }
+            }
+            kind::Kind::LiftQuarantine(lift) => {
+                Self::LiftQuarantine { bucket: lift.bucket.parse()?, prefix: prefix(lift.prefix)? }
+            }
+            kind::Kind::Quarantines(_) => Self::Quarantines,
         })
     }
 }
 
 fn named(bucket: &str) -> Result<Option<Bucket>, ParseError> {
     if bucket.is_empty() { Ok(None) } else { bucket.parse().map(Some) }
+}
+
+/// A beginning of keys that means itself in a policy: there `*` and `?` stand for others, and `${` begins a variable.
+fn prefix(prefix: String) -> Result<String, ParseError> {
+    if prefix.is_empty() || prefix.len() > limits::QUARANTINE_PREFIX_BYTES {
+        return Err(malformed(format!("a prefix has 1 to {} bytes", limits::QUARANTINE_PREFIX_BYTES)));
+    }
+    if prefix.contains(['*', '?']) || prefix.contains("${") || prefix.contains(char::is_control) {
+        return Err(malformed(format!("{prefix:?} holds *, ?, ${{ or a control character, which no prefix may")));
+    }
+    Ok(prefix)
 }
 
 #[cfg(test)]
@@ -166,8 +216,20 @@ pub(super) mod tests {
             (proptest::option::of(any_bucket()), deadline)
                 .prop_map(|(bucket, deadline)| S3::Ensure { bucket, deadline }),
             proptest::option::of(any_bucket()).prop_map(|bucket| S3::Drift { bucket }),
-            select(&[S3::ShareShow, S3::ShareGrant, S3::ShareRevoke][..]),
+            select(&[S3::ShareShow, S3::ShareGrant, S3::ShareRevoke, S3::Quarantines][..]),
+            (any_bucket(), "[a-zé/ ]{1,20}").prop_map(|(bucket, prefix)| S3::Quarantine { bucket, prefix }),
+            (any_bucket(), "[a-zé/ ]{1,20}").prop_map(|(bucket, prefix)| S3::LiftQuarantine { bucket, prefix }),
         ]
+    }
+
+    #[test]
+    fn a_prefix_means_itself() {
+        for right in ["a", "in/2024/", "$5/", "{x}"] {
+            assert!(prefix(right.into()).is_ok(), "{right}");
+        }
+        for wrong in ["", "a*", "?", "${aws:userid}", "a\n", &"x".repeat(limits::QUARANTINE_PREFIX_BYTES + 1)] {
+            assert!(prefix(wrong.into()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use sfdata_proto::v1::{
-    BucketChange, BucketDrift, BucketEnsured, BucketUsage, Hold, ObjectCount, PrefixUsage, S3ShareResult, S3ShareState,
-    S3UsageResult,
+    BucketChange, BucketDrift, BucketEnsured, BucketQuarantine, BucketUsage, Hold, ObjectCount, PrefixUsage,
+    S3ShareResult, S3ShareState, S3UsageResult,
 };
 
 use crate::{
@@ -180,6 +180,27 @@ pub(crate) fn share_row(share: &S3ShareResult) -> Vec<Cell> {
         Cell::from(share.revoked.as_ref().map(revoked).unwrap_or_default()),
         Cell::new(share.other_grants.join(", "), Tone::Pending),
     ]
+}
+
+/// One prefix in quarantine.
+pub(crate) fn quarantine(quarantine: &BucketQuarantine) -> Value {
+    json!({
+        "role": quarantine.role,
+        "bucket": quarantine.bucket,
+        "prefix": quarantine.prefix,
+        "command_id": none_if_empty(&quarantine.command_id),
+    })
+}
+
+/// Columns of [`quarantine_rows`].
+pub(crate) const QUARANTINE_COLUMNS: [&str; 4] = ["ROLE", "BUCKET", "IN QUARANTINE", "BY COMMAND"];
+
+/// The prefixes in quarantine, a line each; one line where there is none.
+pub(crate) fn quarantine_rows(quarantines: &[BucketQuarantine]) -> Vec<Vec<Cell>> {
+    if quarantines.is_empty() {
+        return vec![row!["", "", "nothing", ""]];
+    }
+    quarantines.iter().map(|one| row![one.role, one.bucket, one.prefix, one.command_id]).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Pure. Others' statements are JSON that is never interpreted, so that what this version does not know is kept.
 
 use serde_json::{Map, Value, json};
-use sfdata_common::{limits, outcome::FailureCode};
+use sfdata_common::{ids::CommandId, limits, outcome::FailureCode};
 
 use crate::services::Error;
 
@@ -12,6 +12,9 @@ pub(super) const TLS_ONLY: &str = "SfdataTlsOnly";
 
 /// The statement that lets the core account read what is shared.
 pub(super) const SHARE: &str = "SfdataShare";
+
+/// Statements that put a prefix in quarantine begin so; the id of the command that did it follows, without hyphens.
+const QUARANTINE: &str = "SfdataQuarantine";
 
 /// A bucket's policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +85,17 @@ impl Document {
         self.statements.retain(|statement| statement["Sid"] != sid);
     }
 
+    /// Our statements that put a prefix in quarantine: what they are called, and the prefix.
+    pub(super) fn quarantines(&self, bucket: &str) -> Vec<(&str, &str)> {
+        let begin = format!("arn:aws:s3:::{bucket}/");
+        let each = self.statements.iter().filter_map(|one| {
+            let sid = one["Sid"].as_str().filter(|sid| sid.starts_with(QUARANTINE))?;
+            let resource = one["Resource"].as_str().or_else(|| one["Resource"][0].as_str())?;
+            Some((sid, resource.strip_prefix(&begin)?.strip_suffix('*')?))
+        });
+        each.collect()
+    }
+
     /// What else lets in the account of this role, or everybody: Sids, or places where there is none.
     pub(super) fn others_that_let_in(&self, role: &str) -> Vec<String> {
         let account = role.split(':').nth(4).filter(|account| !account.is_empty());
@@ -121,6 +135,31 @@ pub(super) fn share(bucket: &str, reader: &str) -> Value {
         "Action": ["s3:GetObject", "s3:ListBucket"],
         "Resource": whole(bucket),
     })
+}
+
+/// Nobody, the account's own people and the agent included, may read, write or delete what begins so: neither an object nor
+/// its versions, tags and lists. Only names can still be listed, and only the policy itself can take it back. S3's own
+/// lifecycle goes on; copies in other buckets are other objects.
+pub(super) fn quarantine(bucket: &str, prefix: &str, sid: &str) -> Value {
+    json!({
+        "Sid": sid,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["s3:DeleteObject*", "s3:GetObject*", "s3:PutObject*"],
+        "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
+    })
+}
+
+/// What a quarantine that this command begins is called.
+pub(super) fn quarantine_sid(command: CommandId) -> String {
+    format!("{QUARANTINE}{}", command.to_string().replace('-', ""))
+}
+
+/// The command that began the quarantine of this name.
+pub(super) fn quarantine_command(sid: &str) -> Option<String> {
+    let id = sid.strip_prefix(QUARANTINE).filter(|id| id.len() == 32 && id.is_ascii())?;
+    let parts = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]];
+    parts.join("-").parse::<CommandId>().ok().map(|id| id.to_string())
 }
 
 fn whole(bucket: &str) -> Value {
@@ -199,6 +238,18 @@ mod tests {
         document.remove(SHARE);
         assert_eq!(document.statement(SHARE), None);
         assert_eq!(document.others_that_let_in(""), ["All"]);
+    }
+
+    #[test]
+    fn a_quarantine_is_found_again_by_its_prefix_and_tells_its_command() {
+        let (id, mut document) = (CommandId::generate(), Document::parse("b", THEIRS).unwrap());
+        let sid = quarantine_sid(id);
+        document.put(quarantine("b", "in/2024", &sid));
+        let read = Document::parse("b", &document.encode("b").unwrap().unwrap()).unwrap();
+        assert_eq!(read.quarantines("b"), [(sid.as_str(), "in/2024")]);
+        assert_eq!(quarantine_command(&sid), Some(id.to_string()));
+        assert_eq!(quarantine_command("SfdataQuarantineOfSomebody"), None);
+        assert!(read.quarantines("c").is_empty());
     }
 
     #[test]

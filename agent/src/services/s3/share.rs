@@ -160,7 +160,7 @@ impl S3 {
         Some(Error::failed(FailureCode::Rejected, text))
     }
 
-    fn crossed(&self, bucket: &str) -> Error {
+    pub(super) fn crossed(&self, bucket: &str) -> Error {
         let text = format!(
             "the policy of bucket {bucket} was changed by somebody else at the same time, and this change is gone; find \
              out who, then order it again"

@@ -1,6 +1,7 @@
 //! `hubctl s3`: the buckets of an LA's platform.
 
 mod ensure;
+mod quarantine;
 mod share;
 mod usage;
 
@@ -16,6 +17,7 @@ pub(crate) enum S3 {
     Ensure(ensure::Ensure),
     #[command(subcommand)]
     Share(share::Share),
+    Quarantine(quarantine::Quarantine),
 }
 
 impl S3 {
@@ -25,6 +27,7 @@ impl S3 {
             Self::Drift(drift) => drift.run(context).await,
             Self::Ensure(ensure) => ensure.run(context).await,
             Self::Share(share) => share.run(context).await,
+            Self::Quarantine(quarantine) => quarantine.run(context).await,
         }
     }
 }
