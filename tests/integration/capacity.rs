@@ -94,6 +94,21 @@ async fn where_spot_has_none_the_service_goes_on_to_demand_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_sleeps_is_moved_as_well_and_an_aws_that_throttles_is_asked_again() {
+    let fleet = Fleet::start(1).await;
+    let fault = json!({"service": "ecs", "action": "UpdateService", "kind": "throttle", "times": 2,
+        "account": &fleet.agents[0].account.id});
+    fleet.aws().fault(fault).await.unwrap();
+    let result = reached(run(&fleet, set("webserver", SPOT, 60)).await);
+    assert_eq!(result.service.unwrap().running, 0);
+    assert_eq!(given(&fleet).await, [["FARGATE_SPOT"]]);
+    let scale = Ecs::Scale { service: "webserver".into(), desired: 1, deadline: Duration::from_secs(30) };
+    assert!(matches!(run(&fleet, Action::Ecs(scale)).await, Outcome::Succeeded(_)));
+    assert_eq!(providers(&fleet, "webserver").await, ["FARGATE_SPOT"]);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_hold_goes_back() {
     let fleet = Fleet::start(1).await;
     fleet.aws().tasks(&fleet.agents[0].account, "code-server", "crashes").await.unwrap();

@@ -140,6 +140,7 @@ async fn a_task_is_stopped_at_its_deadline_and_when_its_command_is_cancelled_and
     let fleet = Fleet::start(1).await;
     let la = &fleet.agents[0].id;
     behave(&fleet, "daemon", json!({"run_seconds": 600})).await;
+    fault(&fleet, "StopTask", "throttle", Some(6)).await; // one more than the SDK's own tries
     let (code, message) = failure(run(&fleet, action(order("daemon", 2))).await);
     assert_eq!(code, FailureCode::Deadline);
     assert!(message.contains("was stopped") && message.contains("--timeout"), "{message}");

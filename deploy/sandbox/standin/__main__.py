@@ -15,7 +15,7 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from . import control, ecr, ecs, logs, rds, s3
+from . import behaviour, control, ecr, ecs, logs, rds, s3
 
 
 class Handler(MotoRequestHandler):
@@ -28,7 +28,7 @@ class Handler(MotoRequestHandler):
 def main():
     options = read_options()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to save, and tearing down takes 0.5 s
-    ecs.install(ecs.Timing(options.task_start_seconds, options.task_stop_seconds, options.run_task_seconds))
+    ecs.install(behaviour.Timing(options.task_start_seconds, options.task_stop_seconds, options.run_task_seconds))
     ecr.install()
     logs.install()
     rds.install(options.db_transition_seconds)

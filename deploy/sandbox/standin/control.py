@@ -23,7 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from . import REGION, cloudwatch, ecs, foreign, logs, seed
+from . import REGION, behaviour, cloudwatch, ecs, foreign, logs, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -46,7 +46,7 @@ XML = {
     "s3": "<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>",
 }
 KINDS = (*ERRORS, "html500", "hang", "lost_reply")
-BEHAVIOURS = ("normal", "never-starts", "crashes", "no-spot", *ecs.START_FAILURES)
+BEHAVIOURS = ("normal", "never-starts", "crashes", "no-spot", *behaviour.START_FAILURES)
 
 
 class BadRequest(Exception):
@@ -168,7 +168,7 @@ class Gate:
         backend = ecs_backends[body["account"]][body.get("region", REGION)]
         with backend.lock:
             backend.advance(time.time())
-            backend.behaviours[body["cluster"], group] = ecs.Behaviour(
+            backend.behaviours[body["cluster"], group] = behaviour.Behaviour(
                 body["behaviour"], body.get("image", ""), body.get("run_seconds"), body.get("exit_code", 0))
         return {}
 

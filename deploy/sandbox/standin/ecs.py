@@ -18,7 +18,6 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass
 
 from moto.core.responses import ActionResult
 from moto.ecs import models, urls
@@ -26,6 +25,7 @@ from moto.ecs.exceptions import EcsClientException, ECSException, InvalidParamet
 from moto.ecs.responses import EC2ContainerServiceResponse
 
 from . import logs
+from .behaviour import NO_CAPACITY, START_FAILURES, Behaviour, Timing
 
 # Fields of CreateService and UpdateService that DescribeServices gives back as they came.
 SHAPING = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration",
@@ -38,36 +38,6 @@ CIRCUIT_BREAKER_FAILURES = (3, 200)  # ECS trips at half the desired count, with
 
 # 127.64.0.0/16: every task gets an address that is reachable on loopback. Stand-ins beside each other begin apart.
 addresses = itertools.count(os.getpid() * 97)
-# What stops tasks of these behaviours before they run, in the words of ECS (developer guide, "Stopped task errors").
-START_FAILURES = {
-    "cannot-pull": "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref "
-                   "{image}: not found",
-    "no-secret": "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval "
-                 "failed: unable to retrieve secret from asm: service call has been retried 1 time(s): failed to fetch "
-                 "secret from secrets manager: AccessDeniedException: User: {role} is not authorized to perform: "
-                 "secretsmanager:GetSecretValue",
-}
-NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
-
-
-@dataclass
-class Timing:
-    """How long things take; set once, when the server starts."""
-
-    start_seconds: float = 0.4  # PROVISIONING to RUNNING; a quarter more until the task counts as healthy
-    stop_seconds: float = 0.4  # asked to stop to STOPPED
-    run_seconds: float = 2.0  # how long a task without a service works before it exits with 0
-
-
-@dataclass
-class Behaviour:
-    """How new tasks of one group behave: normal, never-starts (stays PENDING), crashes (exits with 1 after
-    run_seconds), cannot-pull or no-secret (stop before they run), no-spot (there is no FARGATE_SPOT for them)."""
-
-    kind: str = "normal"
-    image: str = ""  # only tasks with this in an image's name; empty means all
-    run_seconds: float | None = None
-    exit_code: int = 0  # of tasks without a service
 
 
 class Task:

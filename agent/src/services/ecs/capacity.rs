@@ -89,8 +89,8 @@ struct Note {
     service: String,
     definition: String,
     was: Vec<Item>,
-    /// How its tasks answered before.
-    answers: Answers,
+    /// How its tasks answered before; looked at before anything is changed.
+    answers: Option<Answers>,
     /// What was tried, the last one still under way.
     moves: Vec<Move>,
     /// Why it is not Spot.
@@ -132,15 +132,15 @@ impl Ecs {
             Some(kept) => (Note::decode(&kept)?, true),
             None => {
                 let service = self.look(name).await?;
-                let mut note = note(&service, name, role, wanted)?;
-                if let Some(answer) = job.agree(plan(&service, name, role, &note)).await? {
+                let note = note(&service, name, role, wanted)?;
+                let plan = plan(&service, name, role, &note);
+                if note.was == note.moves[0].to && alone(&service, role).is_none() {
+                    let answer = job.agree(plan).await?;
+                    return Ok(answer.unwrap_or(self.moved(state(&service, role), &note).await));
+                }
+                if let Some(answer) = job.agree_and_keep(plan, note.encode()).await? {
                     return Ok(answer);
                 }
-                if note.was == note.moves[0].to && alone(&service, role).is_none() {
-                    return Ok(self.moved(state(&service, role), &note).await);
-                }
-                note.answers = self.answers(name, &note.definition, job).await;
-                job.keep(note.encode()).await?; // durable before the call
                 (note, false)
             }
         };
@@ -215,6 +215,10 @@ impl Ecs {
         let ours = match at.ours {
             Some(ours) => ours,
             None => {
+                if note.answers.is_none() {
+                    note.answers = Some(self.answers(&name, &definition, job).await);
+                    job.keep(note.encode()).await?;
+                }
                 let service = self.look(&name).await?;
                 let strategy = at.to.iter().map(Item::to_aws).collect::<Result<_, _>>()?;
                 let call = self
@@ -248,7 +252,9 @@ impl Ecs {
         let seen = match seen {
             Ok(state) if note.back.is_none() => {
                 let new = |task: &Task| task.started_by() == Some(&ours);
-                let again = self.answer_again(&name, &definition, note.answers, new, rollout.settle, job).await;
+                let again = self
+                    .answer_again(&name, &definition, note.answers.unwrap_or_default(), new, rollout.settle, job)
+                    .await;
                 again.map_err(|error| error.after(&done)).map(|()| state)
             }
             seen => seen,
@@ -309,7 +315,7 @@ fn note(service: &Service, name: &str, role: Role, wanted: FargateCapacity) -> R
         service: name.into(),
         definition: service.task_definition().unwrap_or_default().into(),
         was: strategy(service),
-        answers: Answers::default(),
+        answers: None,
         moves: vec![step(service, role, target(wanted), name)?],
         fell_back: None,
         back: None,
@@ -442,7 +448,7 @@ mod tests {
             service: "code".into(),
             definition: "d".into(),
             was: target(FargateCapacity::OnDemand),
-            answers: Answers::default(),
+            answers: None,
             moves: vec![at],
             fell_back: None,
             back: None,

@@ -22,6 +22,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Pause between two tries, and what is tried for at the least.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Tasks that are tried before a change: each that the agent is kept from costs a whole time-out.
+const TRIED: usize = 3;
+
 /// How the tasks before a change answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Answers {
@@ -42,7 +45,7 @@ impl Ecs {
         let port = definition.port(name);
         let running: Vec<_> = tasks.iter().filter(|task| task.last_status() == Some("RUNNING")).collect();
         let mut answers = Answers::default();
-        for task in &running {
+        for task in running.iter().take(TRIED) {
             answers.healthy |= health(task, name) == Some(&HealthStatus::Healthy);
             if answers.port.is_none()
                 && let Some((address, port)) = address(task).zip(port)
@@ -79,9 +82,7 @@ impl Ecs {
         loop {
             let silent = match self.tasks(Some(name), DesiredStatus::Running).await {
                 Ok(tasks) => self.silent(tasks.iter().filter(|task| of(task)), name, &asked).await?,
-                Err(Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, message }) => {
-                    Some(message)
-                }
+                Err(error) if error.is_passing() => Some(error.to_string()),
                 Err(error) => return Err(error),
             };
             let Some(silent) = silent else { return Ok(()) };
@@ -115,17 +116,25 @@ impl Ecs {
                     return Ok(Some(format!("task {} does not answer at {address}:{port}", task_id(task))));
                 }
             }
-            match health(task, name) {
-                Some(HealthStatus::Unhealthy) if asked.healthy => {
-                    let text = format!("the health check of task {} of {name} fails; look at its logs", task_id(task));
-                    return Err(Error::failed(FailureCode::Rejected, text));
-                }
-                Some(HealthStatus::Healthy) => {}
-                _ if asked.healthy => return Ok(Some(format!("task {} is not healthy yet", task_id(task)))),
-                _ => {}
+            if asked.healthy
+                && let Some(silent) = ailing(task, name)?
+            {
+                return Ok(Some(silent));
             }
         }
         Ok(None)
+    }
+}
+
+/// Why a task is not healthy yet, in words; an error where its health check has failed.
+fn ailing(task: &Task, name: &str) -> Result<Option<String>, Error> {
+    match health(task, name) {
+        Some(HealthStatus::Healthy) => Ok(None),
+        Some(HealthStatus::Unhealthy) => {
+            let text = format!("the health check of task {} of {name} fails; look at its logs", task_id(task));
+            Err(Error::failed(FailureCode::Rejected, text))
+        }
+        _ => Ok(Some(format!("task {} is not healthy yet", task_id(task)))),
     }
 }
 
@@ -178,5 +187,8 @@ mod tests {
         assert_eq!(address(&task), Some([10, 0, 0, 7].into()));
         assert_eq!(health(&task, "code"), Some(&HealthStatus::Healthy));
         assert_eq!(address(&Task::builder().build()), None);
+        assert_eq!(ailing(&task, "code"), Ok(None));
+        assert!(matches!(ailing(&task, "side"), Err(Error::Failed { code: FailureCode::Rejected, .. })));
+        assert!(matches!(ailing(&Task::builder().build(), "code"), Ok(Some(_))), "it is not known yet");
     }
 }

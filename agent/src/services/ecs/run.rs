@@ -278,7 +278,7 @@ impl Ecs {
         let arn = note.task.clone().unwrap_or_default();
         let done = format!("task {} of {} was started", short(&arn), note.service);
         let (began, mut seen, mut pause, mut step) = (Instant::now(), false, Duration::from_millis(500), String::new());
-        let mut stops_by = None;
+        let (mut stops_by, mut stopping) = (None, false);
         loop {
             match self.task(&arn).await {
                 Ok(Some(task)) => {
@@ -298,7 +298,7 @@ impl Ecs {
                     return Err(unknown(short(&arn), &self.platform.cluster, there).after(&done));
                 }
                 Ok(None) => {}
-                Err(Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. }) => {
+                Err(error) if error.is_passing() => {
                     job.progress(format!("AWS does not tell the state of task {}; asking again", short(&arn)), None);
                 }
                 Err(error) => return Err(error.after(&done)),
@@ -314,15 +314,20 @@ impl Ecs {
                 }
             }
             if let Some(stop) = note.stop
-                && stops_by.is_none()
+                && !stopping
             {
-                self.end_task(&arn, &reason(stop, job)).await.map_err(|error| error.after(&done))?;
-                stops_by = Some(Instant::now() + STOPS);
-                pause = Duration::from_millis(500);
+                stops_by.get_or_insert_with(|| Instant::now() + STOPS);
+                match self.end_task(&arn, &reason(stop, job)).await {
+                    Ok(()) => (stopping, pause) = (true, Duration::from_millis(500)),
+                    Err(error) if error.is_passing() => {
+                        job.progress(format!("AWS does not stop task {}; trying again", short(&arn)), None);
+                    }
+                    Err(error) => return Err(error.after(&done)),
+                }
             }
             match stops_by {
                 Some(late) if Instant::now() >= late => {
-                    let text = format!("{done} and told to stop, and has not stopped; look at it with ecs status");
+                    let text = format!("{done}, was to be stopped, and has not stopped; order it with ecs stop-task");
                     return Err(Error::failed(FailureCode::Deadline, text));
                 }
                 Some(_) => sleep(pause).await,

@@ -61,7 +61,7 @@ impl Ecs {
                 Ok(Some(now)) => task = now,
                 // ECS has forgotten it, so that it has stopped.
                 Ok(None) => break,
-                Err(Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. }) => {}
+                Err(error) if error.is_passing() => {}
                 Err(error) => return Err(error.after(&done)),
             }
         }
