@@ -32,7 +32,7 @@ enrol_address = "{enrol}"
 {more}"""
 AGENT = """\
 data_dir = "{data}"
-
+{policy}
 [aws]
 region = "{region}"
 endpoint_url = "{url}"
@@ -50,6 +50,11 @@ data_store = "{data_store}"
 workspace = "{workspace}"
 shared = "{shared}"
 """
+# northshire lets one person read its logs; southby has the policy that ships, which shows none to anybody.
+POLICIES = {"northshire": """\
+permit (principal, action in [Action::"read", Action::"operate", Action::"change"], resource);
+permit (principal == Operator::"alice", action == Action::"logs.read", resource);
+"""}
 CREDENTIALS = """\
 [default]
 aws_access_key_id = {access_key_id}
@@ -106,8 +111,12 @@ class Estate:
         facts = self.ask_standin("POST", "seed", account=AUTHORITIES[name], la=name)
         folder, buckets = ground.STATE / name, facts["buckets"]
         write(folder / "credentials", CREDENTIALS.format(**facts))
+        policy = ""
+        if name in POLICIES:
+            write(folder / "policy.cedar", POLICIES[name])
+            policy = f'policy = "{folder / "policy.cedar"}"\n'
         write(folder / "agent.toml", AGENT.format(
-            data=folder / "data", url=self.url, credentials=folder / "credentials", data_store=buckets["data-store"],
+            data=folder / "data", policy=policy, url=self.url, credentials=folder / "credentials", data_store=buckets["data-store"],
             workspace=buckets["workspace"], shared=buckets["shared"], **facts))
 
     def start_hub(self):

@@ -174,6 +174,18 @@ def see_database_and_buckets(walk):
         }, {"data-store": 3, "workspace": 2, "shared": 1})
 
 
+def read_logs(walk):
+    """What the code server wrote
+    Log lines may name a child. southby has the policy that ships, and refuses; northshire lets alice read them. They are
+    sealed to this one call: the hub hands them on, and can neither read nor keep them."""
+    refused = walk.hubctl("logs", "code-server", *SOUTHBY, "--reason", "try", code=3)
+    walk.expect("lines of southby", lambda: refused.text, "")
+    lines = walk.hubctl("logs", "code-server", *NORTHSHIRE, "--grep", "starts", "--reason", "did it come up?")
+    walk.expect("lines of northshire", lambda: {
+        (line["agent_id"], line["message"]) for line in map(json.loads, lines.text.splitlines())
+    }, {("northshire", "service:code-server starts")})
+
+
 def refresh(walk):
     """Ask the agents to look again, now
     They report at once when something changes and at least every 30 seconds; this is for the impatient."""
@@ -333,7 +345,7 @@ def measure(walk):
 
 
 STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy,
-         see_database_and_buckets, refresh, wait_for_absent, hold, lock, deny, certificates, audit, measure)
+         see_database_and_buckets, read_logs, refresh, wait_for_absent, hold, lock, deny, certificates, audit, measure)
 
 
 def take(walk):
