@@ -104,6 +104,7 @@ impl Logs {
         let ready = self.order.ready(context, Mode::Act).await?;
         let submitted = ready.submit(action).await?;
         let command = &submitted.command;
+        output::note(format_args!("command {}", command.id));
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
         let mut lines = submitted
             .opener
