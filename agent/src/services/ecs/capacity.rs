@@ -253,7 +253,7 @@ impl Ecs {
             Ok(state) if note.back.is_none() => {
                 let new = |task: &Task| task.started_by() == Some(&ours);
                 let again = self
-                    .answer_again(&name, &definition, note.answers.unwrap_or_default(), new, rollout.settle, job)
+                    .answer_again(&name, &definition, note.answers.unwrap_or_default(), new, rollout.settle, ends, job)
                     .await;
                 again.map_err(|error| error.after(&done)).map(|()| state)
             }

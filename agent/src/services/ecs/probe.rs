@@ -60,7 +60,8 @@ impl Ecs {
         answers
     }
 
-    /// Wait until all tasks that `of` takes answer as those before them did.
+    /// Wait until all tasks that `of` takes answer as those before them did: for as long as `within`, not counted the time
+    /// in which AWS can't be asked, and in no case after `by`.
     pub(super) async fn answer_again(
         &self,
         name: &str,
@@ -68,21 +69,26 @@ impl Ecs {
         before: Answers,
         of: impl Fn(&Task) -> bool,
         within: Duration,
+        by: Instant,
         job: &Job,
     ) -> Result<(), Error> {
         if before == Answers::default() {
             return Ok(());
         }
-        let ends = Instant::now() + within.max(PAUSE);
-        let asked = match self.definition(definition).await {
-            Ok(definition) => Asked::of(&definition, name, before),
-            Err(error) => return Err(error),
-        };
+        let mut ends = Instant::now() + within.max(PAUSE);
         job.progress(format!("all tasks run; whether {name} answers as it did is looked at"), Some(99));
         loop {
-            let silent = match self.tasks(Some(name), DesiredStatus::Running).await {
-                Ok(tasks) => self.silent(tasks.iter().filter(|task| of(task)), name, &asked).await?,
-                Err(error) if error.is_passing() => Some(error.to_string()),
+            let tasks = self.tasks(Some(name), DesiredStatus::Running);
+            let silent = match tokio::try_join!(self.definition(definition), tasks) {
+                Ok((definition, tasks)) => {
+                    let asked = Asked::of(&definition, name, before);
+                    self.silent(tasks.iter().filter(|task| of(task)), name, &asked).await?
+                }
+                // Who cannot be asked for is not silent.
+                Err(error) if error.is_passing() && Instant::now() < by => {
+                    ends = Instant::now() + within.max(PAUSE);
+                    Some(error.to_string())
+                }
                 Err(error) => return Err(error),
             };
             let Some(silent) = silent else { return Ok(()) };
