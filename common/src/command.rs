@@ -25,7 +25,7 @@ pub use self::{
     logs::{LogSource, Logs, LogsUntil},
     rollout::Rollout,
     run::Run,
-    s3::{Bucket, S3},
+    s3::{Bucket, Object, S3},
 };
 use crate::{
     ids::{AgentId, CommandId, OperatorName},

@@ -126,6 +126,10 @@ pub const DISCOVER_MOST: usize = 500;
 /// Snapshots that are listed, the newest first: RDS lets an account have 100 manual ones of a region, and keeps 35 days of
 /// automated ones. A page of them is under 100 KiB.
 pub const DATABASE_SNAPSHOTS: usize = 300;
+/// Length of an object's key (S3 user guide, "Naming Amazon S3 objects").
+pub const OBJECT_KEY_BYTES: usize = 1024;
+/// A presigned URL is good for so long at most: who has it needs nothing else, and it cannot be taken back.
+pub const PRESIGNED_URL: Duration = Duration::from_secs(3600);
 /// Length of a prefix that is put in quarantine: some thirty of that length fit into a policy, and hundreds of usual ones.
 pub const QUARANTINE_PREFIX_BYTES: usize = 512;
 /// Largest policy of a bucket (S3 user guide, "Bucket policies": 20 KB).

@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use sfdata_agent::config::Platform;
 use sfdata_common::{
-    command::{Action, Bucket, S3},
+    command::{Action, Bucket, Object, S3},
     outcome::{FailureCode, Outcome, RefusalReason},
     trust::Role,
 };
@@ -318,6 +321,48 @@ async fn names_of_folders_are_data_and_sums_are_not() {
     assert_eq!(prefixes, [("cin/", 1), ("ssda903/", 2)]);
     assert_eq!(store.week.map(|week| week.objects), Some(store.objects), "all of it is new");
     fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_opens_one_object_for_who_asked_and_the_hub_never_has_it() {
+    let mut fleet = Fleet::start(1).await;
+    let la = fleet.agents[0].id.clone();
+    let object = |key: &str| Object { bucket: Bucket::DataStore, key: key.into(), expires: MINUTE };
+    let (key, content) = ("ssda903/new é.csv", "CHILD,SEX\n1,1\n");
+    let refused = run(&fleet, Action::S3(S3::UploadUrl(object(key)))).await;
+    assert!(matches!(&refused, Outcome::Refused { reason: RefusalReason::LocalPolicy, .. }), "{refused:?}");
+
+    fleet.with_policy(0, EVERYTHING).await;
+    let (code, message) = failure(run(&fleet, Action::S3(S3::DownloadUrl(object(key)))).await);
+    assert!(code == FailureCode::NotFound && !message.contains("new"), "no name in the clear: {message}");
+    for (action, method, body, told) in
+        [(S3::UploadUrl(object(key)), "PUT", content, ""), (S3::DownloadUrl(object(key)), "GET", "", content)]
+    {
+        let Kind::S3Url(url) = fleet.alice.revealed(Action::S3(action), &la).await.unwrap() else {
+            panic!("another result")
+        };
+        assert_eq!(url.method, method);
+        assert!(url.url.contains("X-Amz-Expires=60") && url.url.contains("X-Amz-SignedHeaders=host&"), "{}", url.url);
+        let (status, body) = fleet.aws().presigned(method, &url.url, body).await.unwrap();
+        assert_eq!((status.as_str(), body.as_str()), ("200", told));
+    }
+    let folders = [fleet.hub_config.data_dir.clone(), fleet.agents[0].config.data_dir.clone()];
+    fleet.stop_agent(0).await;
+    fleet.stop_hub().await;
+    let mut signed = 0;
+    for file in folders.iter().flat_map(|folder| files(folder)) {
+        let bytes = std::fs::read(&file).unwrap();
+        let holds = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+        assert!(!holds(b"X-Amz-Signature"), "{}", file.display());
+        signed += usize::from(holds(key.as_bytes()));
+    }
+    assert!(signed > 0, "the order itself is kept, so that what is kept was looked at");
+    fleet.stop().await;
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,11 +6,12 @@ use sfdata_common::{
     Timestamp,
     command::{
         Action, Acu, Agent, Aurora, Bucket, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil,
-        Rollout, Run, S3,
+        Object, Rollout, Run, S3,
     },
     fargate::Size,
     outcome::Outcome,
 };
+use sfdata_proto::v1::action_result::Kind;
 use sfdata_tests::{fleet::Fleet, iam};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -94,12 +95,19 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         read(LogSource::Task(task)),
         Action::Agent(Agent::Refresh),
     ];
+    // Of a URL to upload by, what counts is that the upload may be done.
+    let object = |key: &str| Object { bucket: Bucket::Shared, key: key.into(), expires: MINUTE };
+    let url = fleet.alice.revealed(Action::S3(S3::UploadUrl(object("a/b"))), &la.id).await.unwrap();
+    let Kind::S3Url(url) = url else { panic!("another result") };
+    assert_eq!(fleet.aws().presigned("PUT", &url.url, "x").await.unwrap().0, "200");
+    fleet.alice.revealed(Action::S3(S3::DownloadUrl(object("a/b"))), &la.id).await.unwrap();
     for action in actions {
         let outcome = fleet.alice.run(action.clone(), &la.id).await.unwrap();
         assert!(matches!(outcome, Outcome::Succeeded(_)), "{action:?}: {outcome:?}");
     }
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let called = fleet.aws().actions(&la.account.id).await.unwrap();
-    assert_eq!(iam::needed(called), iam::allowed(&["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "logs"]));
+    let all = ["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs"];
+    assert_eq!(iam::needed(called), iam::allowed(&all));
     fleet.stop().await;
 }

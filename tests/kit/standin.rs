@@ -234,6 +234,13 @@ impl Standin {
         Ok(body)
     }
 
+    /// What whoever has a presigned URL asks by it: the status, and the body of the answer.
+    pub async fn presigned(&self, method: &str, url: &str, body: &str) -> Result<(String, String)> {
+        let path = url.strip_prefix(&self.url()).with_context(|| format!("{url} is not of the stand-in"))?;
+        let (head, body) = self.exchange(method, path, "", body).await?;
+        Ok((head.split_whitespace().nth(1).unwrap_or_default().to_owned(), body))
+    }
+
     /// Make a bucket that S3 may write access logs to.
     pub async fn make_log_bucket(&self, account: &str, bucket: &str) -> Result<()> {
         let here = "<CreateBucketConfiguration><LocationConstraint>eu-west-2</LocationConstraint>\

@@ -8,6 +8,7 @@ mod desired;
 mod document;
 mod ensure;
 mod found;
+mod presign;
 mod quarantine;
 mod share;
 mod tally;
@@ -71,6 +72,8 @@ impl S3 {
             command::S3::Quarantine { bucket, prefix } => self.quarantine(*bucket, prefix, job).await,
             command::S3::LiftQuarantine { bucket, prefix } => self.lift(*bucket, prefix, job).await,
             command::S3::Quarantines => self.quarantines().await,
+            command::S3::UploadUrl(object) => self.upload_url(object, job).await,
+            command::S3::DownloadUrl(object) => self.download_url(object, job).await,
         }
     }
 

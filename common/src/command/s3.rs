@@ -94,6 +94,36 @@ pub enum S3 {
     },
     /// What is in quarantine. Always legal.
     Quarantines,
+    /// A URL to write one object by. Legal where the LA's policy allows data.
+    UploadUrl(Object),
+    /// A URL to read one object by. Legal where the LA's policy allows data and the object is there.
+    DownloadUrl(Object),
+}
+
+/// One object, and how long a URL to it is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// In which bucket.
+    pub bucket: Bucket,
+    /// Which one.
+    pub key: String,
+    /// How long.
+    pub expires: Duration,
+}
+
+impl Object {
+    fn parse(bucket: &str, key: String, expires_seconds: u32) -> Result<Self, ParseError> {
+        let expires = Duration::from_secs(expires_seconds.into());
+        if expires.is_zero() || expires > limits::PRESIGNED_URL {
+            let most = limits::PRESIGNED_URL;
+            return Err(malformed(format!("a URL that is good for {expires_seconds} s: 1 s to {most:?} are allowed")));
+        }
+        if key.is_empty() || key.len() > limits::OBJECT_KEY_BYTES || key.contains(char::is_control) {
+            let most = limits::OBJECT_KEY_BYTES;
+            return Err(malformed(format!("a key has 1 to {most} bytes, and no control characters")));
+        }
+        Ok(Self { bucket: bucket.parse()?, key, expires })
+    }
 }
 
 impl S3 {
@@ -109,12 +139,17 @@ impl S3 {
             Self::Quarantine { .. } => "s3.quarantine",
             Self::LiftQuarantine { .. } => "s3.lift_quarantine",
             Self::Quarantines => "s3.quarantines",
+            Self::UploadUrl(_) => "s3.upload_url",
+            Self::DownloadUrl(_) => "s3.download_url",
         }
     }
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Self::Usage { by_prefix: true } | Self::LiftQuarantine { .. } => Class::Data,
+            Self::Usage { by_prefix: true }
+            | Self::LiftQuarantine { .. }
+            | Self::UploadUrl(_)
+            | Self::DownloadUrl(_) => Class::Data,
             Self::Usage { by_prefix: false } | Self::Drift { .. } | Self::ShareShow | Self::Quarantines => Class::Read,
             Self::Ensure { .. } | Self::ShareGrant | Self::Quarantine { .. } => Class::Change,
             Self::ShareRevoke => Class::Operate,
@@ -122,12 +157,17 @@ impl S3 {
     }
 
     pub(super) fn reveals_data(&self) -> bool {
-        matches!(self, Self::Usage { by_prefix: true })
+        matches!(self, Self::Usage { by_prefix: true } | Self::UploadUrl(_) | Self::DownloadUrl(_))
     }
 
     pub(super) fn resource(&self) -> Option<Resource> {
         match self {
-            Self::Usage { .. } | Self::Drift { .. } | Self::ShareShow | Self::Quarantines => None,
+            Self::Usage { .. }
+            | Self::Drift { .. }
+            | Self::ShareShow
+            | Self::Quarantines
+            | Self::UploadUrl(_)
+            | Self::DownloadUrl(_) => None,
             Self::Ensure { .. }
             | Self::ShareGrant
             | Self::ShareRevoke
@@ -155,6 +195,16 @@ impl S3 {
                 prefix: prefix.clone(),
             }),
             Self::Quarantines => kind::Kind::Quarantines(wire::S3Quarantines {}),
+            Self::UploadUrl(Object { bucket, key, expires }) => kind::Kind::UploadUrl(wire::S3UploadUrl {
+                bucket: bucket.to_string(),
+                key: key.clone(),
+                expires_seconds: seconds(*expires),
+            }),
+            Self::DownloadUrl(Object { bucket, key, expires }) => kind::Kind::DownloadUrl(wire::S3DownloadUrl {
+                bucket: bucket.to_string(),
+                key: key.clone(),
+                expires_seconds: seconds(*expires),
+            }),
         };
         wire::S3Action { kind: Some(kind) }
     }
@@ -180,6 +230,10 @@ impl TryFrom<wire::S3Action> for S3 {
                 Self::LiftQuarantine { bucket: lift.bucket.parse()?, prefix: prefix(lift.prefix)? }
             }
             kind::Kind::Quarantines(_) => Self::Quarantines,
+            kind::Kind::UploadUrl(url) => Self::UploadUrl(Object::parse(&url.bucket, url.key, url.expires_seconds)?),
+            kind::Kind::DownloadUrl(url) => {
+                Self::DownloadUrl(Object::parse(&url.bucket, url.key, url.expires_seconds)?)
+            }
         })
     }
 }
@@ -211,7 +265,16 @@ pub(super) mod tests {
 
     pub(in super::super) fn any_action() -> impl Strategy<Value = S3> {
         let deadline = (1u64..3600).prop_map(Duration::from_secs);
+        let object = || {
+            (any_bucket(), "[a-zé/ ]{1,20}", 1u64..=3600).prop_map(|(bucket, key, expires)| Object {
+                bucket,
+                key,
+                expires: Duration::from_secs(expires),
+            })
+        };
         prop_oneof![
+            object().prop_map(S3::UploadUrl),
+            object().prop_map(S3::DownloadUrl),
             any::<bool>().prop_map(|by_prefix| S3::Usage { by_prefix }),
             (proptest::option::of(any_bucket()), deadline)
                 .prop_map(|(bucket, deadline)| S3::Ensure { bucket, deadline }),
@@ -220,6 +283,22 @@ pub(super) mod tests {
             (any_bucket(), "[a-zé/ ]{1,20}").prop_map(|(bucket, prefix)| S3::Quarantine { bucket, prefix }),
             (any_bucket(), "[a-zé/ ]{1,20}").prop_map(|(bucket, prefix)| S3::LiftQuarantine { bucket, prefix }),
         ]
+    }
+
+    #[test]
+    fn a_url_is_for_one_object_and_an_hour_at_most() {
+        assert!(Object::parse("shared", "a/b.csv".into(), 3600).is_ok());
+        let long = "x".repeat(limits::OBJECT_KEY_BYTES + 1);
+        for (bucket, key, seconds) in [
+            ("shared", "a", 0),
+            ("shared", "a", 3601),
+            ("shared", "", 1),
+            ("shared", "a\n", 1),
+            ("shared", &long, 1),
+            ("x", "a", 1),
+        ] {
+            assert!(Object::parse(bucket, key.into(), seconds).is_err(), "{bucket} {key} {seconds}");
+        }
     }
 
     #[test]

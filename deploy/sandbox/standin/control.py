@@ -80,6 +80,8 @@ class Gate:
             return self.aws(environ, start_response)
 
         call, protocol = read_call(environ)
+        if "HTTP_AUTHORIZATION" not in environ and "X-Amz-Credential" in environ["QUERY_STRING"]:
+            environ["HTTP_X_MOTO_ACCOUNT_ID"] = call["account"]  # moto does not look for it in a presigned URL
         fault = self.take_fault(call)
         if not fault:
             return self.forward(call, environ, start_response)

@@ -576,6 +576,15 @@ class Buckets(unittest.TestCase):
                     f"{url}/{self.bucket}?{asked}", headers={"x-moto-account-id": self.estate.account})) as reply:
                 self.assertRegex(reply.read().decode(), rf"<{root} [^>]*></{root}>")
 
+    def test_a_presigned_url_opens_its_object_and_is_logged(self):
+        where = {"Bucket": self.bucket, "Key": "a b"}
+        urls = [self.s3.generate_presigned_url(call, Params=where) for call in ("put_object", "get_object")]
+        put = urllib.request.Request(urls[0], b"x", {"Content-Type": "text/csv"}, method="PUT")
+        urllib.request.urlopen(put).close()
+        with urllib.request.urlopen(urls[1]) as reply:
+            self.assertEqual(reply.read(), b"x")
+        self.assertEqual(self.estate.calls(action="PutObject", count=1)["count"], 1)
+
     def test_a_replication_rule_is_told_whole(self):
         backup = self.estate.facts["buckets"]["workspace"]
         for bucket in (self.bucket, backup):

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sfdata_proto::v1::{
     BucketChange, BucketDrift, BucketEnsured, BucketQuarantine, BucketUsage, Hold, ObjectCount, PrefixUsage,
-    S3ShareResult, S3ShareState, S3UsageResult,
+    S3ShareResult, S3ShareState, S3UrlResult, S3UsageResult,
 };
 
 use crate::{
@@ -201,6 +201,19 @@ pub(crate) fn quarantine_rows(quarantines: &[BucketQuarantine]) -> Vec<Vec<Cell>
         return vec![row!["", "", "nothing", ""]];
     }
     quarantines.iter().map(|one| row![one.role, one.bucket, one.prefix, one.command_id]).collect()
+}
+
+/// A URL to one object.
+pub(crate) fn url(url: &S3UrlResult) -> Value {
+    json!({ "method": url.method, "url": url.url, "expires": words::time(url.expires_unix_ms) })
+}
+
+/// Columns of [`url_row`].
+pub(crate) const URL_COLUMNS: [&str; 3] = ["METHOD", "EXPIRES", "URL"];
+
+/// A URL to one object, on one line.
+pub(crate) fn url_row(url: &S3UrlResult) -> Vec<Cell> {
+    row![url.method, words::second(url.expires_unix_ms), url.url]
 }
 
 #[cfg(test)]

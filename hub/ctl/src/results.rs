@@ -116,6 +116,7 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::S3Usage(usage) => json!({ "buckets": usage.buckets.iter().map(buckets::usage).collect::<Vec<_>>() }),
         Kind::S3Drift(drift) => json!({ "buckets": drift.buckets.iter().map(buckets::drift).collect::<Vec<_>>() }),
         Kind::S3Share(share) => json!({ "share": buckets::share(share) }),
+        Kind::S3Url(url) => buckets::url(url),
         Kind::S3Quarantines(found) => json!({
             "quarantines": found.quarantines.iter().map(buckets::quarantine).collect::<Vec<_>>(),
         }),
@@ -180,6 +181,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Usage(usage) => buckets::usage_columns(usage),
         Kind::S3Share(_) => &buckets::SHARE_COLUMNS,
         Kind::S3Quarantines(_) => &buckets::QUARANTINE_COLUMNS,
+        Kind::S3Url(_) => &buckets::URL_COLUMNS,
         Kind::S3Drift(_) | Kind::S3Ensure(_) => &buckets::CHANGE_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
@@ -207,6 +209,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::S3Usage(usage) => buckets::usage_rows(usage),
         Kind::S3Share(share) => vec![buckets::share_row(share)],
         Kind::S3Quarantines(found) => buckets::quarantine_rows(&found.quarantines),
+        Kind::S3Url(url) => vec![buckets::url_row(url)],
         Kind::S3Drift(drift) => drift.buckets.iter().flat_map(buckets::drift_rows).collect(),
         Kind::S3Ensure(done) => done.buckets.iter().flat_map(buckets::ensured_rows).collect(),
         Kind::AgentRefresh(refresh) => {
@@ -426,6 +429,7 @@ mod tests {
             Kind::S3Usage(wire::S3UsageResult { buckets: vec![Default::default()], by_prefix: true }),
             Kind::S3Share(Default::default()),
             Kind::S3Quarantines(Default::default()),
+            Kind::S3Url(Default::default()),
             Kind::S3Quarantines(wire::S3QuarantinesResult { quarantines: vec![Default::default()] }),
             Kind::S3Drift(wire::S3DriftResult { buckets: vec![Default::default()] }),
             Kind::S3Ensure(wire::S3EnsureResult { buckets: vec![Default::default()] }),

@@ -153,7 +153,7 @@ impl S3 {
             Step::Create => self.create(desired).await,
             Step::PublicAccess => self.block_public_access(desired.bucket).await,
             Step::Encryption => self.encrypt(desired).await,
-            Step::Ownership => self.own(desired.bucket).await,
+            Step::Ownership => self.own_objects(desired.bucket).await,
             Step::Policy => self.amend(desired.bucket, |policy| desired.amend(policy)).await.map(|_| ()),
             Step::Versioning => self.version(desired.bucket).await,
             Step::Lifecycle => self.set_lifecycle(desired.bucket).await,
@@ -217,7 +217,7 @@ impl S3 {
         answer.map(|_| ()).map_err(|error| failure(tried, "s3:PutEncryptionConfiguration", error))
     }
 
-    async fn own(&self, bucket: &str) -> Result<(), Error> {
+    async fn own_objects(&self, bucket: &str) -> Result<(), Error> {
         let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::from(desired::OWNERSHIP)).build();
         let controls = built(OwnershipControls::builder().rules(built(rule)?).build())?;
         let owner = self.owner().await?;

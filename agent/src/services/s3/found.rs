@@ -128,7 +128,8 @@ impl S3 {
         })
     }
 
-    async fn exists(&self, role: Bucket, bucket: &str) -> Result<bool, Error> {
+    /// Whether the bucket is there; an error if it is not this account's, or of another region.
+    pub(super) async fn exists(&self, role: Bucket, bucket: &str) -> Result<bool, Error> {
         let call = self.client.head_bucket().bucket(bucket).expected_bucket_owner(self.owner().await?);
         let tried = format!("look at bucket {bucket} ({role}; it may belong to another account)");
         let region = match call.send().await.map_err(|error| failure(tried, "s3:ListBucket", error)) {

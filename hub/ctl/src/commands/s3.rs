@@ -3,6 +3,7 @@
 mod ensure;
 mod quarantine;
 mod share;
+mod url;
 mod usage;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub(crate) enum S3 {
     #[command(subcommand)]
     Share(share::Share),
     Quarantine(quarantine::Quarantine),
+    UploadUrl(url::UploadUrl),
+    DownloadUrl(url::DownloadUrl),
 }
 
 impl S3 {
@@ -28,6 +31,8 @@ impl S3 {
             Self::Ensure(ensure) => ensure.run(context).await,
             Self::Share(share) => share.run(context).await,
             Self::Quarantine(quarantine) => quarantine.run(context).await,
+            Self::UploadUrl(url) => url.run(context).await,
+            Self::DownloadUrl(url) => url.run(context).await,
         }
     }
 }
