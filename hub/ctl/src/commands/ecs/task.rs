@@ -27,6 +27,9 @@ Examples:
 pub(crate) struct Run {
     /// Service: webserver, daemon or code-server, or its name in ECS
     service: String,
+    /// What it executes
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
     /// Variable to set besides; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -44,9 +47,6 @@ pub(crate) struct Run {
     detach: bool,
     #[command(flatten)]
     change: Change,
-    /// What it executes
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
 }
 
 impl Run {
