@@ -249,6 +249,26 @@ async fn an_agent_that_is_killed_at_any_instant_of_a_run_starts_one_task_and_tel
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_task_of_a_dagster_run_is_named_with_its_run_before_it_is_stopped() {
+    let fleet = Fleet::start(1).await;
+    let account = &fleet.agents[0].account;
+    behave(&fleet, "run", json!({"run_seconds": 600})).await;
+    let launched = json!({
+        "cluster": account.cluster, "taskDefinition": format!("{}-run", account.cluster), "launchType": "FARGATE",
+        "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
+        "tags": [{"key": "dagster/run_id", "value": "0a1b2c"}],
+    });
+    let target = "AmazonEC2ContainerServiceV20141113.RunTask";
+    let launched = fleet.aws().call(&account.id, "ecs", target, launched).await.unwrap();
+    let arn = launched["tasks"][0]["taskArn"].as_str().unwrap();
+    let plan = fleet.alice.plan(stop(arn), &fleet.agents[0].id).await.unwrap();
+    let planned: Vec<_> = plan.changes.iter().map(|change| change.resource.as_str()).collect();
+    assert_eq!(planned, [format!("ecs-task {} (Dagster run 0a1b2c)", arn.rsplit('/').next().unwrap())]);
+    assert_eq!(task(run(&fleet, stop(arn)).await).stop_code, "UserInitiated");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_stopped_once_by_its_id_or_arn_and_what_is_not_there_is_told_with_what_is() {
     let mut fleet = Fleet::start(1).await;
     let account = fleet.agents[0].account.clone();

@@ -155,7 +155,7 @@ async fn a_secret_of_somebody_else_is_referred_to_and_never_touched() {
     let account = &fleet.agents[0].account;
     let name = format!("sfdata/{}/code-server/{VARIABLE}", account.cluster);
     let theirs = json!({"Name": name, "SecretString": "theirs"});
-    let made = fleet.aws().call(&account.id, "secretsmanager.CreateSecret", theirs).await.unwrap();
+    let made = fleet.aws().call(&account.id, "secretsmanager", "secretsmanager.CreateSecret", theirs).await.unwrap();
     let (code, message) = failure(run(&fleet, move_it(None)).await);
     assert_eq!(code, FailureCode::Rejected);
     assert!(message.contains(&name) && message.contains("did not make"), "{message}");

@@ -211,9 +211,9 @@ impl Standin {
         let _ = self.child.wait();
     }
 
-    /// A call of AWS by somebody else in that account: `secretsmanager.CreateSecret`.
-    pub async fn call(&self, account: &str, target: &str, body: Value) -> Result<Value> {
-        let service = target.split('.').next().unwrap_or_default();
+    /// A call of AWS by somebody else in that account, of a service by its signing name and its target:
+    /// `secretsmanager.CreateSecret`.
+    pub async fn call(&self, account: &str, service: &str, target: &str, body: Value) -> Result<Value> {
         let headers = format!(
             "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\nx-moto-account-id: {account}\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-west-2/{service}/aws4_request, \
