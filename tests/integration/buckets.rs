@@ -240,6 +240,16 @@ async fn a_bucket_of_another_account_is_told_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_whose_making_was_not_answered_is_ours() {
+    let fleet = fleet_with(|platform| platform.buckets.backup = Some("la-0-backup".into())).await;
+    fault(&fleet, "CreateBucket", "lost_reply", Some(1)).await;
+    assert_eq!(ensured(&fleet, Some(Bucket::Backup)).await[0].property, "Bucket");
+    let asked = fleet.aws().calls(&fleet.agents[0].account.id, "s3", "CreateBucket").await.unwrap();
+    assert_eq!(asked.len(), 2, "the second time S3 says that it is ours already");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_an_ensure_goes_on_from_there() {
     let mut fleet = fleet_with(|platform| platform.buckets.backup = Some("la-0-backup".into())).await;
     fleet.stop_agent(0).await;

@@ -174,6 +174,25 @@ def see_database_and_buckets(walk):
         }, {"data-store": 3, "workspace": 2, "shared": 1})
 
 
+def secure_buckets(walk):
+    """Buckets as they should be
+    What southby's buckets lack is shown, planned and set right: closed to the public, TLS alone, versions kept. What others
+    have set there stays. The second time there is nothing to do."""
+    walk.hubctl("s3", "drift", *SOUTHBY)
+    planned = walk.hubctl("s3", "ensure", *SOUTHBY, "--plan", brief=True)
+    done = walk.hubctl("s3", "ensure", *SOUTHBY, "--reason", "first set-up", brief=True)
+    again = walk.hubctl("s3", "drift", *SOUTHBY)
+
+    def changes(answer):
+        buckets = answer.targets()["southby"]["outcome"]["result"]["buckets"]
+        return [change["property"] for bucket in buckets for change in bucket["changes"]]
+
+    walk.expect("what was planned is what was done", lambda: [
+        change["property"] for change in planned.targets()["southby"]["outcome"]["result"]["plan"]["changes"]
+    ], changes(done) if walk.check else [])
+    walk.expect("what still differs", lambda: changes(again), [])
+
+
 def read_logs(walk):
     """What the code server wrote
     Log lines may name a child. southby has the policy that ships, and refuses; northshire lets alice read them. They are
@@ -345,7 +364,8 @@ def measure(walk):
 
 
 STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy,
-         see_database_and_buckets, read_logs, refresh, wait_for_absent, hold, lock, deny, certificates, audit, measure)
+         see_database_and_buckets, secure_buckets, read_logs, refresh, wait_for_absent, hold, lock, deny, certificates,
+         audit, measure)
 
 
 def take(walk):

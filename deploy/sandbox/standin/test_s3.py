@@ -1,0 +1,75 @@
+"""Tests of the stand-in's S3, over the wire with boto3, in the manner of test_standin and on a server of their own."""
+
+import json
+import unittest
+import urllib.request
+
+from botocore.exceptions import ClientError
+
+from . import test_standin
+from .test_standin import Estate, setUpModule, tearDownModule  # noqa: F401
+
+
+class Buckets(unittest.TestCase):
+    """What the stand-in adds to moto's S3."""
+
+    def setUp(self):
+        self.estate = Estate()
+        self.s3, self.bucket = self.estate.s3, self.estate.facts["buckets"]["data-store"]
+
+    def test_a_bucket_says_that_it_tells_event_bridge_and_whom_else(self):
+        read = lambda: self.s3.get_bucket_notification_configuration(Bucket=self.bucket)  # noqa: E731
+        self.assertNotIn("EventBridgeConfiguration", read())
+        queue = self.estate.client("sqs").create_queue(QueueName="q")["QueueUrl"].rsplit("/", 1)[1]
+        arn = f"arn:aws:sqs:eu-west-2:{self.estate.account}:{queue}"
+        mine = {"Id": "mine", "QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
+        for event_bridge in ({"EventBridgeConfiguration": {}}, {}):
+            self.s3.put_bucket_notification_configuration(
+                Bucket=self.bucket, NotificationConfiguration={"QueueConfigurations": [mine], **event_bridge})
+            self.assertEqual(read().get("EventBridgeConfiguration"), event_bridge.get("EventBridgeConfiguration"))
+            self.assertEqual(read()["QueueConfigurations"], [mine])
+
+    def test_an_empty_answer_has_the_root_that_s3_gives_it(self):
+        for asked, root in (("versioning", "VersioningConfiguration"), ("notification", "NotificationConfiguration")):
+            with self.subTest(asked), urllib.request.urlopen(urllib.request.Request(
+                    f"{test_standin.url}/{self.bucket}?{asked}", headers={"x-moto-account-id": self.estate.account})) as reply:
+                self.assertRegex(reply.read().decode(), rf"<{root} [^>]*></{root}>")
+
+    def test_a_presigned_url_opens_its_object_and_is_logged(self):
+        where = {"Bucket": self.bucket, "Key": "a b"}
+        urls = [self.s3.generate_presigned_url(call, Params=where) for call in ("put_object", "get_object")]
+        put = urllib.request.Request(urls[0], b"x", {"Content-Type": "text/csv"}, method="PUT")
+        urllib.request.urlopen(put).close()
+        with urllib.request.urlopen(urls[1]) as reply:
+            self.assertEqual(reply.read(), b"x")
+        self.assertEqual(self.estate.calls(action="PutObject", count=1)["count"], 1)
+
+    def test_a_replication_rule_is_told_whole(self):
+        backup = self.estate.facts["buckets"]["workspace"]
+        for bucket in (self.bucket, backup):
+            self.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        rules = [
+            {"ID": "all", "Priority": 1, "Status": "Enabled", "Filter": {"Prefix": "in/"},
+             "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
+             "DeleteMarkerReplication": {"Status": "Disabled"},
+             "Destination": {"Bucket": f"arn:aws:s3:::{backup}",
+                             "EncryptionConfiguration": {"ReplicaKmsKeyID": "arn:aws:kms:eu-west-2:1:key/1"}}},
+            {"ID": "some", "Priority": 2, "Status": "Disabled",
+             "Filter": {"And": {"Prefix": "x", "Tags": [{"Key": "a", "Value": "b"}]}},
+             "DeleteMarkerReplication": {"Status": "Disabled"}, "Destination": {"Bucket": f"arn:aws:s3:::{backup}"}}]
+        whole = {"Role": "arn:aws:iam::1:role/copy", "Rules": rules}
+        self.s3.put_bucket_replication(Bucket=self.bucket, ReplicationConfiguration=whole)
+        self.assertEqual(self.s3.get_bucket_replication(Bucket=self.bucket)["ReplicationConfiguration"], whole)
+
+    def test_a_name_is_taken_in_all_of_aws_and_a_policy_is_bounded(self):
+        create = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-2"}, "Bucket": self.bucket}
+        for estate, code in ((Estate(), "BucketAlreadyExists"), (self.estate, "BucketAlreadyOwnedByYou")):
+            with self.assertRaises(ClientError) as raised:
+                estate.s3.create_bucket(**create)
+            self.assertEqual(raised.exception.response["Error"]["Code"], code)
+        with self.assertRaises(ClientError):
+            self.s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps({"Statement": "x" * 20480}))
+
+
+if __name__ == "__main__":
+    unittest.main()
