@@ -150,3 +150,18 @@ impl Services {
         tokio::join!(self.ecs.health(), self.aurora.health())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_errors_none_is_left_out_and_a_cancellation_stays_one() {
+        let denied = Error::failed(FailureCode::AccessDenied, "cannot list a");
+        let missing = Error::failed(FailureCode::NotFound, "cannot list b");
+        let both = denied.clone().and(missing);
+        assert_eq!(both, Error::failed(FailureCode::AccessDenied, "cannot list a. And: cannot list b"));
+        let cancelled = denied.and(Error::cancelled("shared: 7 objects were counted"));
+        assert_eq!(cancelled, Error::cancelled("shared: 7 objects were counted. And: cannot list a"));
+    }
+}

@@ -116,35 +116,3 @@ fn resource(bucket: &str) -> String {
 fn built<T>(part: Result<T, BuildError>) -> Result<T, Error> {
     part.map_err(|error| Error::failed(FailureCode::Internal, format!("a request to S3: {}", chain(&error))))
 }
-
-/// All errors as one: a cancellation is one whatever else went wrong, otherwise the first gives the code.
-fn joined(errors: impl IntoIterator<Item = Error>) -> Option<Error> {
-    errors.into_iter().reduce(|all, next| match (all, next) {
-        (Error::Failed { code, message }, Error::Failed { message: next, .. }) => {
-            Error::Failed { code, message: format!("{message}. And: {next}") }
-        }
-        (Error::Cancelled { detail }, Error::Cancelled { detail: next }) => {
-            Error::Cancelled { detail: format!("{detail}; {next}") }
-        }
-        (Error::Failed { message: failed, .. }, Error::Cancelled { detail })
-        | (Error::Cancelled { detail }, Error::Failed { message: failed, .. }) => {
-            Error::Cancelled { detail: format!("{detail}. And: {failed}") }
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_that_is_wrong_with_the_buckets_is_told_at_once() {
-        let denied = Error::failed(FailureCode::AccessDenied, "cannot list a");
-        let missing = Error::failed(FailureCode::NotFound, "cannot list b");
-        let both = joined([denied.clone(), missing]);
-        assert_eq!(both, Some(Error::failed(FailureCode::AccessDenied, "cannot list a. And: cannot list b")));
-        let cancelled = Error::cancelled("shared: 7 objects were counted");
-        assert!(matches!(joined([denied, cancelled]), Some(Error::Cancelled { .. })));
-        assert_eq!(joined([]), None);
-    }
-}

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     S3, built,
     desired::{self, Desired, Difference, Step},
-    joined, resource,
+    resource,
 };
 use crate::{
     execute::Job,
@@ -68,7 +68,7 @@ impl S3 {
             work.push(Work { desired, differences });
             unread.extend(errors);
         }
-        if let Some(error) = joined(unread) {
+        if let Some(error) = unread.into_iter().reduce(Error::and) {
             return Err(error.after("nothing was changed, as not everything could be read"));
         }
         if let Some(answer) = job.agree(plan(&work)).await? {
@@ -123,7 +123,7 @@ impl S3 {
     async fn stays(&self, desired: &Desired<'_>, ends: Instant, job: &Job) -> Result<(), Error> {
         for look in 1.. {
             let (differences, unread) = self.differences(desired).await?;
-            if let Some(error) = joined(unread) {
+            if let Some(error) = unread.into_iter().reduce(Error::and) {
                 return Err(error);
             }
             if differences.is_empty() {

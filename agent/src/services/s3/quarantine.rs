@@ -9,7 +9,7 @@ use sfdata_proto::v1::{self as wire, action_result::Kind};
 use super::{
     S3,
     document::{self, Document},
-    joined, resource,
+    resource,
 };
 use crate::{
     execute::Job,
@@ -28,7 +28,7 @@ impl S3 {
                 Err(error) => errors.push(error),
             }
         }
-        match joined(errors) {
+        match errors.into_iter().reduce(Error::and) {
             Some(error) => Err(error),
             None => Ok(Kind::S3Quarantines(wire::S3QuarantinesResult { quarantines })),
         }

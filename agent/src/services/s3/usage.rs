@@ -14,7 +14,7 @@ use sfdata_common::{Timestamp, command::Bucket};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 use tokio::time::Instant;
 
-use super::{S3, joined, tally::Tally};
+use super::{S3, tally::Tally};
 use crate::{
     execute::Job,
     services::{Error, aws::failure},
@@ -36,7 +36,7 @@ impl S3 {
         });
         let counted = join_all(each).await;
         let (buckets, errors): (Vec<_>, Vec<_>) = counted.into_iter().partition(Result::is_ok);
-        match joined(errors.into_iter().filter_map(Result::err)) {
+        match errors.into_iter().filter_map(Result::err).reduce(Error::and) {
             Some(error) => Err(error),
             None => {
                 let buckets = buckets.into_iter().flatten().collect();
