@@ -169,6 +169,10 @@ async fn share(config: &Config, word: Share) -> Result<ExitCode> {
         Share::Revoke { reason } => {
             sharing.revoke(&reason, Timestamp::now())?;
             writeln!(said, "Revoked: nothing is shared from now on until sfdata-agent share allow")?;
+            if config.platform.buckets.shared.is_none() {
+                writeln!(said, "This agent has no shared bucket so far: there is nothing to take out")?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let taken = match s3.unshare().await {
                 Ok(_) => s3.show_share().await,
                 Err(error) => Err(error),

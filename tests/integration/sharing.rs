@@ -97,7 +97,7 @@ async fn one_role_is_let_in_and_out_again_and_nothing_else_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_la_s_revocation_holds_until_the_la_takes_it_back() {
-    let fleet = fleet().await;
+    let mut fleet = fleet().await;
     share(&fleet, S3::ShareGrant).await;
     let (code, said) = la(&fleet, &["revoke", "--reason", "no agreement any more"]).await;
     assert_eq!(code, Some(0), "{said}");
@@ -127,6 +127,11 @@ async fn the_la_s_revocation_holds_until_the_la_takes_it_back() {
     assert!(code == Some(0) && said.contains("no agreement any more") && said.contains("not granted"), "{said}");
     let (code, said) = la(&fleet, &["allow"]).await;
     assert_eq!(code, Some(0), "{said}");
+    let shared = fleet.agents[0].config.platform.buckets.shared.take();
+    let (code, said) = la(&fleet, &["revoke", "--reason", "before there is any"]).await;
+    assert!(code == Some(0) && said.contains("no shared bucket so far"), "{said}");
+    fleet.agents[0].config.platform.buckets.shared = shared;
+    assert_eq!(la(&fleet, &["allow"]).await.0, Some(0));
     assert!(!is_shared(&fleet).await, "by itself nothing is shared");
     assert_eq!(share(&fleet, S3::ShareGrant).await.state(), S3ShareState::Granted);
     fleet.stop().await;
