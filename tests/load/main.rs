@@ -87,6 +87,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let cli = Cli::parse();
+    // What the kit would log is no metric.
+    tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.mode {
