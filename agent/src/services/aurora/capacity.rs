@@ -43,7 +43,9 @@ impl Aurora {
                         refusals += 1;
                         watch.wait(format!("RDS does not modify {name} yet"), None).await?;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        watch.unsure(format!("the capacity of {name} may have been set to {wanted}"), error).await?;
+                    }
                 },
                 _ => watch.wait(format!("{name} is {status}"), None).await?,
             }

@@ -108,14 +108,19 @@ impl Aurora {
                     let model = watch.read(|| self.look_at_instance(live)).await?;
                     let snapshot = watch.read(|| self.own_snapshot(Of::Instance(live), from)).await?;
                     let restoration = restoration(&model, &snapshot, to, job.command());
-                    match restoration.send_with(&self.client).await {
-                        Err(e) if !e.as_service_error().is_some_and(|e| e.is_db_instance_already_exists_fault()) => {
-                            let tried = format_args!("restore snapshot {from} as instance {to}");
-                            return Err(watch.after(failure(tried, "rds:RestoreDBInstanceFromDBSnapshot", e)));
+                    let made = restoration.send_with(&self.client).await.map(|_| ()).or_else(|e| {
+                        // The SDK asked twice, or somebody was faster: its tag will tell.
+                        let known = e.as_service_error().is_some_and(|e| e.is_db_instance_already_exists_fault());
+                        let tried = format_args!("restore snapshot {from} as instance {to}");
+                        if known { Ok(()) } else { Err(failure(tried, "rds:RestoreDBInstanceFromDBSnapshot", e)) }
+                    });
+                    match made {
+                        Ok(()) => {
+                            asked = true;
+                            watch.did(format!("{from} is being restored as instance {to}, which stays"));
                         }
-                        _ => asked = true,
+                        Err(error) => watch.unsure(format!("instance {to} may have been ordered"), error).await?,
                     }
-                    watch.did(format!("{from} is being restored as instance {to}, which stays"));
                 }
             }
         }

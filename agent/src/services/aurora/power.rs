@@ -122,7 +122,9 @@ impl Aurora {
                         refusals += 1;
                         watch.wait(format!("RDS does not {} {name} yet", power.verb()), None).await?;
                     }
-                    Err(error) => return Err(watch.after(error)),
+                    Err(error) => {
+                        watch.unsure(format!("{name} may have been told to {}", power.verb()), error).await?;
+                    }
                 },
                 Step::Wait => watch.wait(format!("{name} is {status}"), None).await?,
                 Step::TurnedBack => {

@@ -37,43 +37,29 @@ impl Aurora {
         }
         let model = watch.read(|| self.look(live)).await?;
         let class = class(&model, &watch.read(|| self.members(live)).await?)?;
-        let snapshot = match job.checkpoint() {
-            None => {
-                let snapshot = watch.read(|| self.restorable(live, from)).await?;
-                if let Some(other) = watch.read(|| self.find(to)).await? {
-                    let status = other.status().unwrap_or_default();
-                    let text = format!("there is a cluster {to} already ({status}), and nothing is restored over it");
-                    return Err(Error::failed(FailureCode::Rejected, text));
-                }
-                let writer = format!("{to}-1");
-                if watch.read(|| self.find_instance(&writer)).await?.is_some() {
-                    let text =
-                        format!("there is an instance {writer} already, which the new cluster's is to be called");
-                    return Err(Error::failed(FailureCode::Rejected, text + "; choose another name"));
-                }
-                let plan = Plan::default().change(resource(to), "SnapshotIdentifier", "", from).change(
-                    format!("db-instance {to}-1"),
-                    "DBInstanceClass",
-                    "",
-                    &class,
-                );
-                if let Some(answer) = job.agree_and_keep(plan, CALLING).await? {
-                    return Ok(answer);
-                }
-                Some(snapshot)
+        if job.checkpoint().is_none() {
+            watch.read(|| self.restorable(live, from)).await?;
+            if let Some(other) = watch.read(|| self.find(to)).await? {
+                let status = other.status().unwrap_or_default();
+                let text = format!("there is a cluster {to} already ({status}), and nothing is restored over it");
+                return Err(Error::failed(FailureCode::Rejected, text));
             }
-            Some(_) => None,
-        };
-        if snapshot.is_some() || watch.read(|| self.find(to)).await?.is_none() {
-            let snapshot = match snapshot {
-                Some(snapshot) => snapshot,
-                None => watch.read(|| self.restorable(live, from)).await?,
-            };
-            job.progress(format!("telling RDS to restore {from} as {to}"), None);
-            self.make_cluster(restoration(&model, &snapshot, to, job.command()), from, to).await?;
+            let writer = format!("{to}-1");
+            if watch.read(|| self.find_instance(&writer)).await?.is_some() {
+                let text = format!("there is an instance {writer} already, which the new cluster's is to be called");
+                return Err(Error::failed(FailureCode::Rejected, text + "; choose another name"));
+            }
+            let plan = Plan::default().change(resource(to), "SnapshotIdentifier", "", from).change(
+                format!("db-instance {writer}"),
+                "DBInstanceClass",
+                "",
+                &class,
+            );
+            if let Some(answer) = job.agree_and_keep(plan, CALLING).await? {
+                return Ok(answer);
+            }
         }
-        watch.did(format!("{from} is being restored as cluster {to}, which stays"));
-        let cluster = self.until_available(to, job.command(), &mut watch).await?;
+        let cluster = self.cluster(live, &model, [from, to], job, &mut watch).await?;
         watch.did(format!("{from} was restored as cluster {to}, which stays"));
         self.writer(to, &class, &cluster, &mut watch).await?;
         Ok(reached(state(&watch.read(|| self.look(to)).await?)))
@@ -90,31 +76,48 @@ impl Aurora {
         }
     }
 
-    async fn make_cluster(&self, restoration: Restoration, from: &str, to: &str) -> Result<(), Error> {
-        match restoration.send_with(&self.client).await {
-            Ok(_) => Ok(()),
-            // The SDK asked twice, or somebody was faster: its tag will tell.
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_cluster_already_exists_fault()) => Ok(()),
-            Err(e) => {
-                let tried = format_args!("restore snapshot {from} as cluster {to}");
-                Err(failure(tried, "rds:RestoreDBClusterFromSnapshot", e))
-            }
-        }
-    }
-
-    async fn until_available(&self, to: &str, command: CommandId, watch: &mut Watch<'_>) -> Result<DbCluster, Error> {
+    /// The new cluster, made if it is not there, as soon as it is available.
+    async fn cluster(
+        &self,
+        live: &str,
+        model: &DbCluster,
+        [from, to]: [&str; 2],
+        job: &Job,
+        watch: &mut Watch<'_>,
+    ) -> Result<DbCluster, Error> {
+        let mut asked = false;
         loop {
-            let cluster = watch.read(|| self.look(to)).await?;
-            if !is_ours(&cluster, command) {
-                let text = format!("somebody else made cluster {to} meanwhile: it is left alone; choose another name");
-                return Err(Error::failed(FailureCode::Conflict, text));
-            }
-            match cluster.status().unwrap_or_default() {
-                "available" => return Ok(cluster),
-                status if is_lost(status) => {
-                    return Err(watch.lost(FailureCode::Rejected, format!("it is {status}; look at its events")));
+            match watch.read(|| self.find(to)).await? {
+                Some(made) if !is_ours(&made, job.command()) => {
+                    let text = format!("somebody else made cluster {to}: it is left alone; choose another name");
+                    return Err(watch.lost(FailureCode::Conflict, text));
                 }
-                status => watch.wait(format!("{to} is {status}"), None).await?,
+                Some(made) => match made.status().unwrap_or_default() {
+                    "available" => return Ok(made),
+                    status if is_lost(status) => {
+                        return Err(watch.lost(FailureCode::Rejected, format!("it is {status}; look at its events")));
+                    }
+                    status => watch.wait(format!("{to} is {status}"), None).await?,
+                },
+                None if asked => watch.wait(format!("RDS does not show cluster {to} yet"), None).await?,
+                None => {
+                    let snapshot = watch.read(|| self.restorable(live, from)).await?;
+                    job.progress(format!("telling RDS to restore {from} as {to}"), None);
+                    let restoration = restoration(model, &snapshot, to, job.command());
+                    let made = restoration.send_with(&self.client).await.map(|_| ()).or_else(|e| {
+                        // The SDK asked twice, or somebody was faster: its tag will tell.
+                        let known = e.as_service_error().is_some_and(|e| e.is_db_cluster_already_exists_fault());
+                        let tried = format_args!("restore snapshot {from} as cluster {to}");
+                        if known { Ok(()) } else { Err(failure(tried, "rds:RestoreDBClusterFromSnapshot", e)) }
+                    });
+                    match made {
+                        Ok(()) => {
+                            asked = true;
+                            watch.did(format!("{from} is being restored as cluster {to}, which stays"));
+                        }
+                        Err(error) => watch.unsure(format!("cluster {to} may have been ordered"), error).await?,
+                    }
+                }
             }
         }
     }
@@ -142,12 +145,9 @@ impl Aurora {
                         let tried = format_args!("make instance {name} of the restored cluster {to}");
                         if known { Ok(()) } else { Err(failure(tried, "rds:CreateDBInstance", e)) }
                     });
-                    match made {
-                        Err(error) if error.is_passing() => {
-                            watch.wait(error.to_string(), None).await?;
-                            continue;
-                        }
-                        made => made.map_err(|error| watch.after(error))?,
+                    if let Err(error) = made {
+                        watch.unsure(format!("instance {name} may have been ordered"), error).await?;
+                        continue;
                     }
                     let of = watch.read(|| self.find_instance(&name)).await?;
                     let of = of.and_then(|made| made.db_cluster_identifier);

@@ -86,7 +86,7 @@ impl Aurora {
                         refusals += 1;
                         watch.wait(format!("RDS takes no snapshot of {} yet", of.name()), None).await?;
                     }
-                    Err(error) => return Err(watch.after(error)),
+                    Err(error) => watch.unsure(format!("snapshot {name} may have been ordered"), error).await?,
                 },
             }
         }
@@ -145,9 +145,13 @@ impl Aurora {
                 break;
             }
             if !ordered {
-                self.remove_snapshot(of, name).await.map_err(|error| watch.after(error))?;
-                ordered = true;
-                watch.did(format!("RDS was told to delete snapshot {name}"));
+                match self.remove_snapshot(of, name).await {
+                    Ok(()) => {
+                        ordered = true;
+                        watch.did(format!("RDS was told to delete snapshot {name}"));
+                    }
+                    Err(error) => watch.unsure(format!("the deletion of {name} may have been ordered"), error).await?,
+                }
                 continue;
             }
             watch.wait(format!("snapshot {name} is {}", seen.state.status), None).await?;

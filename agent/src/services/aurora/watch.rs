@@ -66,6 +66,18 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// A call that changes something failed. Where only its answer is missing it may have had its effect all the same: the
+    /// next look tells, after a pause.
+    pub(super) async fn unsure(&mut self, what: impl Into<String>, error: Error) -> Result<(), Error> {
+        if !error.is_passing() {
+            return Err(self.after(error));
+        }
+        if !self.ordered {
+            (self.done, self.ordered) = (what.into(), true);
+        }
+        self.wait(format!("RDS did not answer: {error}"), None).await
+    }
+
     /// It is not there yet: say how far it is, and pause.
     pub(super) async fn wait(&mut self, step: impl Into<String>, percent: Option<u32>) -> Result<(), Error> {
         let step = step.into();
