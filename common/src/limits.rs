@@ -29,8 +29,8 @@ pub const ENVIRONMENT_VALUE_BYTES: usize = 1024;
 pub const LOG_LINES: u32 = 10_000;
 /// Length of a pattern for log lines.
 pub const LOG_PATTERN_BYTES: usize = 500;
-/// Bytes of log that one command may stream. In parts of `LOG_PART_BYTES` they fit into half of `WATCH_BACKLOG`, so that
-/// none is left out on the way to a slow operator.
+/// Bytes of log that one command may stream. In parts of `LOG_PART_BYTES` they fit into a third of `WATCH_BACKLOG`, so that
+/// none is left out on the way to a slow operator; what is found slowly comes in smaller parts, one a second.
 pub const LOG_BYTES: usize = 1024 * 1024;
 /// Size of one part of a stream of log lines: small beside a connection's window, large beside a seal's 64 bytes.
 pub const LOG_PART_BYTES: usize = 16 * 1024;

@@ -27,6 +27,8 @@ use crate::execute::Job;
 
 /// Between two looks for new lines: 30 calls a minute for each group that is followed.
 const FOLLOW: Duration = Duration::from_secs(2);
+/// No more often is told what is not a whole part, and how far it is.
+const TELL: Duration = Duration::from_secs(1);
 /// What a compiled pattern may take.
 const PATTERN_BYTES: usize = 1024 * 1024;
 
@@ -42,6 +44,20 @@ pub struct Logs {
 struct Streams {
     group: String,
     which: Which,
+}
+
+/// How far the streams of one log group have been read.
+struct Cursor<'a> {
+    streams: &'a Streams,
+    token: Option<String>,
+    reached: i64,
+    done: bool,
+}
+
+impl<'a> Cursor<'a> {
+    fn at(streams: &'a Streams, reached: i64) -> Self {
+        Self { streams, token: None, reached, done: false }
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +81,8 @@ impl Logs {
             return Err(Error::failed(FailureCode::Unavailable, text));
         }
         let lines = Lines::new(pattern(grep)?, *limit, since.as_millisecond());
-        let mut reading = Reading { job, lines, parts: 0 };
+        let now = Instant::now();
+        let mut reading = Reading { job, lines, parts: 0, told: now, shown: now };
         let ends = Instant::now() + *deadline;
         let read = async {
             let streams = self.streams(source).await?;
@@ -76,6 +93,8 @@ impl Logs {
             () = job.cancelled().cancelled() => None,
             ended = timeout_at(ends, read) => Some(ended),
         };
+        // What was found is told, however it ended.
+        let _ = timeout_at(Instant::now() + TELL, reading.tell(true)).await;
         let end = match ended {
             None => return Err(Error::cancelled(format!("{} lines were told", reading.lines.count()))),
             Some(Ok(end)) => end?,
@@ -104,56 +123,66 @@ impl Logs {
         ends: Instant,
         reading: &mut Reading<'_>,
     ) -> Result<LogsEnd, Error> {
-        let (mut from, first) = (since.as_millisecond(), Timestamp::now().as_millisecond());
+        let mut from = since.as_millisecond();
         let to = if let LogsUntil::Then(then) = until { Some(then.as_millisecond()) } else { None };
+        let whole = to.unwrap_or(i64::MAX).min(Timestamp::now().as_millisecond()) - from;
         loop {
-            for each in streams {
-                let end = self.pages(each, from, to, to.unwrap_or(first).min(first), reading).await?;
-                if let Some(end) = end {
-                    return Ok(end);
-                }
+            let end = self.pass(streams, from, to, whole, reading).await?;
+            let all = end.is_some() || until != LogsUntil::Followed;
+            if all || Instant::now() + FOLLOW >= ends {
+                reading.tell(true).await?;
+                return Ok(end.unwrap_or(if all { LogsEnd::All } else { LogsEnd::Deadline }));
             }
-            if until != LogsUntil::Followed {
-                return Ok(LogsEnd::All);
-            }
-            if Instant::now() + FOLLOW >= ends {
-                return Ok(LogsEnd::Deadline);
-            }
+            reading.tell(true).await?;
             sleep(FOLLOW).await;
             from = reading.lines.next_from();
         }
     }
 
-    /// All pages of these streams. What one page has is told before the next is asked for.
-    async fn pages(
+    /// All pages of all streams, merged: a line is told when none before it can come from another one any more.
+    async fn pass(
         &self,
-        streams: &Streams,
+        streams: &[Streams],
         from: i64,
         to: Option<i64>,
         whole: i64,
         reading: &mut Reading<'_>,
     ) -> Result<Option<LogsEnd>, Error> {
-        let Streams { group, which } = streams;
+        let mut cursors: Vec<_> = streams.iter().map(|streams| Cursor::at(streams, from)).collect();
+        let mut early = Vec::new();
+        // Who is behind is asked next, so that no more than a page of each is held.
+        while let Some(behind) = cursors.iter_mut().filter(|one| !one.done).min_by_key(|one| one.reached) {
+            early.extend(self.page(behind, from, to).await?);
+            let sure = cursors.iter().filter(|one| !one.done).map(|one| one.reached).min();
+            let ripe = match sure {
+                Some(sure) => early.extract_if(.., |event: &mut Event| event.at_unix_ms < sure).collect(),
+                None => std::mem::take(&mut early),
+            };
+            let end = reading.lines.take(ripe);
+            if end.is_some() {
+                return Ok(end);
+            }
+            reading.tell(false).await?;
+            if let Some(sure) = sure {
+                reading.at(sure - from, whole);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn page(&self, cursor: &mut Cursor<'_>, from: i64, to: Option<i64>) -> Result<Vec<Event>, Error> {
+        let Streams { group, which } = cursor.streams;
         let call = self.client.filter_log_events().log_group_name(group).start_time(from).set_end_time(to);
         let call = match which {
             Which::Prefix(prefix) => call.log_stream_name_prefix(prefix),
             Which::Named(name) => call.log_stream_names(name),
         };
-        let mut pages = call.into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| failure(format_args!("read log group {group}"), "logs:FilterLogEvents", e))?;
-            let events: Vec<_> = page.events.unwrap_or_default().into_iter().map(event).collect();
-            let reached = events.last().map(|event| event.at_unix_ms);
-            let end = reading.lines.take(events);
-            reading.tell().await?;
-            if end.is_some() {
-                return Ok(end);
-            }
-            if let (Some(reached), Some(_)) = (reached, &page.next_token) {
-                reading.at(reached, from, whole);
-            }
-        }
-        Ok(None)
+        let page = call.set_next_token(cursor.token.take()).send().await;
+        let page = page.map_err(|e| failure(format_args!("read log group {group}"), "logs:FilterLogEvents", e))?;
+        (cursor.token, cursor.done) = (page.next_token.clone(), page.next_token.is_none());
+        let events: Vec<_> = page.events.unwrap_or_default().into_iter().map(event).collect();
+        cursor.reached = events.iter().map(|event| event.at_unix_ms).fold(cursor.reached, i64::max);
+        Ok(events)
     }
 
     async fn streams(&self, source: &LogSource) -> Result<Vec<Streams>, Error> {
@@ -204,21 +233,31 @@ struct Reading<'a> {
     job: &'a Job,
     lines: Lines,
     parts: u32,
+    told: Instant,
+    shown: Instant,
 }
 
 impl Reading<'_> {
-    async fn tell(&mut self) -> Result<(), Error> {
-        for part in self.lines.parts() {
+    /// Parts that are full, or all there is; once a second all in any case, so that who waits sees what there is.
+    async fn tell(&mut self, all: bool) -> Result<(), Error> {
+        let all = all || self.told.elapsed() >= TELL;
+        if all {
+            self.told = Instant::now();
+        }
+        for part in self.lines.parts(all) {
             self.job.stream(self.parts, &part).await?;
             self.parts += 1;
         }
         Ok(())
     }
 
-    fn at(&self, reached: i64, from: i64, whole: i64) {
-        let percent = (reached - from).max(0).checked_mul(100).and_then(|done| done.checked_div(whole - from));
-        let percent = percent.and_then(|percent| u32::try_from(percent.min(99)).ok());
-        self.job.progress(format!("{} lines found", self.lines.count()), percent);
+    fn at(&mut self, reached: i64, whole: i64) {
+        if self.shown.elapsed() >= TELL {
+            self.shown = Instant::now();
+            let percent = reached.max(0).checked_mul(100).and_then(|done| done.checked_div(whole));
+            let percent = percent.and_then(|percent| u32::try_from(percent.min(99)).ok());
+            self.job.progress(format!("{} lines found", self.lines.count()), percent);
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use sfdata_common::{
     sealed::{Opener, Place},
 };
 use sfdata_proto::v1::{
-    ActionResult, CommandEvent, CommandProgress, CommandState, GetCommandResponse, Outcome, Succeeded, TargetStatus,
-    WatchCommandRequest, action_result::Kind, outcome,
+    ActionResult, CommandEvent, CommandProgress, CommandState, Failed, FailureCode, GetCommandResponse, Outcome,
+    Succeeded, TargetStatus, WatchCommandRequest, action_result::Kind, outcome,
 };
 use tonic::Status;
 
@@ -90,8 +90,15 @@ impl Board {
             outcome: event.outcome.clone(),
             progress: event.progress.clone(),
         };
-        if let (Some(opener), Some(outcome)) = (&self.opener, &mut target.outcome) {
-            open(opener, &self.command_id, &event.agent_id, outcome);
+        if let Some(opener) = &self.opener
+            && let Some(outcome) = &mut target.outcome
+            && !open(opener, &self.command_id, &event.agent_id, outcome)
+        {
+            target.state = CommandState::Failed;
+            let message = "the answer is not sealed to this command: it was changed on its way, or the agent did not \
+                           make it; nothing of it is shown, ask again, and tell who runs the hub";
+            let failed = Failed { code: FailureCode::Internal.into(), message: message.to_owned() };
+            target.outcome = Some(Outcome { kind: Some(outcome::Kind::Failed(failed)) });
         }
         Some(target)
     }
@@ -126,16 +133,20 @@ impl Board {
     }
 }
 
-/// Put what a sealed result holds in its place. What does not open stays as it is, and is shown as such.
-fn open(opener: &Opener, command: &str, agent: &str, outcome: &mut Outcome) {
-    let Some(outcome::Kind::Succeeded(Succeeded { result: Some(result) })) = &mut outcome.kind else { return };
-    let (Some(Kind::Sealed(sealed)), Ok(command), Ok(agent)) = (&result.kind, command.parse(), agent.parse()) else {
-        return;
+/// Put what a sealed result holds in its place; `false` where there is none that opens. Of readings of logs the numbers
+/// alone are told in the clear.
+fn open(opener: &Opener, command: &str, agent: &str, outcome: &mut Outcome) -> bool {
+    let Some(outcome::Kind::Succeeded(Succeeded { result: Some(result) })) = &mut outcome.kind else { return true };
+    let sealed = match &result.kind {
+        Some(Kind::Logs(_)) => return true,
+        Some(Kind::Sealed(sealed)) => sealed,
+        _ => return false,
     };
+    let (Ok(command), Ok(agent)) = (command.parse(), agent.parse()) else { return false };
     let opened = opener.open(Place { command, agent: &agent, part: None }, sealed).ok();
-    if let Some(opened) = opened.and_then(|bytes| ActionResult::decode(&*bytes).ok()) {
-        *result = opened;
-    }
+    let Some(opened) = opened.and_then(|bytes| ActionResult::decode(&*bytes).ok()) else { return false };
+    *result = opened;
+    true
 }
 
 /// Why following a command ended.
@@ -168,7 +179,10 @@ pub(crate) async fn to_the_end(
 /// Say what is not over yet, and how to see it again.
 pub(crate) fn warn_under_way(board: &Board, why: &str) {
     output::warn(format_args!("{why}; still under way: {}", board.under_way()));
-    output::note(format_args!("it goes on; see it again with: hubctl commands watch {}", board.command_id));
+    output::note(match board.opener {
+        Some(_) => "its answer was sealed to this run of hubctl, and is lost with it: ask again".to_owned(),
+        None => format!("it goes on; see it again with: hubctl commands watch {}", board.command_id),
+    });
 }
 
 /// Follow a command until it has ended at every target of the board, with progress on stderr, and on stdout the lines that
@@ -258,6 +272,9 @@ async fn watch(hub: &Hub, command_id: &str) -> Result<Events, Status> {
 
 #[cfg(test)]
 mod tests {
+    use sfdata_common::ids::CommandId;
+    use sfdata_proto::v1::S3UrlResult;
+
     use super::*;
 
     fn event(agent: &str, state: CommandState) -> CommandEvent {
@@ -281,6 +298,32 @@ mod tests {
         assert_eq!(board(&[Expired, Running]).exit(), Exit::UnderWay);
         assert_eq!(board(&[Waiting]).exit(), Exit::UnderWay);
         assert_eq!(board(&[Succeeded, Waiting, Running]).under_way(), "la-1 (waiting), la-2 (running)");
+    }
+
+    #[test]
+    fn an_answer_that_is_not_sealed_to_this_command_is_none() {
+        let (opener, id, ely) = (Arc::new(Opener::generate().unwrap()), CommandId::generate(), "ely".parse().unwrap());
+        let url =
+            |url: &str| ActionResult { kind: Some(Kind::S3Url(S3UrlResult { url: url.into(), ..Default::default() })) };
+        let apply = |result: ActionResult| {
+            let mut board = Board::new(id, "s3.upload-url", &["ely"]);
+            board.opener = Some(Arc::clone(&opener));
+            let succeeded = outcome::Kind::Succeeded(Succeeded { result: Some(result) });
+            let outcome = Some(Outcome { kind: Some(succeeded) });
+            board.apply(&CommandEvent { outcome, ..event("ely", CommandState::Succeeded) }).unwrap();
+            (board.exit(), board.targets["ely"].outcome.clone().unwrap())
+        };
+        let seal = |to: &Opener| {
+            let place = Place { command: id, agent: &ely, part: None };
+            let sealed = to.reply_key().seal(place, &url("https://ours").encode_to_vec()).unwrap();
+            ActionResult { kind: Some(Kind::Sealed(sealed)) }
+        };
+        let (exit, outcome) = apply(seal(&opener));
+        assert!(exit == Exit::Done && format!("{outcome:?}").contains("https://ours"));
+        for forged in [url("https://theirs"), seal(&Opener::generate().unwrap()), ActionResult::default()] {
+            let (exit, outcome) = apply(forged);
+            assert!(exit == Exit::NotSucceeded && !format!("{outcome:?}").contains("https://theirs"));
+        }
     }
 
     #[test]

@@ -135,6 +135,9 @@ pub(crate) struct Ready {
 impl Ready {
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        if action.reveals_data() && !self.about.wait.waits() {
+            return Err(Usage("its answer is sealed to who waits for it: not with --no-wait".into()).into());
+        }
         let submitted = self.submit(action).await?;
         let command = &submitted.command;
         if !self.about.wait.waits() {

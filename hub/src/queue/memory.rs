@@ -65,11 +65,14 @@ impl Live {
 
     pub(super) fn tell(&mut self, event: &wire::CommandEvent) {
         // States are never left out: a watcher that does not keep up with them is dropped, asks again and is told where
-        // everything stands. Progress is left out while it is behind.
-        self.watchers.retain(|watcher| {
-            let behind = watcher.capacity() < watcher.max_capacity() / 2;
-            (event.progress.is_some() && behind) || watcher.try_send(event.clone()).is_ok()
-        });
+        // everything stands. Steps of progress are left out while it is behind; parts of an answer only where there is
+        // no more room than states need.
+        let room = |watcher: &mpsc::Sender<_>| match &event.progress {
+            None => true,
+            Some(progress) if progress.sealed.is_some() => watcher.capacity() > watcher.max_capacity() / 8,
+            Some(_) => watcher.capacity() >= watcher.max_capacity() / 2,
+        };
+        self.watchers.retain(|watcher| !room(watcher) || watcher.try_send(event.clone()).is_ok());
     }
 }
 

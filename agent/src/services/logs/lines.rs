@@ -80,12 +80,16 @@ impl Lines {
             self.last_unix_ms = line.at_unix_ms;
             self.open.push(line);
         }
+        // What is older is not asked for again.
+        self.seen.retain(|_, at| *at >= self.newest_unix_ms - LATE_MS);
         None
     }
 
-    /// All that is to be told by now.
-    pub(super) fn parts(&mut self) -> Vec<LogLines> {
-        self.close();
+    /// What is to be told by now: parts that are full, or all of it.
+    pub(super) fn parts(&mut self, all: bool) -> Vec<LogLines> {
+        if all {
+            self.close();
+        }
         std::mem::take(&mut self.full)
     }
 
@@ -96,11 +100,9 @@ impl Lines {
         }
     }
 
-    /// Where to look for what comes next; what was seen before is forgotten.
-    pub(super) fn next_from(&mut self) -> i64 {
-        let from = self.newest_unix_ms - LATE_MS;
-        self.seen.retain(|_, at| *at >= from);
-        from
+    /// Where to look for what comes next.
+    pub(super) fn next_from(&self) -> i64 {
+        self.newest_unix_ms - LATE_MS
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -134,7 +136,7 @@ mod tests {
     }
 
     fn told(lines: &mut Lines) -> Vec<String> {
-        lines.parts().into_iter().flat_map(|part| part.lines).map(|line| line.message).collect()
+        lines.parts(true).into_iter().flat_map(|part| part.lines).map(|line| line.message).collect()
     }
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
         assert_eq!(lines.take(vec![event(2, 20, "b"), event(3, 15, "late"), event(4, 50_000, "c")]), None);
         assert_eq!(told(&mut lines), ["late", "c"]);
         assert_eq!(lines.next_from(), 50_000 - LATE_MS);
-        assert_eq!(lines.seen.len(), 1, "what is not asked for again is forgotten");
+        assert_eq!(lines.seen.len(), 1, "what is not asked for again is forgotten at once");
         assert!(told(&mut lines).is_empty());
     }
 
@@ -162,9 +164,14 @@ mod tests {
     fn no_part_and_no_line_is_too_long_and_all_together_are_bounded() {
         let mut lines = Lines::new(None, limits::LOG_LINES, 0);
         let long = "ä".repeat(LINE_BYTES);
-        let end = (0..5_000).find_map(|n| lines.take(vec![event(n, n.into(), &long)]));
+        let mut parts = Vec::new();
+        let end = (0..5_000).find_map(|n| {
+            let end = lines.take(vec![event(n, n.into(), &long)]);
+            parts.extend(lines.parts(false));
+            end
+        });
         assert_eq!(end, Some(LogsEnd::Bytes));
-        let parts = lines.parts();
+        parts.extend(lines.parts(true));
         let sizes: Vec<_> = parts.iter().map(prost::Message::encoded_len).collect();
         assert!(sizes.iter().all(|size| *size <= limits::LOG_PART_BYTES), "{sizes:?}");
         assert!(sizes.iter().sum::<usize>() <= limits::LOG_BYTES && parts.len() < limits::WATCH_BACKLOG / 2);
