@@ -18,11 +18,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_common::{
-    command::{Action, Agent as AgentAction, Class, Command, Resource},
+    command::{Action, Agent as AgentAction, Command, Mode, Resource},
     dispatch::RECEIPT_PAYLOAD_TYPE,
     envelope,
     error::chain,
-    ids::{CommandId, Position},
+    ids::{CommandId, OperatorName, Position},
     limits,
     outcome::{FailureCode, Outcome, RefusalReason, failure_name, refusal_name},
 };
@@ -67,8 +67,8 @@ struct Inner {
 struct Table {
     /// Who was last in line for a resource: cancelled when it is done.
     lines: HashMap<Resource, CancellationToken>,
-    /// The operators' wish to stop, by command.
-    running: HashMap<CommandId, CancellationToken>,
+    /// The operators' wish to stop, by command, with who ordered it.
+    running: HashMap<CommandId, (OperatorName, CancellationToken)>,
 }
 
 /// What an executor works with.
@@ -127,7 +127,8 @@ impl Executor {
         let cancelled = CancellationToken::new();
         let turn = {
             let mut table = self.inner.table.lock().unwrap_or_else(PoisonError::into_inner);
-            table.running.insert(id, cancelled.clone());
+            let by = begun.verified.command().operator.clone();
+            table.running.insert(id, (by, cancelled.clone()));
             begun.verified.command().resource().map(|resource| {
                 let done = CancellationToken::new();
                 let before = table.lines.insert(resource.clone(), done.clone());
@@ -214,13 +215,15 @@ impl Inner {
 
     async fn run(&self, begun: &Begun, cancelled: CancellationToken, resumed: bool) -> Outcome {
         let command = begun.verified.command();
-        let _place = if command.resource().is_none() { self.reads.acquire().await.ok() } else { None };
+        // What only the agent itself is asked for waits for no reading: least of all the wish to stop one.
+        let waits = command.resource().is_none() && !matches!(command.action, Action::Agent(_));
+        let _place = if waits { self.reads.acquire().await.ok() } else { None };
         self.outbox.send(ToHub::Started(wire::Started { command_id: command.id.to_string() }));
         let (journal, outbox) = (Arc::clone(&self.journal), Arc::clone(&self.outbox));
         let agent = self.identity.agent().clone();
         let &Command { id, mode, reply_key, .. } = command;
         let job = Job { command: id, agent, mode, reply_key, resumed, cancelled, journal, outbox };
-        let acts = command.class() != Class::Read;
+        let acts = mode != Mode::PlanOnly && command.action.has_plan();
         if acts {
             self.reports.nudge(); // what moves is looked at more often
         }
@@ -229,7 +232,7 @@ impl Inner {
             Action::Aurora(action) => self.services.aurora.execute(action, &job).await,
             Action::S3(action) => self.services.s3.execute(action, &job).await,
             Action::Logs(action) => self.services.logs.execute(action, &job).await,
-            Action::Agent(action) => self.on_the_agent(action).await,
+            Action::Agent(action) => self.on_the_agent(action, &command.operator).await,
         };
         if acts {
             self.reports.nudge();
@@ -240,16 +243,38 @@ impl Inner {
         }
     }
 
-    async fn on_the_agent(&self, action: &AgentAction) -> Result<Kind, Error> {
+    fn running(&self, id: CommandId) -> Option<(OperatorName, CancellationToken)> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).running.get(&id).cloned()
+    }
+
+    async fn on_the_agent(&self, action: &AgentAction, by: &OperatorName) -> Result<Kind, Error> {
         match action {
             AgentAction::Refresh => {
                 let health = Some((*self.reports.refresh().await?).clone());
                 Ok(Kind::AgentRefresh(wire::AgentRefreshResult { health }))
             }
+            AgentAction::CancelOwn(id) => {
+                let disposition = match self.running(*id) {
+                    Some((ordered_by, running)) if ordered_by == *by => {
+                        running.cancel();
+                        wire::CancelDisposition::Asked
+                    }
+                    Some((ordered_by, _)) => {
+                        let text = format!("command {id} was ordered by {ordered_by}; stop it with agent.cancel");
+                        return Err(Error::failed(FailureCode::AccessDenied, text));
+                    }
+                    None if self.journal.has_seen(*id) => wire::CancelDisposition::AlreadyEnded,
+                    None => {
+                        let text =
+                            format!("no command {id} runs here; what has not come yet is stopped with agent.cancel");
+                        return Err(Error::failed(FailureCode::NotFound, text));
+                    }
+                };
+                Ok(Kind::AgentCancel(wire::AgentCancelResult { disposition: disposition.into() }))
+            }
             AgentAction::Cancel(id) => {
-                let running = self.table.lock().unwrap_or_else(PoisonError::into_inner).running.get(id).cloned();
-                let disposition = match running {
-                    Some(running) => {
+                let disposition = match self.running(*id) {
+                    Some((_, running)) => {
                         running.cancel();
                         wire::CancelDisposition::Asked
                     }

@@ -87,6 +87,8 @@ pub enum Action {
 pub enum Agent {
     /// Look at the platform now and report it. Always legal.
     Refresh,
+    /// Stop working on a command that the same operator ordered. Always legal; bars none that has not come.
+    CancelOwn(CommandId),
     /// Stop working on another command. Legal at any time; says what it found.
     Cancel(CommandId),
 }
@@ -275,6 +277,7 @@ impl Action {
             Self::S3(s3) => s3.name(),
             Self::Agent(Agent::Refresh) => "agent.refresh",
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
+            Self::Agent(Agent::CancelOwn(_)) => "agent.cancel-own",
             Self::Logs(logs) => logs.name(),
         }
     }
@@ -285,7 +288,7 @@ impl Action {
             Self::Aurora(aurora) => aurora.class(),
             Self::Ecs(ecs) => ecs.class(),
             Self::S3(s3) => s3.class(),
-            Self::Agent(Agent::Refresh) => Class::Read,
+            Self::Agent(Agent::Refresh | Agent::CancelOwn(_)) => Class::Read,
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
             Self::Logs(logs) => logs.class(),
         }
@@ -326,6 +329,9 @@ impl Action {
                 kind: Some(match agent {
                     Agent::Refresh => agent_action::Kind::Refresh(wire::AgentRefresh {}),
                     Agent::Cancel(id) => agent_action::Kind::Cancel(wire::AgentCancel { command_id: id.to_string() }),
+                    Agent::CancelOwn(id) => {
+                        agent_action::Kind::CancelOwn(wire::AgentCancelOwn { command_id: id.to_string() })
+                    }
                 }),
             }),
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
@@ -346,6 +352,9 @@ impl TryFrom<wire::Action> for Action {
             action::Kind::Agent(agent) => Self::Agent(match agent.kind.ok_or_else(unknown)? {
                 agent_action::Kind::Refresh(_) => Agent::Refresh,
                 agent_action::Kind::Cancel(cancel) => Agent::Cancel(cancel.command_id.parse().map_err(malformed)?),
+                agent_action::Kind::CancelOwn(cancel) => {
+                    Agent::CancelOwn(cancel.command_id.parse().map_err(malformed)?)
+                }
             }),
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
         })
@@ -385,6 +394,7 @@ mod tests {
             logs::tests::any_action().prop_map(Action::Logs),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
+            Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),
         ]
     }
 

@@ -5,11 +5,14 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use serde_json::json;
+use sfdata_agent::policy::Brake;
 use sfdata_common::{
     Timestamp,
     command::{Action, Agent, LogSource, Logs, LogsUntil},
+    ids::CommandId,
     limits,
     outcome::{FailureCode, Outcome, RefusalReason},
+    trust::Role,
 };
 use sfdata_proto::v1::{LogsEnd, LogsResult, action_result::Kind};
 use sfdata_tests::{eventually, fleet::Fleet};
@@ -124,7 +127,8 @@ async fn who_asks_gets_the_lines_and_nobody_keeps_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_later_is_followed_until_it_is_cancelled() {
-    let fleet = fleet().await;
+    let mut fleet = fleet().await;
+    let bob = fleet.operator("bob", Role::DataSteward).await;
     let la = &fleet.agents[0];
     let followed = with(&service("daemon"), |_, _, until| *until = LogsUntil::Followed);
     let mut reader = fleet.alice.reader(followed, &la.id).await.unwrap();
@@ -134,7 +138,16 @@ async fn what_is_written_later_is_followed_until_it_is_cancelled() {
         eventually(&line, SOON, async || reader.lines().await.iter().any(|came| came.message == line).then_some(()))
             .await;
     }
-    fleet.alice.run(Action::Agent(Agent::Cancel(reader.id)), &la.id).await.unwrap();
+    // Who ordered it may stop it, also while the LA holds its agent; nobody else may so.
+    let brake = Brake::new(&la.config.data_dir);
+    brake.hold("inspection", Timestamp::now()).unwrap();
+    let own = Action::Agent(Agent::CancelOwn(reader.id));
+    let (code, message) = failure(bob.run(own.clone(), &la.id).await.unwrap());
+    assert!(code == FailureCode::AccessDenied && message.contains("alice"), "{message}");
+    assert!(matches!(fleet.alice.run(own, &la.id).await.unwrap(), Outcome::Succeeded(_)));
+    let unknown = Action::Agent(Agent::CancelOwn(CommandId::generate()));
+    assert_eq!(failure(fleet.alice.run(unknown, &la.id).await.unwrap()).0, FailureCode::NotFound);
+    brake.release().unwrap();
     let outcome = fleet.alice.outcome(reader.id, &la.id).await.unwrap();
     assert!(matches!(&outcome, Outcome::Cancelled { detail } if detail.contains("lines were told")), "{outcome:?}");
     let came: Vec<_> = reader.lines().await.iter().map(|line| line.message.clone()).collect();

@@ -114,7 +114,8 @@ impl Logs {
         if let (Stop::UnderWay(_), true) = (&stop, self.follow) {
             // Nobody reads on: the agents need not, either.
             let open: Vec<AgentId> = board.open().filter_map(|agent| agent.parse().ok()).collect();
-            order::submit(&ready.hub, Action::Agent(Agent::Cancel(command.id)), Mode::Act, open, &ready.about).await?;
+            order::submit(&ready.hub, Action::Agent(Agent::CancelOwn(command.id)), Mode::Act, open, &ready.about)
+                .await?;
             return Ok(Exit::Done);
         }
         tell_ends(&board, lines.as_ref());
