@@ -252,9 +252,8 @@ impl Ecs {
         let seen = match seen {
             Ok(state) if note.back.is_none() => {
                 let new = |task: &Task| task.started_by() == Some(&ours);
-                let again = self
-                    .answer_again(&name, &definition, note.answers.unwrap_or_default(), new, rollout.settle, ends, job)
-                    .await;
+                let again =
+                    self.answer_again(&name, &definition, note.answers.unwrap_or_default(), new, ends, job).await;
                 again.map_err(|error| error.after(&done)).map(|()| state)
             }
             seen => seen,

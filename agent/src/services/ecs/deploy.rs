@@ -281,7 +281,7 @@ impl Ecs {
         let state = self.wait(name, role, ends, job, &done, &mut judge).await?;
         let answered = notes[at].answers.unwrap_or_default();
         let new = |task: &Task| task.task_definition_arn() == Some(&to);
-        let again = self.answer_again(name, &to, answered, new, rollout.settle, ends, job).await;
+        let again = self.answer_again(name, &to, answered, new, ends, job).await;
         again.map_err(|error| error.after(&done))?;
         Ok(state)
     }

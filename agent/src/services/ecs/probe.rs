@@ -19,8 +19,10 @@ use crate::{execute::Job, services::Error};
 
 /// A connection within one network takes a millisecond.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Pause between two tries, and what is tried for at the least.
+/// Pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A new task may be silent for so long: a code server imports all its code before it opens its port.
+const STARTS: Duration = Duration::from_secs(180);
 
 /// Tasks that are tried before a change: each that the agent is kept from costs a whole time-out.
 const TRIED: usize = 3;
@@ -46,7 +48,7 @@ impl Ecs {
         let running: Vec<_> = tasks.iter().filter(|task| task.last_status() == Some("RUNNING")).collect();
         let mut answers = Answers::default();
         for task in running.iter().take(TRIED) {
-            answers.healthy |= health(task, name) == Some(&HealthStatus::Healthy);
+            answers.healthy |= health(task, definition.main_name(name)) == Some(&HealthStatus::Healthy);
             if answers.port.is_none()
                 && let Some((address, port)) = address(task).zip(port)
                 && connects(address, port).await
@@ -60,40 +62,44 @@ impl Ecs {
         answers
     }
 
-    /// Wait until all tasks that `of` takes answer as those before them did: for as long as `within`, not counted the time
-    /// in which AWS can't be asked, and in no case after `by`.
+    /// Wait until all tasks that `of` takes answer as those before them did: for as long as a start may take, not counted
+    /// the time in which AWS can't be asked, and in no case after `by`.
     pub(super) async fn answer_again(
         &self,
         name: &str,
         definition: &str,
         before: Answers,
         of: impl Fn(&Task) -> bool,
-        within: Duration,
         by: Instant,
         job: &Job,
     ) -> Result<(), Error> {
         if before == Answers::default() {
             return Ok(());
         }
-        let mut ends = Instant::now() + within.max(PAUSE);
+        let start = Instant::now();
+        let mut ends = by.min(start + STARTS);
         job.progress(format!("all tasks run; whether {name} answers as it did is looked at"), Some(99));
         loop {
             let tasks = self.tasks(Some(name), DesiredStatus::Running);
             let silent = match tokio::try_join!(self.definition(definition), tasks) {
                 Ok((definition, tasks)) => {
                     let asked = Asked::of(&definition, name, before);
-                    self.silent(tasks.iter().filter(|task| of(task)), name, &asked).await?
+                    self.silent(tasks.iter().filter(|task| of(task)), &asked).await?
                 }
                 // Who cannot be asked for is not silent.
                 Err(error) if error.is_passing() && Instant::now() < by => {
-                    ends = Instant::now() + within.max(PAUSE);
+                    ends = by.min(Instant::now() + STARTS);
                     Some(error.to_string())
                 }
                 Err(error) => return Err(error),
             };
             let Some(silent) = silent else { return Ok(()) };
             if Instant::now() >= ends {
-                let text = format!("{silent}, and before the change {name} answered; look at its logs");
+                let text = format!(
+                    "{silent} after {} s, and before the change {name} answered; look at its logs, or give it more time \
+                     with a longer --timeout",
+                    start.elapsed().as_secs()
+                );
                 return Err(Error::failed(FailureCode::Rejected, text));
             }
             tokio::select! {
@@ -107,12 +113,7 @@ impl Ecs {
     }
 
     /// The first task that does not answer, in words; an error where its health check has failed.
-    async fn silent(
-        &self,
-        tasks: impl Iterator<Item = &Task>,
-        name: &str,
-        asked: &Asked,
-    ) -> Result<Option<String>, Error> {
+    async fn silent(&self, tasks: impl Iterator<Item = &Task>, asked: &Asked) -> Result<Option<String>, Error> {
         for task in tasks {
             if let Some(port) = asked.port {
                 let Some(address) = address(task) else {
@@ -123,7 +124,7 @@ impl Ecs {
                 }
             }
             if asked.healthy
-                && let Some(silent) = ailing(task, name)?
+                && let Some(silent) = ailing(task, asked.container.as_deref())?
             {
                 return Ok(Some(silent));
             }
@@ -133,11 +134,11 @@ impl Ecs {
 }
 
 /// Why a task is not healthy yet, in words; an error where its health check has failed.
-fn ailing(task: &Task, name: &str) -> Result<Option<String>, Error> {
-    match health(task, name) {
+fn ailing(task: &Task, container: Option<&str>) -> Result<Option<String>, Error> {
+    match health(task, container) {
         Some(HealthStatus::Healthy) => Ok(None),
         Some(HealthStatus::Unhealthy) => {
-            let text = format!("the health check of task {} of {name} fails; look at its logs", task_id(task));
+            let text = format!("the health check of task {} fails; look at its logs", task_id(task));
             Err(Error::failed(FailureCode::Rejected, text))
         }
         _ => Ok(Some(format!("task {} is not healthy yet", task_id(task)))),
@@ -148,6 +149,8 @@ fn ailing(task: &Task, name: &str) -> Result<Option<String>, Error> {
 struct Asked {
     port: Option<u16>,
     healthy: bool,
+    /// The main container.
+    container: Option<String>,
 }
 
 impl Asked {
@@ -155,6 +158,7 @@ impl Asked {
         Self {
             port: before.port.and_then(|_| definition.port(name)),
             healthy: before.healthy && definition.has_health_check(name),
+            container: definition.main_name(name).map(str::to_owned),
         }
     }
 }
@@ -170,10 +174,9 @@ fn address(task: &Task) -> Option<IpAddr> {
     detail.value()?.parse().ok()
 }
 
-/// Of the container that is named like the service, or of the first.
-fn health<'a>(task: &'a Task, name: &str) -> Option<&'a HealthStatus> {
-    let named = task.containers().iter().find(|container| container.name() == Some(name));
-    named.or(task.containers().first())?.health_status()
+/// Of its main container, where that can be told.
+fn health<'a>(task: &'a Task, container: Option<&str>) -> Option<&'a HealthStatus> {
+    task.containers().iter().find(|one| container.is_some() && one.name() == container)?.health_status()
 }
 
 #[cfg(test)]
@@ -191,10 +194,10 @@ mod tests {
             .containers(Container::builder().name("code").health_status(HealthStatus::Healthy).build())
             .build();
         assert_eq!(address(&task), Some([10, 0, 0, 7].into()));
-        assert_eq!(health(&task, "code"), Some(&HealthStatus::Healthy));
+        assert_eq!(health(&task, Some("code")), Some(&HealthStatus::Healthy));
         assert_eq!(address(&Task::builder().build()), None);
-        assert_eq!(ailing(&task, "code"), Ok(None));
-        assert!(matches!(ailing(&task, "side"), Err(Error::Failed { code: FailureCode::Rejected, .. })));
-        assert!(matches!(ailing(&Task::builder().build(), "code"), Ok(Some(_))), "it is not known yet");
+        assert_eq!(ailing(&task, Some("code")), Ok(None));
+        assert!(matches!(ailing(&task, Some("side")), Err(Error::Failed { code: FailureCode::Rejected, .. })));
+        assert!(matches!(ailing(&Task::builder().build(), Some("code")), Ok(Some(_))), "it is not known yet");
     }
 }
