@@ -4,6 +4,7 @@
 //! Scale and restart read first, change at most once and then wait until ECS is there; a wait
 //! that ends early (cancelled, deadline) leaves in force what was ordered, and says so. A deploy goes back instead.
 
+mod alone;
 mod capacity;
 mod definition;
 mod deploy;
@@ -174,7 +175,8 @@ impl Ecs {
         tokio::select! {
             biased;
             () = job.cancelled().cancelled() => {
-                Err(Error::cancelled(format!("nothing was changed: another action on {name} was still at work")))
+                let done = if job.resumed() { "what was changed before the restart stays" } else { "nothing was changed" };
+                Err(Error::cancelled(format!("{done}: another action on {name} was still at work")))
             }
             turn = turn.lock() => Ok(Some(turn)),
         }

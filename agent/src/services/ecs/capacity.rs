@@ -18,8 +18,7 @@ use sfdata_proto::v1::{EcsCapacity, EcsCapacityResult, EcsServiceState, action_r
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Ecs, NO_CAPACITY,
-    deploy::{alone, percents},
+    Ecs, NO_CAPACITY, alone,
     detail::capacity,
     probe::Answers,
     resource,
@@ -134,7 +133,7 @@ impl Ecs {
                 let service = self.look(name).await?;
                 let note = note(&service, name, role, wanted)?;
                 let plan = plan(&service, name, role, &note);
-                if note.was == note.moves[0].to && alone(&service, role).is_none() {
+                if note.was == note.moves[0].to && alone::is(&service, role) {
                     let answer = job.agree(plan).await?;
                     return Ok(answer.unwrap_or(self.moved(state(&service, role), &note).await));
                 }
@@ -227,7 +226,8 @@ impl Ecs {
                     .cluster(&self.platform.cluster)
                     .service(&name)
                     .set_capacity_provider_strategy(Some(strategy))
-                    .set_deployment_configuration(alone(&service, role))
+                    .set_deployment_configuration(alone::configuration(&service, role))
+                    .set_availability_zone_rebalancing(alone::unbalanced(&service, role))
                     .force_new_deployment(true);
                 let may = |service: &Service| current(service, &name, role).map(|_| ());
                 let forced = Forced { what: "change of capacity", call, may: &may };
@@ -328,16 +328,7 @@ fn plan(service: &Service, name: &str, role: Role, note: &Note) -> Plan {
         _ => shown(was),
     };
     let plan = Plan::default().change(resource(name), "capacityProviderStrategy", before, shown(to));
-    let (least, most) = percents(service);
-    match alone(service, role) {
-        Some(_) => plan.change(resource(name), "minimumHealthyPercent", least.to_string(), "0").change(
-            resource(name),
-            "maximumPercent",
-            most.to_string(),
-            "100",
-        ),
-        None => plan,
-    }
+    alone::plan(plan, service, name, role)
 }
 
 /// Reached when the deployment that was made has rolled out.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_ecs::types::{DeploymentConfiguration, Service, Task};
+use aws_sdk_ecs::types::Task;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sfdata_common::{
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{
-    Ecs,
+    Ecs, alone,
     definition::Edit,
     probe::Answers,
     resource,
@@ -234,16 +234,7 @@ impl Ecs {
                 (plan, Some(previous.to_owned()))
             }
         };
-        let (least, most) = percents(&service);
-        let plan = match alone(&service, role) {
-            Some(_) => plan.change(resource(name), "minimumHealthyPercent", least.to_string(), "0").change(
-                resource(name),
-                "maximumPercent",
-                most.to_string(),
-                "100",
-            ),
-            None => plan,
-        };
+        let plan = alone::plan(plan, &service, name, role);
         Ok((plan, Note { service: name.to_owned(), before, to, ..Note::default() }))
     }
 
@@ -336,7 +327,7 @@ impl Ecs {
     async fn give(&self, name: &str, role: Role, [from, to]: [&str; 2], job: &Job) -> Result<(), Error> {
         let service = self.look(name).await?;
         let has = service.task_definition().unwrap_or_default();
-        let alone = alone(&service, role);
+        let (configuration, unbalanced) = (alone::configuration(&service, role), alone::unbalanced(&service, role));
         if has != to && has != from {
             return Err(Error::failed(
                 FailureCode::Conflict,
@@ -347,16 +338,21 @@ impl Ecs {
                 ),
             ));
         }
-        if has == to && alone.is_none() {
+        if has == to && configuration.is_none() && unbalanced.is_none() {
             return Ok(());
         }
         let cluster = &self.platform.cluster;
         job.progress(format!("giving {name} {}", short(to)), None);
         let call = self.client.update_service().cluster(cluster).service(name).task_definition(to);
-        let answer = call.set_deployment_configuration(alone).send().await.map_err(|e| {
-            let tried = format!("give service {name} of cluster {cluster} {}", short(to));
-            failure(tried, "ecs:UpdateService and iam:PassRole", e)
-        });
+        let answer = call
+            .set_deployment_configuration(configuration)
+            .set_availability_zone_rebalancing(unbalanced)
+            .send()
+            .await
+            .map_err(|e| {
+                let tried = format!("give service {name} of cluster {cluster} {}", short(to));
+                failure(tried, "ecs:UpdateService and iam:PassRole", e)
+            });
         match answer {
             Ok(_) => Ok(()),
             // It may have had its effect all the same.
@@ -464,27 +460,6 @@ pub(super) fn short(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 
-/// minimumHealthyPercent and maximumPercent.
-pub(super) fn percents(service: &Service) -> (i32, i32) {
-    let configuration = service.deployment_configuration();
-    let given = |percent: Option<i32>, default| percent.unwrap_or(default);
-    (
-        given(configuration.and_then(DeploymentConfiguration::minimum_healthy_percent), 100),
-        given(configuration.and_then(DeploymentConfiguration::maximum_percent), 200),
-    )
-}
-
-/// The deployment configuration that lets no second daemon start beside the first, where it has to be set.
-pub(super) fn alone(service: &Service, role: Role) -> Option<DeploymentConfiguration> {
-    (role == Role::Daemon && percents(service) != (0, 100)).then(|| {
-        let mut configuration =
-            service.deployment_configuration().cloned().unwrap_or_else(|| DeploymentConfiguration::builder().build());
-        configuration.minimum_healthy_percent = Some(0);
-        configuration.maximum_percent = Some(100);
-        configuration
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,20 +486,5 @@ mod tests {
         assert_eq!(Note { done: true, ..to("a:2") }.moved(), Some("a:2"));
         assert_eq!(Note { back: Some("late".into()), ..to("a:2") }.moved(), Some("a:2"));
         assert_eq!(Note { done: true, ..to("a:1") }.moved(), None, "it had it already");
-    }
-
-    #[test]
-    fn only_a_daemon_that_could_run_twice_is_given_a_deployment_configuration() {
-        let service = |least, most| {
-            let configuration =
-                DeploymentConfiguration::builder().minimum_healthy_percent(least).maximum_percent(most).build();
-            Service::builder().deployment_configuration(configuration).build()
-        };
-        assert_eq!(alone(&service(100, 200), Role::CodeServer), None);
-        assert_eq!(alone(&service(0, 100), Role::Daemon), None);
-        for other in [service(100, 200), service(0, 200), Service::builder().build()] {
-            let set = alone(&other, Role::Daemon).unwrap();
-            assert_eq!((set.minimum_healthy_percent, set.maximum_percent), (Some(0), Some(100)));
-        }
     }
 }

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{
     Ecs,
-    deploy::percents,
+    alone::percents,
     state::{count, primary},
     tasks::{ended, exit_code, is_of, is_spot, task_id, unix_ms},
 };
