@@ -8,7 +8,7 @@
 
 mod buckets;
 mod classify;
-mod command;
+pub(crate) mod command;
 mod propose;
 pub mod show;
 

@@ -121,6 +121,60 @@ async fn a_task_runs_once_as_the_service_is_defined_with_another_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_ordered_is_what_runs_whatever_the_entry_point_and_no_second_daemon() {
+    let mut fleet = Fleet::start(1).await;
+    let account = fleet.agents[0].account.id.clone();
+    let foreign = fleet.aws().seed_foreign(fleet.folder.path(), &account).await.unwrap();
+    fleet.stop_agent(0).await;
+    let platform = &mut fleet.agents[0].config.platform;
+    (platform.cluster, platform.webserver, platform.daemon) =
+        (foreign.cluster.clone(), "Svc-A1B2".into(), "Svc-C3D4".into());
+    platform.code_servers = vec!["Svc-E5F6".into(), "Svc-G7H8".into()];
+    platform.other_services = Vec::new();
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    for service in ["Svc-A1B2", "Svc-C3D4", "Svc-E5F6"] {
+        fleet.aws().runs(&foreign, service, json!({"run_seconds": 0.1})).await.unwrap();
+    }
+
+    let plan = fleet.alice.plan(action(order("Svc-A1B2", 60)), &fleet.agents[0].id).await.unwrap();
+    let planned: Vec<_> = plan.changes.iter().map(|c| (&*c.property, &*c.after)).collect();
+    assert_eq!(
+        planned[1..3],
+        [("entryPoint", r#"["/bin/sh", "-c"]"#), ("command", r#"["exec dagster instance migrate"]"#)]
+    );
+    task(run(&fleet, action(order("Svc-A1B2", 60))).await);
+    task(run(&fleet, action(order("Svc-C3D4", 60))).await);
+    let after = Run { command: vec!["instance".into(), "migrate".into()], ..order("Svc-E5F6", 60) };
+    task(run(&fleet, action(after)).await);
+    let commands: Vec<_> = calls(&fleet, "RunTask")
+        .await
+        .iter()
+        .map(|call| call["overrides"]["containerOverrides"][0]["command"].clone())
+        .collect();
+    assert_eq!(
+        commands,
+        [
+            json!(["exec dagster instance migrate"]),
+            json!(["dagster", "instance", "migrate"]),
+            json!(["instance", "migrate"])
+        ]
+    );
+
+    let (code, message) = failure(run(&fleet, action(order("Svc-E5F6", 60))).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.contains(r#"entry point ["dagster"]: order only what comes after it"#), "{message}");
+    for service in ["Svc-A1B2", "Svc-C3D4"] {
+        let daemon = Run { command: vec!["dagster-daemon".into(), "run".into()], ..order(service, 60) };
+        let (code, message) = failure(run(&fleet, action(daemon)).await);
+        assert_eq!(code, FailureCode::Rejected);
+        assert!(message.contains("two would launch every schedule twice"), "{message}");
+    }
+    assert_eq!(calls(&fleet, "RunTask").await.len(), 3);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exit_code_and_a_task_that_cannot_start_are_told_as_failures() {
     let fleet = Fleet::start(1).await;
     behave(&fleet, "daemon", json!({"run_seconds": 0.1, "exit_code": 3})).await;

@@ -69,6 +69,41 @@ pub(super) fn programs(entry_point: &[String], command: &[String]) -> Vec<Ran> {
     }
 }
 
+/// Whether these would run Dagster's daemon, or hand its command line to something that may run it.
+pub(crate) fn may_run_daemon(entry_point: &[String], command: &[String]) -> bool {
+    let is_daemon = |ran: &Ran| matches!(ran.kind, Some(Kind::Daemon | Kind::Several));
+    let line = [entry_point, command].concat();
+    let texts = line.iter().flat_map(|word| commands(word));
+    let handed = |line: &[String]| (0..line.len()).any(|at| known(&line[at..]).is_some_and(|ran| is_daemon(&ran)));
+    programs(entry_point, command).iter().any(is_daemon) || handed(&line) || texts.into_iter().any(|line| handed(&line))
+}
+
+/// What follows the `-c` of a shell: the text that it executes, then the text's arguments. None without such a shell.
+pub(crate) fn after_shell_flag(line: &[String]) -> Option<&[String]> {
+    let shell = line.iter().position(|word| SHELLS.contains(&base(word)))?;
+    let mut words = line.iter().enumerate().skip(shell + 1);
+    while let Some((at, word)) = words.next() {
+        match word.as_str() {
+            word if is_text_flag(word) => return line.get(at + 1..),
+            "-o" | "+o" | "-O" | "+O" => _ = words.next(),
+            word if word.starts_with(['-', '+']) => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Whether one of these is the program that this word names.
+pub(crate) fn names_program(line: &[String], program: &str) -> bool {
+    line.iter().any(|word| !word.starts_with('-') && base(word) == base(program))
+}
+
+/// `-c`, also among a shell's other letters.
+fn is_text_flag(word: &str) -> bool {
+    let letters = word.strip_prefix('-').filter(|letters| letters.chars().all(|c| c.is_ascii_alphabetic()));
+    letters.is_some_and(|letters| letters.contains('c'))
+}
+
 /// One command without a shell's punctuation.
 fn simple(line: &[String], depth: usize) -> Vec<Ran> {
     let leading = line.iter().take_while(|word| is_assignment(word) || KEYWORDS.contains(&word.as_str())).count();
@@ -126,8 +161,7 @@ fn simple_unknown(rest: &[String], word: &String) -> Vec<Ran> {
 
 /// `sh -c TEXT`, `bash -lc TEXT`, `bash -o pipefail -c TEXT`, or a script by its name.
 fn shell(line: &[String], depth: usize) -> Vec<Ran> {
-    let flag = line.iter().position(|word| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'));
-    match flag.and_then(|at| line.get(at + 1)) {
+    match line.iter().position(|word| is_text_flag(word)).and_then(|at| line.get(at + 1)) {
         Some(text) => script(text, depth - 1),
         None => {
             let file = line.iter().skip(1).position(|word| !word.starts_with('-'));
@@ -318,6 +352,31 @@ mod tests {
         for (entry_point, command, expected) in table {
             let expected: Vec<_> = expected.iter().map(|(kind, text)| (*kind, (*text).to_owned())).collect();
             assert_eq!(told(entry_point, command), expected, "{entry_point:?} {command:?}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_is_found_also_where_it_is_only_handed_on() {
+        let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let may = |entry_point: &[&str], command: &[&str]| may_run_daemon(&owned(entry_point), &owned(command));
+        for (entry_point, command) in [
+            (&["dagster-daemon"][..], &["run"][..]),
+            (&["/entrypoint.sh", "--verbose"], &["dagster-daemon", "run"]),
+            (&["sh", "-ce"], &["dagster-daemon run"]),
+            (&["sh", "-c"], &["exec '/opt/venv/bin/dagster-daemon' run"]),
+            (&["supervise", "--program"], &["web & dagster-daemon run -w x"]),
+            (&[], &["dagster", "dev"]),
+            (&["sh", "-c", "dagster-daemon run"], &["true"]),
+        ] {
+            assert!(may(entry_point, command), "{entry_point:?} {command:?}");
+        }
+        for (entry_point, command) in [
+            (&["sh", "-c"][..], &["exec dagster instance migrate"][..]),
+            (&[], &["dagster-daemon", "liveness-check"]),
+            (&["/entrypoint.sh"], &["dagster", "job", "execute", "-j", "dagster-daemon"]),
+            (&[], &[]),
+        ] {
+            assert!(!may(entry_point, command), "{entry_point:?} {command:?}");
         }
     }
 

@@ -10,6 +10,7 @@ mod definition;
 mod deploy;
 mod logs;
 mod detail;
+mod line;
 mod probe;
 mod restart;
 mod rollout;

@@ -224,7 +224,7 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    fn parse(answer: &[u8]) -> Option<Self> {
+    pub(super) fn parse(answer: &[u8]) -> Option<Self> {
         let mut answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
         let Value::Object(fields) = answer.remove("taskDefinition")? else { return None };
         let tags = match answer.remove("tags") {
@@ -279,6 +279,17 @@ impl Definition {
     /// The role that ECS takes on to start a task.
     pub(super) fn execution_role(&self) -> &str {
         self.text("executionRoleArn")
+    }
+
+    /// Name, entry point and command of each container.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&str, Vec<String>, Vec<String>)> {
+        let words = |words: &Value| -> Vec<String> {
+            words.as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect()
+        };
+        let containers = self.fields.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
+        containers.map(move |one| {
+            (one["name"].as_str().unwrap_or_default(), words(&one["entryPoint"]), words(&one["command"]))
+        })
     }
 
     /// What the main container is called.

@@ -21,6 +21,7 @@ use super::{
     Ecs, NO_CAPACITY,
     definition::{COMMAND, Definition},
     deploy::short,
+    line::Line,
     restart::PAUSE,
     task::{told, unknown},
     tasks::{exit_code, is_spot, task_id, unix_ms},
@@ -52,6 +53,8 @@ struct Note {
     service: String,
     definition: String,
     container: String,
+    /// What a shell as entry point is given in place of the words that were ordered.
+    text: Option<String>,
     subnets: Vec<String>,
     security_groups: Vec<String>,
     public_ip: Option<String>,
@@ -147,14 +150,14 @@ impl Ecs {
     async fn prepare(&self, name: &str, run: &command::Run) -> Result<(Plan, Note), Error> {
         let service = self.look(name).await?;
         let definition = self.definition(service.task_definition().unwrap_or_default()).await?;
-        let note = note(&service, &definition, name, run)?;
+        let mut note = note(&service, &definition, name, run)?;
+        let line = Line::of(&definition, &note.container, &run.command)?;
         let task = format!("ecs-task of {name}");
-        let mut plan = Plan::default().change(&task, "taskDefinition", "", short(&note.definition)).change(
-            &task,
-            "command",
-            "",
-            format!("{:?}", run.command),
-        );
+        let mut plan = Plan::default()
+            .change(&task, "taskDefinition", "", short(&note.definition))
+            .change(&task, "entryPoint", "", line.shown_entry_point())
+            .change(&task, "command", "", format!("{:?}", line.command));
+        note.text = (line.command != run.command).then(|| line.command.concat());
         for (variable, value) in run.environment.iter().flat_map(|environment| environment.set()) {
             plan = plan.change(&task, format!("environment {variable}"), "", format!("{value:?}"));
         }
@@ -210,7 +213,7 @@ impl Ecs {
         let variable = |(name, value): &(String, String)| KeyValuePair::builder().name(name).value(value).build();
         let container = ContainerOverride::builder()
             .name(&note.container)
-            .set_command(Some(run.command.clone()))
+            .set_command(Some(note.text.clone().map_or_else(|| run.command.clone(), |text| vec![text])))
             .set_environment(run.environment.as_ref().map(|e| e.set().iter().map(variable).collect()))
             .build();
         let overrides = TaskOverride::builder()
@@ -370,6 +373,7 @@ fn note(service: &Service, definition: &Definition, name: &str, run: &command::R
         service: name.into(),
         definition: definition.arn().into(),
         container: container.into(),
+        text: None,
         subnets: network.subnets().to_vec(),
         security_groups: network.security_groups().to_vec(),
         public_ip: network.assign_public_ip().map(|assign| assign.as_str().into()),
@@ -472,6 +476,7 @@ mod tests {
             service: "code".into(),
             definition: "arn:aws:ecs:eu-west-2:1:task-definition/code:7".into(),
             container: "code".into(),
+            text: None,
             subnets: vec!["subnet-1".into()],
             security_groups: vec![],
             public_ip: Some("DISABLED".into()),

@@ -18,6 +18,11 @@ use crate::{
 /// It has the service's task definition, network and platform version. Exit code 0 is a success, another one ends the
 /// command as failed: task-failed. A task that has not ended within --timeout is stopped, and so is one whose command is
 /// cancelled. The command and its variables are signed, kept and shown in the clear: no secrets.
+///
+/// COMMAND is what the container's entry point is given in place of the command that is defined. An entry point such as
+/// `sh -c` gets it quoted as one text, so that its words are executed as they are. One that is a program of its own, such
+/// as dagster, stays: order only what comes after it. --plan shows both. A task that would run Dagster's daemon is
+/// refused: two daemons launch every schedule twice.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
