@@ -111,11 +111,13 @@ async fn what_sleeps_is_moved_as_well_and_an_aws_that_throttles_is_asked_again()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_hold_goes_back() {
     let fleet = Fleet::start(1).await;
-    fleet.aws().tasks(&fleet.agents[0].account, "code-server", "crashes").await.unwrap();
-    let (code, message) = failure(run(&fleet, set("code-server", FargateCapacity::Spot { base: 1 }, 12)).await);
+    let crash = json!({"service": "code-server", "behaviour": "crashes", "provider": "FARGATE_SPOT"});
+    fleet.aws().behave(&fleet.agents[0].account, crash).await.unwrap();
+    let (code, message) = failure(run(&fleet, set("code-server", SPOT, 60)).await);
     assert!(message.contains("tasks of code-server ended"), "{message}");
-    assert!(matches!(code, FailureCode::RolledBack | FailureCode::Deadline), "{message}");
-    assert_eq!(given(&fleet).await, [vec!["FARGATE", "FARGATE_SPOT"], vec!["FARGATE"]]);
+    assert_eq!(code, FailureCode::RolledBack, "{message}");
+    assert_eq!(given(&fleet).await, [["FARGATE_SPOT"], ["FARGATE"]]);
+    assert_eq!(providers(&fleet, "code-server").await, ["FARGATE"]);
     fleet.stop().await;
 }
 

@@ -196,6 +196,11 @@ impl Standin {
         self.ask("POST", "/standin/tasks", Some(how)).await.map(|_| ())
     }
 
+    /// Forget the client tokens of that account: the same one starts another task from then on.
+    pub async fn forget_tokens(&self, account: &str) -> Result<()> {
+        self.ask("DELETE", &format!("/standin/tokens?account={account}"), None).await.map(|_| ())
+    }
+
     /// Every task of that account that is still known: `id`, `group`, `status`, `address`, `provider` and more.
     pub async fn all_tasks(&self, account: &str) -> Result<Vec<Value>> {
         let mut said = self.ask("GET", &format!("/standin/tasks?account={account}"), None).await?;

@@ -30,5 +30,6 @@ class Behaviour:
 
     kind: str = "normal"
     image: str = ""  # only tasks with this in an image's name; empty means all
+    provider: str = ""  # only tasks on this capacity provider; empty means all
     run_seconds: float | None = None
     exit_code: int = 0  # of tasks without a service

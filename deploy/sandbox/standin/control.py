@@ -171,7 +171,15 @@ class Gate:
         with backend.lock:
             backend.advance(time.time())
             backend.behaviours[body["cluster"], group] = behaviour.Behaviour(
-                body["behaviour"], body.get("image", ""), body.get("run_seconds"), body.get("exit_code", 0))
+                body["behaviour"], body.get("image", ""), body.get("provider", ""), body.get("run_seconds"),
+                body.get("exit_code", 0))
+        return {}
+
+    def forget_tokens(self, query):
+        """As ECS does after a day at most: the same client token starts another task from then on."""
+        backend = ecs_backends[query["account"]][query.get("region", REGION)]
+        with backend.lock:
+            backend.runs.clear()
         return {}
 
     def write_logs(self, body):
@@ -217,6 +225,7 @@ ROUTES = {
     "POST /standin/tasks": Gate.set_behaviour,
     "POST /standin/logs": Gate.write_logs,
     "GET /standin/tasks": Gate.list_tasks,
+    "DELETE /standin/tokens": Gate.forget_tokens,
     "POST /standin/seed": Gate.seed,
 }
 

@@ -49,7 +49,7 @@ class Task:
         self.definition, self.group, self.started_by, self.tags = definition, group, started_by, tags
         self.settings, self.service, self.deployment, self.overrides = settings, service, deployment, overrides or {}
         self.provider = provider
-        self.timing, self.behaviour = backend.timing, backend.behaviour(cluster, group, definition)
+        self.timing, self.behaviour = backend.timing, backend.behaviour(cluster, group, definition, provider)
         self.status, self.desired_status, self.settled = "PROVISIONING", "RUNNING", False
         self.created_at, self.started_at, self.stopping_at, self.stopped_at = at, None, None, None
         self.stop_code = self.stopped_reason = self.exit_code = None
@@ -330,13 +330,14 @@ class Backend(models.EC2ContainerServiceBackend):
             oldest = self.stopped.popleft()
             del self.tasks[oldest.cluster_arn.split("/")[-1]][oldest.task_arn]
 
-    def behaviour(self, cluster, group, definition):
+    def behaviour(self, cluster, group, definition, provider):
         behaviour = self.behaviours.get((cluster.name, group), Behaviour())
         images = [container["image"] for container in definition.container_definitions]
-        return behaviour if any(behaviour.image in image for image in images) else Behaviour()
+        meant = behaviour.provider in ("", provider) and any(behaviour.image in image for image in images)
+        return behaviour if meant else Behaviour()
 
     def is_short(self, provider, cluster, group, definition):
-        return provider == "FARGATE_SPOT" and self.behaviour(cluster, group, definition).kind == "no-spot"
+        return provider == "FARGATE_SPOT" and self.behaviour(cluster, group, definition, provider).kind == "no-spot"
 
     def cluster_of(self, params):
         return self._get_cluster(params.get("cluster") or "default")

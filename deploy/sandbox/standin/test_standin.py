@@ -278,6 +278,16 @@ class LifeCycle(unittest.TestCase):
         self.assertEqual(ran["tasks"], [])
         self.assertIn("Capacity is unavailable", ran["failures"][0]["reason"])
 
+    def test_tasks_of_one_capacity_alone_crash(self):
+        self.estate.behave("crashes", "code-server", provider="FARGATE_SPOT")
+        for provider, ends in (("FARGATE_SPOT", True), ("FARGATE", False)):
+            strategy = [{"capacityProvider": provider, "weight": 1, "base": 0}]
+            self.estate.update("code-server", capacityProviderStrategy=strategy, forceNewDeployment=True)
+            if ends:
+                wait_for(lambda: self.estate.service("code-server")["deployments"][0]["failedTasks"] > 1)
+            else:
+                wait_for(lambda: self.estate.completed("code-server"))
+
     def test_every_task_has_an_address_of_its_own(self):
         told = control("GET", f"tasks?account={self.estate.account}")["tasks"]
         self.assertEqual(len({task["address"] for task in told}), 2)
@@ -297,6 +307,9 @@ class LifeCycle(unittest.TestCase):
         self.assertEqual(first["taskArn"], again["taskArn"])
         with self.assertRaises(self.estate.ecs.exceptions.ConflictException):
             run(2)
+        control("DELETE", f"tokens?account={self.estate.account}")
+        [other] = run(1)
+        self.assertNotEqual(first["taskArn"], other["taskArn"])
 
         def task():
             return self.estate.ecs.describe_tasks(
