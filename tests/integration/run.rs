@@ -303,6 +303,50 @@ async fn an_agent_that_is_killed_at_any_instant_of_a_run_starts_one_task_and_tel
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_token_is_forgotten_is_found_by_who_started_it_also_while_aws_throttles() {
+    let mut fleet = Fleet::start(1).await;
+    behave(&fleet, "daemon", json!({"run_seconds": 5, "exit_code": 7})).await;
+    fleet.stop_agent(0).await;
+    let folder = fleet.folder.path().to_owned();
+    let config = write_agent(&fleet.agents[0].config, &folder.join("agent.toml")).unwrap().display().to_string();
+    let start = || Process::start("sfdata-agent", &["--config", &config, "run"], &folder.join("agent.log")).unwrap();
+    let la = fleet.agents[0].id.clone();
+    let id = fleet.alice.submit(action(order("daemon", 60)), &[&la]).await.unwrap();
+    // Started, and killed before the answer is there.
+    fault(&fleet, "RunTask", "lost_reply", Some(1)).await;
+    fault(&fleet, "RunTask", "hang", None).await;
+    let mut agent = start();
+    eventually("a task is started", Duration::from_secs(30), async || (tasks(&fleet).await.len() == 1).then_some(()))
+        .await;
+    agent.kill();
+    fleet.aws().heal().await.unwrap();
+    fleet.aws().forget_tokens(&fleet.agents[0].account.id).await.unwrap();
+    fault(&fleet, "ListTasks", "throttle", Some(6)).await; // one more than the SDK's own tries
+    agent = start();
+    let (code, message) = failure(fleet.alice.outcome(id, &la).await.unwrap());
+    assert_eq!(code, FailureCode::TaskFailed);
+    assert!(message.contains("exit code 7"), "{message}");
+    agent.kill();
+    assert_eq!(tasks(&fleet).await.len(), 1, "nothing but the look keeps a second one from being started");
+    assert_eq!(calls(&fleet, "RunTask").await.len(), 1);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_not_answered_is_made_again_by_the_same_token_until_it_is() {
+    let fleet = Fleet::start(1).await;
+    behave(&fleet, "daemon", json!({"run_seconds": 0.1})).await;
+    fault(&fleet, "RunTask", "error500", Some(6)).await; // one more than the SDK's own tries
+    task(run(&fleet, action(order("daemon", 60))).await);
+    assert_eq!(tasks(&fleet).await.len(), 1);
+    fault(&fleet, "RunTask", "error500", None).await;
+    let (code, message) = failure(run(&fleet, action(order("daemon", 3))).await);
+    assert_eq!(code, FailureCode::Unavailable);
+    assert!(message.starts_with("a task may have been started; then: cannot run a task"), "{message}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_task_of_a_dagster_run_is_named_with_its_run_before_it_is_stopped() {
     let fleet = Fleet::start(1).await;
     let account = &fleet.agents[0].account;

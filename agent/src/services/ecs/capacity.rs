@@ -12,17 +12,16 @@ use serde::{Deserialize, Serialize};
 use sfdata_common::{
     command::{self, FargateCapacity},
     outcome::FailureCode,
-    retry::jittered,
 };
 use sfdata_proto::v1::{EcsCapacity, EcsCapacityResult, EcsServiceState, action_result::Kind};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
     Ecs, NO_CAPACITY, alone,
     detail::capacity,
     probe::Answers,
     resource,
-    restart::{Forced, PAUSE, current},
+    restart::{Forced, current},
     rollout::Rollout,
     run::is_fargate,
     state::{Judge, Verdict, primary, rollout_failed, state},
@@ -168,8 +167,7 @@ impl Ecs {
                 Err(error) => return Err(error.after(note.back.as_deref().unwrap_or("its capacity was changed"))),
             };
             let stopped = self.last_stop(name).await.ok().flatten().unwrap_or_default();
-            let spot = at.to.iter().any(|item| item.provider == SPOT);
-            let to = if spot && (starved || why.contains(NO_CAPACITY) || stopped.contains(NO_CAPACITY)) {
+            let to = if has_spot(&at.to) && (starved || why.contains(NO_CAPACITY) || stopped.contains(NO_CAPACITY)) {
                 job.progress("there is no Spot capacity; moving on to on-demand capacity", None);
                 note.fell_back = Some(NO_CAPACITY.into());
                 vec![Item::of(ON_DEMAND, 0, 1)]
@@ -183,19 +181,6 @@ impl Ecs {
             };
             note.moves.push(step(&service, role, to, name)?);
             job.keep(note.encode()).await?;
-        }
-    }
-
-    /// [`Ecs::look`], also through a time in which AWS can't be asked.
-    async fn look_by(&self, name: &str, ends: Instant, job: &Job) -> Result<Service, Error> {
-        loop {
-            match self.look(name).await {
-                Err(error) if error.is_passing() && Instant::now() < ends => {
-                    job.progress(format!("AWS does not tell the state of {name}; asking again"), None);
-                    sleep(jittered(PAUSE, 0.2)).await;
-                }
-                ended => return ended,
-            }
         }
     }
 
@@ -218,7 +203,12 @@ impl Ecs {
                     note.answers = Some(self.answers(&name, &definition, job).await);
                     job.keep(note.encode()).await?;
                 }
-                let service = self.look(&name).await?;
+                let so_far = if resumed {
+                    "a change of capacity may have been ordered already"
+                } else {
+                    "this change of capacity was not ordered yet"
+                };
+                let service = self.look_by(&name, ends, job).await.map_err(|error| error.after(so_far))?;
                 let strategy = at.to.iter().map(Item::to_aws).collect::<Result<_, _>>()?;
                 let call = self
                     .client
@@ -244,6 +234,7 @@ impl Ecs {
             ours: &ours,
             event: at.event.as_deref(),
             rollout: Rollout::of(&definition, failed_tasks, settle),
+            spot: has_spot(&at.to),
             starved: false,
         };
         let done = format!("{name} was moved to {}", shown(&at.to));
@@ -294,6 +285,10 @@ fn target(wanted: FargateCapacity) -> Vec<Item> {
     }
 }
 
+fn has_spot(strategy: &[Item]) -> bool {
+    strategy.iter().any(|item| item.provider == SPOT)
+}
+
 fn shown(strategy: &[Item]) -> String {
     let one = |item: &Item| format!("{} base {} weight {}", item.provider, item.base, item.weight);
     strategy.iter().map(one).collect::<Vec<_>>().join(", ")
@@ -339,6 +334,8 @@ struct Moved<'a> {
     /// The newest event before it.
     event: Option<&'a str>,
     rollout: Rollout<'a>,
+    /// It is moved to Spot; what ECS says of a lack of it while it leaves Spot is of what was before.
+    spot: bool,
     /// Spot has none.
     starved: bool,
 }
@@ -346,7 +343,7 @@ struct Moved<'a> {
 impl Judge for Moved<'_> {
     fn judge(&mut self, state: &EcsServiceState) -> Verdict {
         let mut new = state.events.iter().take_while(|event| Some(event.as_str()) != self.event);
-        if let Some(event) = new.find(|event| event.contains(NO_CAPACITY)) {
+        if let Some(event) = new.find(|event| self.spot && event.contains(NO_CAPACITY)) {
             self.starved = true;
             return Verdict::Lost(Error::failed(FailureCode::Rejected, event.clone()));
         }
@@ -417,6 +414,7 @@ mod tests {
             ours: "b",
             event: Some(&old),
             rollout: Rollout::of("d", Some(2), Duration::ZERO),
+            spot: true,
             starved: false,
         };
         assert!(matches!(judge.judge(&state(&[&old], "a")), Verdict::Waits { .. }));
@@ -429,6 +427,9 @@ mod tests {
         let newer = old.replace("2026-01-01", "2026-01-02");
         assert!(matches!(judge.judge(&state(&[&newer, &old], "b")), Verdict::Lost(_)));
         assert!(judge.starved);
+        let mut leaving =
+            Moved { spot: false, starved: false, rollout: Rollout::of("d", Some(2), Duration::ZERO), ..judge };
+        assert!(matches!(leaving.judge(&state(&[&newer, &old], "b")), Verdict::Waits { .. }), "of the Spot before");
     }
 
     #[test]

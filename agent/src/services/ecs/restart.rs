@@ -95,7 +95,7 @@ impl Ecs {
                     () = sleep(jittered(pause, 0.2)) => pause *= 2,
                 }
                 let unsure = |error: Error| error.after(&format!("a {what} may have been ordered already"));
-                let service = self.look(name).await.map_err(unsure)?;
+                let service = self.look_by(name, ends, job).await.map_err(unsure)?;
                 if let Some(ours) = newer(&service, role, before) {
                     return Ok(ours);
                 }

@@ -13,7 +13,7 @@ use aws_sdk_ecs::types::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sfdata_common::{Timestamp, command, outcome::FailureCode};
+use sfdata_common::{Timestamp, command, outcome::FailureCode, retry::jittered};
 use sfdata_proto::v1::action_result::Kind;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -23,8 +23,10 @@ use super::{
     deploy::short,
     line::Line,
     restart::PAUSE,
+    state::LOOKS_TO_BE_SURE,
     task::{told, unknown},
     tasks::{exit_code, is_spot, task_id, unix_ms},
+    wait::insist,
 };
 use crate::{
     execute::Job,
@@ -35,8 +37,9 @@ use crate::{
 const KNOWN_FOR: i64 = 50 * 60;
 /// A new task may take so long to be seen: reads may be behind.
 const APPEARS: Duration = Duration::from_secs(60);
-/// What a task that is told to stop may take: Fargate lets it have 120 s at most (ECS developer guide, stopTimeout).
-const STOPS: Duration = Duration::from_secs(150);
+/// What a task that is told to stop may take: Fargate lets it have 120 s at most (ECS developer guide, stopTimeout), and
+/// takes its network away after that.
+const STOPS: Duration = Duration::from_secs(240);
 /// Longest pause between two looks.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -125,7 +128,7 @@ impl Ecs {
         };
         loop {
             if note.task.is_none() {
-                match self.start(&note, run, unsure, job).await? {
+                match self.start(&note, run, unsure, ends, job).await? {
                     Asked::Started(arn) => note.task = Some(arn),
                     Asked::NoCapacity if note.spot => note.fall_back(),
                     Asked::NoCapacity => return Err(no_capacity(&note)),
@@ -173,38 +176,44 @@ impl Ecs {
         Ok((plan.change(&task, "capacityProvider", "", on), note))
     }
 
-    /// Have it started, or find what was.
-    async fn start(&self, note: &Note, run: &command::Run, unsure: bool, job: &Job) -> Result<Asked, Error> {
-        if unsure {
-            sleep(PAUSE).await; // a call that was under way when the agent died shows by then
-            if let Some(arn) = self.started_by(note, job).await? {
-                return Ok(Asked::Started(arn));
-            }
-            if Timestamp::now().as_second() - note.asked > KNOWN_FOR {
-                return Err(Error::failed(
-                    FailureCode::Unavailable,
-                    format!(
-                        "the agent was away while it asked for a task of {}, for so long that ECS would have forgotten \
-                         one that ended; none was started again: look at its logs, then order it again",
-                        note.service
-                    ),
-                ));
-            }
-        }
-        if job.cancelled().is_cancelled() {
-            return Err(Error::cancelled("no task was started"));
-        }
-        job.progress(format!("asking ECS for a task of {}", short(&note.definition)), None);
-        match self.ask_for(note, run, job).await {
-            // It may have had its effect all the same.
-            Err(error @ Error::Failed { code: FailureCode::Unavailable, .. }) => {
-                let found = self.started_by(note, job).await;
-                match found.map_err(|_| error.clone().after("a task may have been started"))? {
-                    Some(arn) => Ok(Asked::Started(arn)),
-                    None => Err(error),
+    /// Have it started, or find what was. What may have had its effect is looked for and asked for again, by the same token.
+    async fn start(
+        &self,
+        note: &Note,
+        run: &command::Run,
+        mut unsure: bool,
+        ends: Instant,
+        job: &Job,
+    ) -> Result<Asked, Error> {
+        let may_have = |error: Error| error.after("a task may have been started");
+        let (what, mut pause) = (format!("the tasks of {}", note.service), PAUSE);
+        loop {
+            if unsure {
+                sleep(jittered(pause, 0.2)).await; // a call that was under way when the agent died shows by then
+                pause = (pause * 2).min(LOOK);
+                // Also when it is cancelled: what was started has to be found to be stopped.
+                let found = insist(&what, ends, job, || self.started_by(note, job)).await;
+                if let Some(arn) = found.map_err(may_have)? {
+                    return Ok(Asked::Started(arn));
                 }
+                still_known(note, Timestamp::now().as_second())?;
             }
-            asked => asked,
+            if job.cancelled().is_cancelled() {
+                let so_far = if unsure { "ECS shows no task of it so far" } else { "no task was started" };
+                return Err(Error::cancelled(so_far));
+            }
+            job.progress(format!("asking ECS for a task of {}", short(&note.definition)), None);
+            match self.ask_for(note, run, job).await {
+                // It may have had its effect all the same; what was throttled at once had none.
+                Err(error) if unsure || is_unavailable(&error) => {
+                    if !error.is_passing() || Instant::now() >= ends {
+                        return Err(may_have(error));
+                    }
+                    job.progress(format!("whether a task was started is not known yet: {error}"), None);
+                    unsure = true;
+                }
+                asked => return asked,
+            }
         }
     }
 
@@ -281,11 +290,11 @@ impl Ecs {
         let arn = note.task.clone().unwrap_or_default();
         let done = format!("task {} of {} was started", short(&arn), note.service);
         let (began, mut seen, mut pause, mut step) = (Instant::now(), false, Duration::from_millis(500), String::new());
-        let (mut stops_by, mut stopping) = (None, false);
+        let (mut stops_by, mut stopping, mut missing) = (None, false, 0);
         loop {
             match self.task(&arn).await {
                 Ok(Some(task)) => {
-                    seen = true;
+                    (seen, missing) = (true, 0);
                     let over = task.last_status() == Some("STOPPED");
                     if over || (run.detach && task.last_status() == Some("RUNNING") && note.stop.is_none()) {
                         return Ok(task);
@@ -296,11 +305,11 @@ impl Ecs {
                         step = now;
                     }
                 }
-                Ok(None) if seen || began.elapsed() > APPEARS => {
+                Ok(None) if missing + 1 >= LOOKS_TO_BE_SURE && (seen || began.elapsed() > APPEARS) => {
                     let there = "how it ended cannot be told: look at its logs";
                     return Err(unknown(short(&arn), &self.platform.cluster, there).after(&done));
                 }
-                Ok(None) => {}
+                Ok(None) => missing += 1,
                 Err(error) if error.is_passing() => {
                     job.progress(format!("AWS does not tell the state of task {}; asking again", short(&arn)), None);
                 }
@@ -384,6 +393,25 @@ fn note(service: &Service, definition: &Definition, name: &str, run: &command::R
         task: None,
         stop: None,
     })
+}
+
+fn is_unavailable(error: &Error) -> bool {
+    matches!(error, Error::Failed { code: FailureCode::Unavailable, .. })
+}
+
+/// That ECS would still know a task that this request started, even one that has ended.
+fn still_known(note: &Note, now: i64) -> Result<(), Error> {
+    if now - note.asked <= KNOWN_FOR {
+        return Ok(());
+    }
+    Err(Error::failed(
+        FailureCode::Unavailable,
+        format!(
+            "what became of a task of {} that was asked for could not be told for so long that ECS would have forgotten \
+             one that ended; none was started again: look at its logs, then order it again",
+            note.service
+        ),
+    ))
 }
 
 fn reason(stop: Stop, job: &Job) -> String {
@@ -506,6 +534,17 @@ mod tests {
         assert!(matches!(Note::decode(b"{"), Err(Error::Failed { code: FailureCode::Internal, .. })));
         note.fall_back();
         assert!(!note.spot && note.fell_back && note.task.is_none() && note.asked > 1);
+    }
+
+    #[test]
+    fn what_ecs_may_have_forgotten_is_not_started_again() {
+        let note = kept(None);
+        for (later, known) in [(0, true), (KNOWN_FOR, true), (KNOWN_FOR + 1, false), (24 * 3600, false)] {
+            assert_eq!(still_known(&note, note.asked + later).is_ok(), known, "{later} s later");
+        }
+        let refused = still_known(&note, note.asked + KNOWN_FOR + 1);
+        let Err(Error::Failed { code: FailureCode::Unavailable, message }) = refused else { panic!("{refused:?}") };
+        assert!(message.contains("none was started again"), "{message}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use sfdata_common::{command, outcome::FailureCode};
 use sfdata_proto::v1::{EcsSecretResult, action_result::Kind};
+use tokio::time::Instant;
 
 use super::{
     Ecs,
@@ -27,7 +28,13 @@ impl Ecs {
         rollout: &command::Rollout,
         job: &Job,
     ) -> Result<Kind, Error> {
-        let service = self.look(name).await?;
+        let service = match job.checkpoint() {
+            Some(_) => {
+                let seen = self.look_by(name, Instant::now() + rollout.deadline, job).await;
+                seen.map_err(|error| error.after("its deployment may be under way"))?
+            }
+            None => self.look(name).await?,
+        };
         let definition = service.task_definition().unwrap_or_default().to_owned();
         let owner = self.owner(name, variable);
         let made = made_arn(&definition, &owner.secret())?;
@@ -42,9 +49,10 @@ impl Ecs {
         let services = [(name, role)];
         match self.deploy(&services, Wanted::Edit(Edit::Secret(edit)), rollout, job).await {
             Ok(Kind::EcsService(reached)) => {
-                let now = self.look(name).await?;
-                let now = self.definition(now.task_definition().unwrap_or_default()).await?;
-                let secret = now.secret(name, variable).unwrap_or(edit.arn).to_owned();
+                // What was reached stays so, whether or not the secret's whole ARN can be told.
+                let now = reached.service.as_ref().map_or("", |service| &service.task_definition);
+                let now = self.definition(now).await.ok();
+                let secret = now.as_ref().and_then(|now| now.secret(name, variable)).unwrap_or(edit.arn).to_owned();
                 let variable = variable.to_owned();
                 Ok(Kind::EcsSecret(EcsSecretResult { service: reached.service, variable, secret }))
             }
@@ -96,9 +104,12 @@ fn made_arn(definition: &str, secret: &str) -> Result<String, Error> {
     }
 }
 
-/// ECS's words for a task whose secret its execution role may not read (developer guide, "ResourceInitializationError").
+/// ECS's words for a task whose secret could not be fetched (developer guide, "ResourceInitializationError"). It begins with
+/// "unable to pull secrets or registry auth" also where it is ECR that cannot be reached.
 fn cannot_read(message: &str) -> bool {
-    message.contains("ResourceInitializationError") && message.contains("secret")
+    let message = message.to_lowercase();
+    let places = ["secret from asm", "secrets manager", "secretsmanager"];
+    message.contains("resourceinitializationerror") && places.iter().any(|place| message.contains(place))
 }
 
 #[cfg(test)]
@@ -113,5 +124,16 @@ mod tests {
             Ok("arn:aws:secretsmanager:eu-west-2:111111111111:secret:sfdata/c/code/PG".into())
         );
         assert!(made_arn("code:7", "s").is_err());
+    }
+
+    #[test]
+    fn only_what_names_secrets_manager_is_of_a_secret() {
+        let pull = "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: ";
+        assert!(cannot_read(&format!("{pull}unable to retrieve secret from asm: AccessDeniedException")));
+        assert!(cannot_read(&format!("{pull}failed to fetch secret x from Secrets Manager: AccessDeniedException")));
+        for other in ["unable to retrieve ecr registry auth: i/o timeout", "unable to pull image"] {
+            assert!(!cannot_read(&format!("{pull}{other}")), "{other}");
+        }
+        assert!(!cannot_read("CannotPullContainerError: secrets manager"));
     }
 }

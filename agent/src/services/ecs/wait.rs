@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use sfdata_common::outcome::FailureCode;
+use aws_sdk_ecs::types::Service;
+use sfdata_common::{outcome::FailureCode, retry::jittered};
 use sfdata_proto::v1::EcsServiceState;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -22,7 +23,35 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What a look may still take after the deadline: there is time for one, since all may well be there.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What a read tells, asked for again while AWS can't be asked: at least once, and until `ends`.
+pub(super) async fn insist<T, F>(what: &str, ends: Instant, job: &Job, ask: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut pause = PAUSE_MIN;
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() && Instant::now() < ends => {
+                job.progress(format!("AWS does not tell {what}; asking again"), None);
+                sleep(jittered(pause, 0.2)).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            ended => return ended,
+        }
+    }
+}
+
 impl Ecs {
+    /// [`Ecs::look`], also through a time in which AWS can't be asked.
+    pub(super) async fn look_by(&self, name: &str, ends: Instant, job: &Job) -> Result<Service, Error> {
+        let what = format!("the state of {name}");
+        tokio::select! {
+            biased;
+            () = job.cancelled().cancelled() => Err(Error::cancelled(format!("{name} was not looked at again"))),
+            seen = insist(&what, ends, job, || self.look(name)) => seen,
+        }
+    }
+
     /// Look until `judge` has seen enough. `done` says what was ordered, for messages that end the wait early.
     pub(super) async fn wait(
         &self,
