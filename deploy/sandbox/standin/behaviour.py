@@ -25,7 +25,7 @@ class Timing:
 
 @dataclass
 class Behaviour:
-    """How new tasks of one group behave: normal, never-starts (stays PENDING), crashes (exits with 1 after
+    """How new tasks of one group behave: normal, never-starts (stays PENDING until normal is set), crashes (exits with 1 after
     run_seconds), cannot-pull or no-secret (stop before they run), no-spot (there is no FARGATE_SPOT for them)."""
 
     kind: str = "normal"

@@ -173,6 +173,10 @@ class Gate:
             backend.behaviours[body["cluster"], group] = behaviour.Behaviour(
                 body["behaviour"], body.get("image", ""), body.get("provider", ""), body.get("run_seconds"),
                 body.get("exit_code", 0))
+            freed = [task for task in backend.live if body["behaviour"] == "normal" and task.group == group
+                     and task.cluster_arn.endswith(f"/{body['cluster']}")]
+            for task in freed:
+                task.free(time.time())
         return {}
 
     def forget_tokens(self, query):

@@ -89,6 +89,11 @@ class Task:
         else:
             self.status, self.stopped_at = "STOPPED", at
 
+    def free(self, at):
+        """What kept it from starting is gone."""
+        if self.status == "PENDING" and self.behaviour.kind == "never-starts":
+            self.behaviour, self.due = Behaviour(), at + self.timing.start_seconds / 2
+
     def stop(self, at, code, reason):
         """Begin to stop. Repeating it is harmless: the first reason stays."""
         if self.desired_status == "STOPPED":

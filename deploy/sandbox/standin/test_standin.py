@@ -232,6 +232,8 @@ class LifeCycle(unittest.TestCase):
         service = self.estate.service()
         self.assertEqual((service["runningCount"], service["pendingCount"]), (0, 1))
         self.assertEqual(service["deployments"][0]["rolloutState"], "IN_PROGRESS")
+        self.estate.behave("normal")
+        wait_for(self.estate.completed)
 
     def test_crashes_trip_the_circuit_breaker_and_roll_back(self):
         good = self.estate.service()["taskDefinition"]
