@@ -148,3 +148,43 @@ async fn an_agent_that_is_killed_at_any_instant_of_a_move_makes_each_deployment_
     assert_eq!(given(&fleet).await, [["FARGATE_SPOT"], ["FARGATE"]]);
     fleet.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_agent_had_begun_goes_on_when_aws_can_be_asked_again() {
+    let mut fleet = Fleet::start(1).await;
+    fleet.stop_agent(0).await;
+    let folder = fleet.folder.path().to_owned();
+    let config = write_agent(&fleet.agents[0].config, &folder.join("agent.toml")).unwrap().display().to_string();
+    let start = || Process::start("sfdata-agent", &["--config", &config, "run"], &folder.join("agent.log")).unwrap();
+    let (la, account) = (fleet.agents[0].id.clone(), fleet.agents[0].account.id.clone());
+    let deadline = Duration::from_secs(90);
+    let rollout = Rollout { deadline, failed_tasks: 2, settle: Duration::ZERO };
+    let variable = "DAGSTER_PG_PASSWORD".into();
+    let mut ids = Vec::new();
+    for action in [
+        Action::Ecs(Ecs::Restart { service: "daemon".into(), deadline }),
+        set("webserver", SPOT, 90),
+        Action::Ecs(Ecs::UseSecret { service: "code-server".into(), variable, secret: None, rollout }),
+    ] {
+        ids.push(fleet.alice.submit(action, &[&la]).await.unwrap());
+    }
+    let fault = |action: &str, kind: &str, times: Option<u32>| json!({"service": "ecs", "action": action, "kind": kind, "times": times, "account": account});
+    fleet.aws().fault(fault("UpdateService", "lost_reply", Some(3))).await.unwrap();
+    let mut agent = start();
+    eventually("ECS is told", Duration::from_secs(30), async || {
+        (fleet.aws().calls(&account, "ecs", "UpdateService").await.unwrap().len() > 1).then_some(())
+    })
+    .await;
+    agent.kill();
+    fleet.aws().fault(fault("DescribeServices", "throttle", None)).await.unwrap();
+    agent = start();
+    tokio::time::sleep(Duration::from_secs(16)).await; // more than the SDK's own tries take
+    fleet.aws().heal().await.unwrap();
+    for id in ids {
+        let outcome = fleet.alice.outcome(id, &la).await.unwrap();
+        assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+    }
+    agent.kill();
+    assert_eq!(fleet.aws().restarts(&account).await.unwrap(), 2, "the restart and the move");
+    fleet.stop().await;
+}
