@@ -53,14 +53,20 @@ fn given(entry_point: &[String], ordered: &[String], name: &str) -> Result<Vec<S
     };
     match after_shell_flag(entry_point) {
         Some([]) => Ok(vec![text(ordered)]),
-        Some([text, ..]) if !["$@", "${@", "$*", "${*"].iter().any(|all| text.contains(all)) => {
-            Err(rejected(format!("{}, which executes its own text whatever it is given: it takes no command", has())))
+        Some([text, rest @ ..]) if !passes_on(text, rest) => {
+            Err(rejected(format!("{}, which does not execute what it is given: it takes no command", has())))
         }
         _ if ordered.first().is_some_and(|first| names_program(entry_point, first)) => {
             Err(rejected(format!("{}: order only what comes after it", has())))
         }
         _ => Ok(ordered.to_vec()),
     }
+}
+
+/// Whether a shell's text takes all words after it; the first of them is `$0`, which `$@` is without.
+fn passes_on(text: &str, after: &[String]) -> bool {
+    let all = ["$@", "${@", "$*", "${*"].iter().any(|all| text.contains(all));
+    all && (!after.is_empty() || ["$0", "${0"].iter().any(|first| text.contains(first)))
 }
 
 /// A shell's text that executes these words, in the shell's own place.
@@ -130,8 +136,11 @@ mod tests {
             let message = refused(repeated);
             assert!(message.contains("order only what comes after it") && message.contains(repeated[0]), "{message}");
         }
-        let own = refused(&["sh", "-c", "dagster api grpc"]);
-        assert!(own.contains("takes no command"), "{own}");
+        for own in ["dagster api grpc", "exec \"$@\""] {
+            let own = refused(&["sh", "-c", own]);
+            assert!(own.contains("takes no command"), "{own}");
+        }
+        assert!(line(&["sh", "-c", "exec \"$0\" \"$@\""], &["dagster"]).is_ok());
         assert!(!refused(&["dagster", "--url=postgres://d:hunter2@db/x"]).contains("hunter2"));
     }
 
