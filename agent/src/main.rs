@@ -14,10 +14,11 @@ use sfdata_agent::{
     config::{Config, Draft},
     discover, identity,
     policy::{self, Brake, Sharing},
-    services::{Services, survey::Survey},
+    services::{self, Services, survey::Survey},
 };
-use sfdata_common::{Timestamp, config, shutdown, telemetry};
+use sfdata_common::{Timestamp, config, outcome::FailureCode, shutdown, telemetry};
 use sfdata_proto::v1::S3ShareState;
+use tokio_util::sync::CancellationToken;
 
 /// Manage this account's Dagster platform on the hub's signed word, within the LA's own policy
 #[derive(Parser)]
@@ -72,7 +73,7 @@ enum Configured {
 
 #[derive(Subcommand)]
 enum Share {
-    /// Take it back, at once and for good; exit with 4 if AWS cannot be told now, so that the running agent will
+    /// Take it back, at once and for good; exit with 4 while it is not known to be out of the bucket's policy
     Revoke {
         /// Why, in your words; the hub's operators see it
         #[arg(long)]
@@ -173,15 +174,20 @@ async fn share(config: &Config, word: Share) -> Result<ExitCode> {
                 writeln!(said, "This agent has no shared bucket so far: there is nothing to take out")?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let taken = match s3.unshare().await {
-                Ok(_) => s3.show_share().await,
-                Err(error) => Err(error),
-            };
-            let shown = match taken {
+            let shown = match s3.take_back(&CancellationToken::new()).await {
                 Ok(shown) => shown,
                 Err(error) => {
                     writeln!(said, "It is not known whether the core account can still read: {error}")?;
-                    writeln!(said, "The running agent takes it out within a minute of reaching AWS")?;
+                    let next = match error {
+                        services::Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. } => {
+                            "A running agent tries again each minute; sfdata-agent share show tells when it is done"
+                        }
+                        _ => {
+                            "A running agent tries again each minute, and fails likewise until that is put right; \
+                             sfdata-agent share show tells when it is done"
+                        }
+                    };
+                    writeln!(said, "{next}")?;
                     return Ok(ExitCode::from(PENDING));
                 }
             };

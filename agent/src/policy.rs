@@ -4,6 +4,7 @@
 //! `sfdata-agent hold` and `share revoke` work whether or not the agent runs, and outlive restarts.
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -14,11 +15,14 @@ use sfdata_common::{
     policy::{self, Policy},
 };
 use sfdata_proto::v1::Hold;
+use tracing::warn;
 
 /// Permits read, operate and change; refuses data and destroy.
 pub const DEFAULT: &str = include_str!("../../deploy/config/agent.cedar");
 const HOLD_FILE: &str = "hold";
 const UNSHARED_FILE: &str = "share-revoked";
+/// Locked by whoever changes a bucket's policy.
+const EDITING_FILE: &str = "bucket-policy.lock";
 
 /// Why the policy or the hold can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,24 @@ impl Sharing {
     /// Share nothing from now on.
     pub fn revoke(&self, reason: &str, now: Timestamp) -> Result<(), Error> {
         self.0.give(reason, now)
+    }
+
+    /// Wait until no other process of this agent changes what is shared, for as long as the answer is held. Who cannot
+    /// be kept out is no reason to leave a revocation undone.
+    pub async fn alone(&self) -> Option<File> {
+        let path = self.0.path.as_ref()?.with_file_name(EDITING_FILE);
+        let locked = tokio::task::spawn_blocking(move || {
+            // The file may be of another user of this machine.
+            let open = File::options().append(true).create(true).open(&path).or_else(|_| File::open(&path));
+            open.and_then(|file| file.lock().map(|()| file))
+        });
+        match locked.await.map_err(io::Error::other).flatten() {
+            Ok(file) => Some(file),
+            Err(error) => {
+                warn!(%error, "another process of this agent is not kept from changing a bucket's policy meanwhile");
+                None
+            }
+        }
     }
 
     /// Let it be granted again. Harmless when nothing is revoked.

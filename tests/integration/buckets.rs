@@ -18,10 +18,10 @@ use sfdata_proto::v1::{BucketChange, BucketDrift, action_result::Kind};
 use sfdata_tests::{eventually, fleet::Fleet, process::Process, settings::write_agent};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const EVERYTHING: &str = "permit(principal, action, resource);";
+pub(crate) const EVERYTHING: &str = "permit(principal, action, resource);";
 const COPIER: &str = "arn:aws:iam::200000000000:role/copy";
 
-fn ensure(bucket: Option<Bucket>) -> Action {
+pub(crate) fn ensure(bucket: Option<Bucket>) -> Action {
     Action::S3(S3::Ensure { bucket, deadline: MINUTE })
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn drifts(fleet: &Fleet, bucket: Option<Bucket>) -> Vec<BucketD
     }
 }
 
-async fn ensured(fleet: &Fleet, bucket: Option<Bucket>) -> Vec<BucketChange> {
+pub(crate) async fn ensured(fleet: &Fleet, bucket: Option<Bucket>) -> Vec<BucketChange> {
     match result(run(fleet, ensure(bucket)).await) {
         Kind::S3Ensure(done) => done.buckets.into_iter().flat_map(|bucket| bucket.changes).collect(),
         other => panic!("another result: {other:?}"),
@@ -74,7 +74,7 @@ pub(crate) async fn policy(fleet: &Fleet, bucket: &str) -> Value {
     serde_json::from_str(&s3(fleet, "GET", &format!("{bucket}?policy"), "").await).expect("a policy")
 }
 
-async fn bucket_changes(fleet: &Fleet) -> u64 {
+pub(crate) async fn bucket_changes(fleet: &Fleet) -> u64 {
     fleet.aws().bucket_changes(&fleet.agents[0].account.id).await.unwrap()
 }
 
@@ -373,46 +373,4 @@ async fn a_url_opens_one_object_for_who_asked_and_the_hub_never_has_it() {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quarantine_bars_a_prefix_until_who_may_see_data_lifts_it() {
-    let mut fleet = Fleet::start(1).await;
-    let store = name(&fleet, "data-store");
-    let bar = |prefix: &str| Action::S3(S3::Quarantine { bucket: Bucket::DataStore, prefix: prefix.into() });
-    let lift = |prefix: &str| Action::S3(S3::LiftQuarantine { bucket: Bucket::DataStore, prefix: prefix.into() });
-    let listed = async |fleet: &Fleet, action| match result(run(fleet, action).await) {
-        Kind::S3Quarantines(found) => {
-            found.quarantines.into_iter().map(|one| (one.role, one.prefix)).collect::<Vec<_>>()
-        }
-        other => panic!("another result: {other:?}"),
-    };
-    let barred = |prefix: &str| ("data-store".to_owned(), prefix.to_owned());
-    ensured(&fleet, None).await;
-    assert_eq!(listed(&fleet, Action::S3(S3::Quarantines)).await, []);
-    assert_eq!(listed(&fleet, bar("ssda903/")).await, [barred("ssda903/")]);
-    assert_eq!(listed(&fleet, bar("cin/2024")).await, [barred("ssda903/"), barred("cin/2024")]);
-    let changes = bucket_changes(&fleet).await;
-    listed(&fleet, bar("cin/2024")).await;
-    assert_eq!(bucket_changes(&fleet).await, changes, "twice is once");
-
-    let statement = policy(&fleet, &store).await["Statement"][1].clone();
-    assert_eq!(statement["Resource"], format!("arn:aws:s3:::{store}/ssda903/*"));
-    assert_eq!((&statement["Effect"], &statement["Principal"]), (&json!("Deny"), &json!("*")));
-    assert!(ensured(&fleet, None).await.is_empty(), "it is no drift");
-
-    // It can be planned by who may look, and done where the LA lets its data be seen.
-    let plan = fleet.alice.plan(lift("ssda903/"), &fleet.agents[0].id).await.unwrap();
-    assert_eq!(plan.changes.len(), 1);
-    assert!(matches!(run(&fleet, lift("ssda903/")).await, Outcome::Refused { .. }));
-    fleet.with_policy(0, EVERYTHING).await;
-    assert_eq!(listed(&fleet, lift("ssda903/")).await, [barred("cin/2024")]);
-    assert_eq!(policy(&fleet, &store).await["Statement"].as_array().unwrap().len(), 2);
-
-    let filler = "x".repeat(sfdata_common::limits::BUCKET_POLICY_BYTES - 100);
-    let full = json!({"Version": "2012-10-17", "Statement": [{"Sid": filler}]});
-    s3(&fleet, "PUT", &format!("{store}?policy"), &full.to_string()).await;
-    let (code, message) = failure(run(&fleet, bar("annex-a/")).await);
-    assert!(code == FailureCode::Rejected && message.contains("20 KB"), "{message}");
-    fleet.stop().await;
 }

@@ -2,6 +2,7 @@
 
 mod aurora;
 mod aws;
+mod bucket_policies;
 mod buckets;
 mod bundles;
 mod capacity;

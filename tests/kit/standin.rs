@@ -239,6 +239,12 @@ impl Standin {
         Ok(body)
     }
 
+    /// Have a bucket's policy that S3 took once and would not take now.
+    pub async fn keep_policy(&self, account: &str, bucket: &str, policy: &Value) -> Result<()> {
+        let kept = json!({"account": account, "bucket": bucket, "policy": policy});
+        self.ask("POST", "/standin/policy", Some(kept)).await.map(|_| ())
+    }
+
     /// What whoever has a presigned URL asks by it: the status, and the body of the answer.
     pub async fn presigned(&self, method: &str, url: &str, body: &str) -> Result<(String, String)> {
         let path = url.strip_prefix(&self.url()).with_context(|| format!("{url} is not of the stand-in"))?;

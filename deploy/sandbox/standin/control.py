@@ -23,7 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from . import REGION, behaviour, cloudwatch, ecs, foreign, logs, seed
+from . import REGION, behaviour, cloudwatch, ecs, foreign, logs, s3, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -35,9 +35,15 @@ ERRORS = {
                  "ec2": ("InternalError", 500), "s3": ("InternalError", 500)},
     "access_denied": {"json": ("AccessDeniedException", 400), "query": ("AccessDenied", 403),
                       "ec2": ("UnauthorizedOperation", 403), "s3": ("AccessDenied", 403)},
+    "conflict": {"json": ("ConflictException", 400), "query": ("ConflictException", 409),
+                 "ec2": ("IncorrectState", 400), "s3": ("OperationAborted", 409)},
+    "not_found": {"json": ("ResourceNotFoundException", 400), "query": ("ResourceNotFoundFault", 404),
+                  "ec2": ("InvalidParameterValue", 400), "s3": ("NoSuchBucket", 404)},
 }
 MESSAGES = {"throttle": "Rate exceeded", "error500": "The request failed for an unknown reason on the server",
-            "access_denied": "The caller is not authorized to perform: {service}:{action}"}
+            "access_denied": "The caller is not authorized to perform: {service}:{action}",
+            "conflict": "A conflicting operation is in progress against this resource. Please try again.",
+            "not_found": "What {service}:{action} names does not exist"}
 XML = {
     "query": "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
              "<RequestId>{id}</RequestId></ErrorResponse>",
@@ -45,7 +51,9 @@ XML = {
            "<RequestID>{id}</RequestID></Response>",
     "s3": "<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>",
 }
-KINDS = (*ERRORS, "html500", "hang", "lost_reply")
+KINDS = (*ERRORS, "html500", "hang", "lost_reply", "stale")
+# They reach moto: the call is done, and counts.
+DONE = ("lost_reply", "stale")
 BEHAVIOURS = ("normal", "never-starts", "crashes", "no-spot", *behaviour.START_FAILURES)
 
 
@@ -54,11 +62,12 @@ class BadRequest(Exception):
 
 
 class Fault:
-    def __init__(self, kind, service="*", action="*", account=None, times=1, seconds=HANG_SECONDS):
+    def __init__(self, kind, service="*", action="*", account=None, times=1, seconds=HANG_SECONDS, skip=0):
         if kind not in KINDS:
             raise BadRequest(f"kind must be one of {', '.join(KINDS)}")
         self.kind, self.service, self.action, self.account = kind, service, action, account
         self.times, self.seconds, self.removed = times, seconds, threading.Event()
+        self.skip = skip  # so many calls that match go well before
 
     def matches(self, call):
         return (self.account in (None, call["account"]) and self.service in ("*", call["service"])
@@ -86,6 +95,9 @@ class Gate:
         if not fault:
             return self.forward(call, environ, start_response)
         call["fault"] = fault.kind
+        if fault.kind == "stale":
+            environ["HTTP_X_STANDIN_STALE"] = "1"  # what S3 tells of a policy is the one before
+            return self.forward(call, environ, start_response)
         if fault.kind == "hang":
             fault.removed.wait(fault.seconds)
         if fault.kind == "lost_reply":
@@ -115,6 +127,9 @@ class Gate:
     def take_fault(self, call):
         with self.lock:
             fault = next((fault for fault in self.faults if fault.matches(call)), None)
+            if fault and fault.skip > 0:
+                fault.skip -= 1
+                return None
             if fault and fault.times is not None:
                 fault.times -= 1
                 if fault.times <= 0:
@@ -139,7 +154,7 @@ class Gate:
         names = [name for name in ("account", "service", "action") if name in query]
         calls = [call for call in calls if all(call[name] == query[name] for name in names)
                  and call["sequence"] > int(query.get("after", 0))
-                 and (query.get("faults") == "1" or call["fault"] in (None, "lost_reply"))]
+                 and (query.get("faults") == "1" or call["fault"] in (None, *DONE))]
         if query.get("count") == "1":
             actions = Counter(f"{call['service']}:{call['action']}" for call in calls)
             return {"count": len(calls), "actions": dict(actions)}
@@ -216,6 +231,10 @@ class Gate:
             seed.make_instance(body["account"], region, body["instance"])
         return seed.estate(body["account"], body["la"], region)
 
+    def keep_policy(self, body):
+        s3.keep_policy(**body)
+        return {}
+
     def ready(self, _):
         return {"ready": True}
 
@@ -231,6 +250,7 @@ ROUTES = {
     "GET /standin/tasks": Gate.list_tasks,
     "DELETE /standin/tokens": Gate.forget_tokens,
     "POST /standin/seed": Gate.seed,
+    "POST /standin/policy": Gate.keep_policy,
 }
 
 

@@ -1,18 +1,22 @@
-"""What moto's S3 forgets or tells otherwise: EventBridge among the notifications, whole replication rules, whose bucket it is.
+"""What moto's S3 forgets or tells otherwise: EventBridge among the notifications, whole replication rules, whose bucket it is,
+and which policies S3 takes.
 
 moto keeps that a bucket tells EventBridge and does not say so; of a replication rule it says half; an empty answer has
 another root element than S3's; and who asks for a name that another account has is denied, where S3 answers that the
-name is taken.
+name is taken. moto takes every policy; S3 takes none with a principal that is gone, and none that is public where the bucket
+blocks that. S3 may tell a policy as it was a moment ago: a request with STALE among its headers is answered so.
 """
 
+import json
 import re
 
 from moto.core.responses import ActionResult
-from moto.s3.exceptions import ReplicationConfigurationNotFoundError, S3ClientError
+from moto.s3.exceptions import NoSuchBucketPolicy, ReplicationConfigurationNotFoundError, S3ClientError
 from moto.s3.models import S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
 POLICY_BYTES = 20 * 1024
+STALE = "x-standin-stale"
 
 
 class Taken(S3ClientError):
@@ -31,9 +35,25 @@ class PolicyTooLarge(S3ClientError):
         super().__init__("MalformedPolicy", "The policy is larger than 20 KB.")
 
 
+class NoSuchPrincipal(S3ClientError):
+    code = 400
+
+    def __init__(self):
+        super().__init__("MalformedPolicy", "Invalid principal in policy")
+
+
+class PublicPolicy(S3ClientError):
+    code = 403
+
+    def __init__(self):
+        super().__init__("AccessDenied", "The caller is not authorized to perform: s3:PutBucketPolicy on this resource "
+                         "because public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access.")
+
+
 def install():
     moto_create, moto_notification = S3Backend.create_bucket, S3Response.get_bucket_notification
     moto_put_policy, moto_versioning = S3Backend.put_bucket_policy, S3Response.get_bucket_versioning
+    moto_delete_policy, moto_policy = S3Backend.delete_bucket_policy, S3Response.get_bucket_policy
 
     def create_bucket(backend, bucket_name, *arguments, **options):
         owner = s3_backends.bucket_accounts.get(bucket_name)
@@ -44,7 +64,23 @@ def install():
     def put_bucket_policy(backend, bucket_name, policy):
         if len(policy) > POLICY_BYTES:
             raise PolicyTooLarge
+        bucket = backend.get_bucket(bucket_name)
+        judge(json.loads(policy), bucket.public_access_block)
+        bucket.policy_before = bucket.policy
         return moto_put_policy(backend, bucket_name, policy)
+
+    def delete_bucket_policy(backend, bucket_name):
+        bucket = backend.get_bucket(bucket_name)
+        bucket.policy_before = bucket.policy
+        return moto_delete_policy(backend, bucket_name)
+
+    def get_bucket_policy(response):
+        if STALE not in response.headers:
+            return moto_policy(response)
+        before = getattr(response.backend.get_bucket(response.bucket_name), "policy_before", None)
+        if not before:
+            raise NoSuchBucketPolicy(bucket_name=response.bucket_name)
+        return 200, {}, before
 
     def get_bucket_notification(response):
         configuration = response.backend.get_bucket_notification_configuration(response.bucket_name)
@@ -56,9 +92,28 @@ def install():
         return rewritten(moto_versioning(response), "VersioningConfiguration")
 
     S3Backend.create_bucket, S3Backend.put_bucket_policy = create_bucket, put_bucket_policy
+    S3Backend.delete_bucket_policy, S3Response.get_bucket_policy = delete_bucket_policy, get_bucket_policy
     S3Response.get_bucket_notification = get_bucket_notification
     S3Response.get_bucket_versioning = get_bucket_versioning
     S3Response.get_bucket_replication = get_bucket_replication
+
+
+def keep_policy(account, bucket, policy):
+    """Have a policy that S3 would not take: it did when the principals in it were still there."""
+    s3_backends[account]["aws"].get_bucket(bucket).policy = json.dumps(policy).encode()
+
+
+def judge(policy, block):
+    """Whether S3 takes a policy (S3 user guide, "Blocking public access"; IAM user guide, "Principal")."""
+    statements = policy.get("Statement", [])
+    for one in statements if isinstance(statements, list) else [statements]:
+        principal = one.get("Principal", {}) if isinstance(one, dict) else {}
+        named = principal if isinstance(principal, str) else principal.get("AWS", [])
+        named = [named] if isinstance(named, str) else named
+        if not all(re.fullmatch(r"\*|\d{12}|arn:aws:.+", name) for name in named):
+            raise NoSuchPrincipal
+        if "*" in named and one["Effect"] == "Allow" and "Condition" not in one and block and block.block_public_policy:
+            raise PublicPolicy
 
 
 def rewritten(answer, root, more=""):

@@ -70,6 +70,34 @@ class Buckets(unittest.TestCase):
         with self.assertRaises(ClientError):
             self.s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps({"Statement": "x" * 20480}))
 
+    def test_a_policy_with_a_principal_that_is_gone_or_public_is_not_taken(self):
+        allow = lambda who, **more: json.dumps({"Version": "2012-10-17", "Statement": [  # noqa: E731
+            {"Effect": "Allow", "Principal": who, "Action": "s3:GetObject",
+             "Resource": f"arn:aws:s3:::{self.bucket}/*", **more}]})
+        put = lambda policy: self.s3.put_bucket_policy(Bucket=self.bucket, Policy=policy)  # noqa: E731
+        put(allow("*"))
+        self.s3.put_public_access_block(
+            Bucket=self.bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": True})
+        for policy, code in ((allow("*"), "AccessDenied"), (allow({"AWS": ["*"]}), "AccessDenied"),
+                             (allow({"AWS": "AROAEXAMPLE"}), "MalformedPolicy")):
+            with self.subTest(policy), self.assertRaises(ClientError) as raised:
+                put(policy)
+            self.assertEqual(raised.exception.response["Error"]["Code"], code)
+        put(allow({"AWS": [self.estate.account, "arn:aws:iam::111111111111:root"]}))
+        put(allow("*", Condition={"StringEquals": {"aws:SourceVpc": "vpc-1"}}))
+        gone = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "AROAEXAMPLE"}}]}
+        test_standin.control("POST", "policy", account=self.estate.account, bucket=self.bucket, policy=gone)
+        self.assertEqual(json.loads(self.s3.get_bucket_policy(Bucket=self.bucket)["Policy"]), gone)
+
+    def test_a_stale_policy_is_the_one_before(self):
+        policies = [json.dumps({"Version": "2012-10-17", "Id": name, "Statement": []}) for name in "ab"]
+        for policy in policies:
+            self.s3.put_bucket_policy(Bucket=self.bucket, Policy=policy)
+        self.estate.fault("stale", service="s3", action="GetBucketPolicy", skip=1)
+        told = [self.s3.get_bucket_policy(Bucket=self.bucket)["Policy"] for _ in range(3)]
+        self.assertEqual(told, [*policies[::-1], policies[1]])
+        self.assertEqual(self.estate.calls(action="GetBucketPolicy", count=1)["count"], 3)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -98,6 +98,7 @@ pub(crate) fn drift(bucket: &BucketDrift) -> Value {
         "bucket": bucket.bucket,
         "changes": bucket.changes.iter().map(change).collect::<Vec<_>>(),
         "unread": bucket.unread,
+        "obstacles": bucket.obstacles,
     })
 }
 
@@ -127,6 +128,11 @@ pub(crate) fn drift_rows(bucket: &BucketDrift) -> Vec<Vec<Cell>> {
     for error in &bucket.unread {
         let mut row = row![bucket.role, bucket.bucket];
         row.extend([Cell::new("unreadable", Tone::Bad), Cell::from(error), Cell::from("")]);
+        rows.push(row);
+    }
+    for obstacle in &bucket.obstacles {
+        let mut row = row![bucket.role, bucket.bucket];
+        row.extend([Cell::new("unwritable", Tone::Bad), Cell::from(obstacle), Cell::from("")]);
         rows.push(row);
     }
     if rows.is_empty() {
@@ -254,12 +260,14 @@ mod tests {
         drift_rows(&bucket).into_iter().for_each(|row| table.push(row));
         bucket.changes.push(change);
         bucket.unread.push("access-denied: cannot read the policy".into());
+        bucket.obstacles.push("remove Theirs".into());
         drift_rows(&bucket).into_iter().for_each(|row| table.push(row));
         insta::assert_snapshot!(table.render(false), @r"
         ROLE    BUCKET  PROPERTY         BEFORE                                 AFTER
         shared  out     -                -                                      as it should be
         shared  out     ObjectOwnership  -                                      Mine
         shared  out     unreadable       access-denied: cannot read the policy  -
+        shared  out     unwritable       remove Theirs                          -
         ");
         assert_eq!(drift(&bucket)["changes"][0]["before"], Value::Null);
     }

@@ -186,6 +186,14 @@ impl<'a> Desired<'a> {
         }
     }
 
+    /// Why S3 would take no policy of ours, for what others have in it: the public is blocked before it is written.
+    pub(super) fn obstacles(&self, found: &Found) -> Vec<Error> {
+        let Ok(policy) = &found.policy else { return Vec::new() };
+        let mut policy = policy.clone();
+        self.amend(&mut policy);
+        [policy.gone(self.bucket), policy.public(self.bucket)].into_iter().flatten().collect()
+    }
+
     /// With the configured key; without one the bucket's own, as long as there is any.
     pub(super) fn encryption(&self, there: Option<&Encryption>) -> Encryption {
         match (self.kms_key, there) {

@@ -96,6 +96,47 @@ impl Document {
         each.collect()
     }
 
+    /// Why S3 takes no such policy, where principals in it are gone.
+    pub(super) fn gone(&self, bucket: &str) -> Option<Error> {
+        let why = "a principal in it was deleted, and S3 takes no policy with such a one";
+        unwritable(bucket, &self.with_principals_gone(), why)
+    }
+
+    /// Why S3 takes no such policy where the public is blocked.
+    pub(super) fn public(&self, bucket: &str) -> Option<Error> {
+        let why = "it lets in everybody, which the public access block forbids";
+        unwritable(bucket, &self.that_let_in_everybody(false), why)
+    }
+
+    /// Statements with a principal that is gone: S3 shows its id in place of its ARN, and takes no policy with it.
+    fn with_principals_gone(&self) -> Vec<String> {
+        let known = |name: &str| {
+            name == "*"
+                || name.starts_with("arn:")
+                || (name.len() == 12 && name.bytes().all(|one| one.is_ascii_digit()))
+        };
+        let gone = |principal: &Value| named(&principal["AWS"]).into_iter().any(|name| !known(name));
+        self.called(|one| gone(&one["Principal"]) || gone(&one["NotPrincipal"]))
+    }
+
+    /// Statements that let in everybody; those with a condition may not, which only S3 can tell.
+    pub(super) fn that_let_in_everybody(&self, conditional: bool) -> Vec<String> {
+        let everybody = |principal: &Value| [principal, &principal["AWS"]].iter().any(|who| named(who).contains(&"*"));
+        self.called(|one| {
+            one["Effect"] == "Allow" && everybody(&one["Principal"]) && (conditional || one.get("Condition").is_none())
+        })
+    }
+
+    /// Sids of statements, or places where there is none.
+    fn called(&self, which: impl Fn(&Value) -> bool) -> Vec<String> {
+        let each = self.statements.iter().enumerate().filter(|(_, one)| which(one));
+        let called = |(at, one): (usize, &Value)| match one["Sid"].as_str() {
+            Some(sid) => sid.to_owned(),
+            None => format!("statement {}", at + 1),
+        };
+        each.map(called).collect()
+    }
+
     /// What else lets in the account of this role, or everybody: Sids, or places where there is none.
     pub(super) fn others_that_let_in(&self, role: &str) -> Vec<String> {
         let account = role.split(':').nth(4).filter(|account| !account.is_empty());
@@ -103,14 +144,7 @@ impl Document {
             let text = principal.to_string();
             text.contains("\"*\"") || account.is_some_and(|account| text.contains(account))
         };
-        let each = self.statements.iter().enumerate();
-        let others =
-            each.filter(|(_, one)| one["Effect"] == "Allow" && one["Sid"] != SHARE && names(&one["Principal"]));
-        let called = |(at, one): (usize, &Value)| match one["Sid"].as_str() {
-            Some(sid) => sid.to_owned(),
-            None => format!("statement {}", at + 1),
-        };
-        others.map(called).collect()
+        self.called(|one| one["Effect"] == "Allow" && one["Sid"] != SHARE && names(&one["Principal"]))
     }
 }
 
@@ -160,6 +194,22 @@ pub(super) fn quarantine_command(sid: &str) -> Option<String> {
     let id = sid.strip_prefix(QUARANTINE).filter(|id| id.len() == 32 && id.is_ascii())?;
     let parts = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]];
     parts.join("-").parse::<CommandId>().ok().map(|id| id.to_string())
+}
+
+fn unwritable(bucket: &str, statements: &[String], why: &str) -> Option<Error> {
+    let text = format!(
+        "cannot write the policy of bucket {bucket} because of {}: {why}; remove these at S3 first",
+        statements.join(", ")
+    );
+    (!statements.is_empty()).then(|| Error::failed(FailureCode::Rejected, text))
+}
+
+/// One name or several.
+fn named(names: &Value) -> Vec<&str> {
+    match names {
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    }
 }
 
 fn whole(bucket: &str) -> Value {
@@ -238,6 +288,23 @@ mod tests {
         document.remove(SHARE);
         assert_eq!(document.statement(SHARE), None);
         assert_eq!(document.others_that_let_in(""), ["All"]);
+    }
+
+    #[test]
+    fn statements_that_s3_takes_no_more_are_told_by_their_names() {
+        let text = json!({ "Statement": [
+            share("b", "arn:aws:iam::111111111111:role/core"),
+            { "Sid": "Gone", "Effect": "Allow", "Principal": { "AWS": ["arn:aws:iam::111111111111:root", "AROAX"] } },
+            { "Effect": "Deny", "NotPrincipal": { "AWS": "AIDAX" } },
+            { "Effect": "Allow", "Principal": { "AWS": "111111111111", "Service": "logging.s3.amazonaws.com" } },
+            { "Sid": "All", "Effect": "Allow", "Principal": { "AWS": ["*"] } },
+            { "Sid": "Network", "Effect": "Allow", "Principal": "*", "Condition": {} },
+            tls_only("b"),
+        ] });
+        let document = Document::parse("b", &text.to_string()).unwrap();
+        assert_eq!(document.with_principals_gone(), ["Gone", "statement 3"]);
+        assert_eq!(document.that_let_in_everybody(false), ["All"]);
+        assert_eq!(document.that_let_in_everybody(true), ["All", "Network"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::{
 /// The region that is named by naming none.
 const FIRST_REGION: &str = "us-east-1";
 /// Between two looks for whether a change has shown.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// A bucket that is to be changed.
 struct Work<'a> {
@@ -43,33 +43,55 @@ struct Work<'a> {
     differences: Vec<Difference>,
 }
 
+/// How a bucket was found.
+#[derive(Default)]
+struct Seen {
+    differences: Vec<Difference>,
+    unread: Vec<Error>,
+    /// Why S3 takes no policy of ours.
+    obstacles: Vec<Error>,
+}
+
+impl Seen {
+    fn nothing(error: Error) -> Self {
+        Self { unread: vec![error], ..Self::default() }
+    }
+}
+
 impl S3 {
     /// What [`S3::ensure`] would change, and what could not be read.
     pub(super) async fn drift(&self, only: Option<Bucket>) -> Result<Kind, Error> {
         let mut buckets = Vec::new();
         for desired in self.desired(only)? {
-            let (differences, unread) = self.differences(&desired).await.unwrap_or_else(|error| (vec![], vec![error]));
+            let Seen { differences, unread, obstacles } = self.see(&desired).await.unwrap_or_else(Seen::nothing);
             buckets.push(wire::BucketDrift {
                 role: desired.role.to_string(),
                 bucket: desired.bucket.to_owned(),
                 changes: differences.into_iter().map(Into::into).collect(),
                 unread: unread.iter().map(Error::health).collect(),
+                obstacles: obstacles.iter().map(ToString::to_string).collect(),
             });
         }
         Ok(Kind::S3Drift(wire::S3DriftResult { buckets }))
     }
 
-    /// Set right what differs. Nothing is changed unless everything could be read.
+    /// Set right what differs. Nothing is changed unless everything could be read and S3 takes every policy.
     pub(super) async fn ensure(&self, only: Option<Bucket>, deadline: Duration, job: &Job) -> Result<Kind, Error> {
         let ends = Instant::now() + deadline;
-        let (mut work, mut unread) = (Vec::new(), Vec::new());
+        let (mut work, mut unread, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
         for desired in self.desired(only)? {
-            let (differences, errors) = self.differences(&desired).await.unwrap_or_else(|error| (vec![], vec![error]));
-            work.push(Work { desired, differences });
-            unread.extend(errors);
+            let seen = self.see(&desired).await.unwrap_or_else(Seen::nothing);
+            if seen.differences.iter().any(|difference| difference.step == Step::Policy) {
+                blocked.extend(seen.obstacles);
+            }
+            work.push(Work { desired, differences: seen.differences });
+            unread.extend(seen.unread);
         }
         if let Some(error) = unread.into_iter().reduce(Error::and) {
             return Err(error.after("nothing was changed, as not everything could be read"));
+        }
+        if let Some(error) = blocked.into_iter().reduce(Error::and) {
+            return Err(error.after("nothing was changed, as S3 would refuse a part of it"));
         }
         if let Some(answer) = job.agree(plan(&work)).await? {
             return Ok(answer);
@@ -89,7 +111,9 @@ impl S3 {
                 if let Some(first) = changes.first() {
                     let (bucket, property) = (desired.bucket, &first.property);
                     job.progress(format!("{bucket}: {property}"), Some((done * 100 / all) as u32));
-                    self.set(desired, first.step).await.map_err(|error| error.after(&so_far(done)))?;
+                    let made = differences.first().is_some_and(|first| first.step == Step::Create);
+                    let set = self.set_patiently(desired, first.step, made, ends, job).await;
+                    set.map_err(|error| error.after(&so_far(done)))?;
                 }
                 done += changes.len();
             }
@@ -114,22 +138,27 @@ impl S3 {
         Ok(meant.into_iter().map(desired).collect())
     }
 
-    async fn differences(&self, desired: &Desired<'_>) -> Result<(Vec<Difference>, Vec<Error>), Error> {
+    async fn see(&self, desired: &Desired<'_>) -> Result<Seen, Error> {
         let found = self.look(desired.role, desired.bucket).await?;
-        desired.differences(self.region(), &found)
+        let (differences, unread) = desired.differences(self.region(), &found)?;
+        Ok(Seen { differences, unread, obstacles: desired.obstacles(&found) })
     }
 
     /// Look until nothing differs any more; what still does was changed by somebody else.
     async fn stays(&self, desired: &Desired<'_>, ends: Instant, job: &Job) -> Result<(), Error> {
         for look in 1.. {
-            let (differences, unread) = self.differences(desired).await?;
+            let Seen { differences, unread, .. } = self.see(desired).await?;
+            let last = look == limits::BUCKET_LOOKS || Instant::now() >= ends;
+            // A bucket that was just made may be unknown to some of S3 for a moment.
+            let not_yet = !last && unread.iter().all(|error| is(error, FailureCode::NotFound));
             if let Some(error) = unread.into_iter().reduce(Error::and) {
-                return Err(error);
-            }
-            if differences.is_empty() {
+                if !not_yet {
+                    return Err(error);
+                }
+            } else if differences.is_empty() {
                 return Ok(());
             }
-            if look == limits::BUCKET_LOOKS || Instant::now() >= ends {
+            if last {
                 let left: Vec<_> = differences.into_iter().map(|left| left.property).collect();
                 let text = format!(
                     "of bucket {} these are not as they were just set: {}; somebody else changes them at the same \
@@ -146,6 +175,32 @@ impl S3 {
             }
         }
         Ok(())
+    }
+
+    /// Set it, again and again where S3 says that another change is under way, or does not know a bucket that was made here.
+    async fn set_patiently(
+        &self,
+        desired: &Desired<'_>,
+        step: Step,
+        made: bool,
+        ends: Instant,
+        job: &Job,
+    ) -> Result<(), Error> {
+        loop {
+            let error = match self.set(desired, step).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let passes = is(&error, FailureCode::Conflict) || (made && is(&error, FailureCode::NotFound));
+            if !passes || Instant::now() >= ends {
+                return Err(error);
+            }
+            tokio::select! {
+                biased;
+                () = job.cancelled().cancelled() => return Err(Error::cancelled(error.to_string())),
+                () = sleep(jittered(PAUSE, 0.2)) => {}
+            }
+        }
     }
 
     async fn set(&self, desired: &Desired<'_>, step: Step) -> Result<(), Error> {
@@ -293,6 +348,10 @@ impl S3 {
         let permissions = "s3:PutReplicationConfiguration, and iam:PassRole on the replication role,";
         answer.map(|_| ()).map_err(|error| failure(tried, permissions, error))
     }
+}
+
+fn is(error: &Error, kind: FailureCode) -> bool {
+    matches!(error, Error::Failed { code, .. } if *code == kind)
 }
 
 fn plan(work: &[Work]) -> Plan {

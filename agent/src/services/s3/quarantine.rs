@@ -78,6 +78,7 @@ impl S3 {
         let mut plan = Plan::default();
         if let Some(changed) = changes(&policy) {
             changed.encode(bucket)?; // it has to fit
+            changed.gone(bucket).map_or(Ok(()), Err)?;
             plan = plan.change(resource(bucket), format!("Policy quarantine {prefix}"), before, after);
         }
         if let Some(answer) = job.agree(plan).await? {
@@ -86,10 +87,7 @@ impl S3 {
         let mut found = policy;
         if changes(&found).is_some() {
             self.amend(bucket, |policy| change(bucket, policy)).await?;
-            found = self.policy(bucket).await?;
-            if changes(&found).is_some() {
-                return Err(self.crossed(bucket));
-            }
+            found = self.shows(bucket, job.cancelled(), |policy| changes(policy).is_none()).await?;
         }
         Ok(Kind::S3Quarantines(wire::S3QuarantinesResult { quarantines: listed(role, bucket, &found) }))
     }

@@ -4,6 +4,7 @@
 //! key, can at most let in that one role. The LA's word is a file that no command writes: it is read at every writing of
 //! a policy, before and after, so that a grant which crosses it on its way takes itself back.
 
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use sfdata_common::{Timestamp, command::Bucket, limits, outcome::FailureCode, retry::jittered};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 use tokio::time::sleep;
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 use super::{
     S3,
     document::{self, Document},
+    ensure::PAUSE,
     resource,
 };
 use crate::{
@@ -27,8 +29,16 @@ impl S3 {
         Ok(self.shown(bucket, &self.policy(bucket).await?))
     }
 
+    /// Take our statement out of the shared bucket's policy, and see that it is gone.
+    pub async fn take_back(&self, stop: &CancellationToken) -> Result<wire::S3ShareResult, Error> {
+        let bucket = self.shared()?;
+        self.unshare().await?;
+        let policy = self.shows(bucket, stop, |policy| policy.statement(document::SHARE).is_none()).await?;
+        Ok(self.shown(bucket, &policy))
+    }
+
     /// Take our statement out of the shared bucket's policy, if it is there; tells whether it was.
-    pub async fn unshare(&self) -> Result<bool, Error> {
+    async fn unshare(&self) -> Result<bool, Error> {
         self.amend(self.shared()?, |policy| policy.remove(document::SHARE)).await
     }
 
@@ -72,6 +82,9 @@ impl S3 {
             let before = policy.statement(document::SHARE).map(ToString::to_string).unwrap_or_default();
             let property = format!("Policy {}", document::SHARE);
             plan = plan.change(resource(bucket), property, before, format!("{reader} may read"));
+            let mut changed = policy.clone();
+            changed.put(wanted.clone());
+            changed.gone(bucket).map_or(Ok(()), Err)?;
         }
         if let Some(answer) = job.agree(plan).await? {
             return Ok(answer);
@@ -80,11 +93,10 @@ impl S3 {
             return Ok(Kind::S3Share(self.shown(bucket, &policy)));
         }
         self.amend(bucket, |policy| policy.put(wanted.clone())).await?;
-        let policy = self.policy(bucket).await?;
+        let settled = self.shows(bucket, job.cancelled(), |policy| granted(policy) || self.refusal().is_some()).await;
         match self.refusal() {
             Some(refusal) => Err(refusal),
-            None if granted(&policy) => Ok(Kind::S3Share(self.shown(bucket, &policy))),
-            None => Err(self.crossed(bucket)),
+            None => Ok(Kind::S3Share(self.shown(bucket, &settled?))),
         }
     }
 
@@ -94,24 +106,46 @@ impl S3 {
         let mut plan = Plan::default();
         if let Some(there) = policy.statement(document::SHARE) {
             plan = plan.change(resource(bucket), format!("Policy {}", document::SHARE), there.to_string(), "");
+            let mut changed = policy.clone();
+            changed.remove(document::SHARE);
+            changed.gone(bucket).map_or(Ok(()), Err)?;
         }
         if let Some(answer) = job.agree(plan).await? {
             return Ok(answer);
         }
-        if !self.unshare().await? {
-            return Ok(Kind::S3Share(self.shown(bucket, &policy)));
+        self.take_back(job.cancelled()).await.map(Kind::S3Share)
+    }
+
+    /// Look at a policy that was just written until it is so: S3 shows it after some seconds at most.
+    pub(super) async fn shows(
+        &self,
+        bucket: &str,
+        stop: &CancellationToken,
+        so: impl Fn(&Document) -> bool,
+    ) -> Result<Document, Error> {
+        for _ in 1..limits::BUCKET_LOOKS {
+            let policy = self.policy(bucket).await?;
+            if so(&policy) {
+                return Ok(policy);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    let text = format!("the policy of bucket {bucket} was written, and is not seen to be in force yet");
+                    return Err(Error::cancelled(text));
+                }
+                () = sleep(jittered(PAUSE, 0.2)) => {}
+            }
         }
         let policy = self.policy(bucket).await?;
-        match policy.statement(document::SHARE) {
-            None => Ok(Kind::S3Share(self.shown(bucket, &policy))),
-            Some(_) => Err(self.crossed(bucket)),
-        }
+        if so(&policy) { Ok(policy) } else { Err(self.crossed(bucket)) }
     }
 
     /// Change a bucket's policy as it is now; tells whether that changed it. Whatever the change is, nothing is shared that
     /// the LA has revoked, also while this writes.
     pub(super) async fn amend(&self, bucket: &str, change: impl Fn(&mut Document)) -> Result<bool, Error> {
         let _alone = self.policies.lock().await;
+        let _across = self.sharing.alone().await;
         let before = self.policy(bucket).await?;
         let mut policy = before.clone();
         change(&mut policy);
@@ -135,13 +169,40 @@ impl S3 {
         match policy.encode(bucket)? {
             Some(text) => {
                 let call = self.client.put_bucket_policy().bucket(bucket).expected_bucket_owner(owner).policy(text);
-                call.send().await.map(|_| ()).map_err(|error| failure(tried, "s3:PutBucketPolicy", error))
+                match call.send().await {
+                    Ok(_) => Ok(()),
+                    Err(error) => {
+                        let malformed = error.code() == Some("MalformedPolicy");
+                        Err(self.untaken(bucket, policy, malformed, failure(tried, "s3:PutBucketPolicy", error)))
+                    }
+                }
             }
             None => {
                 let call = self.client.delete_bucket_policy().bucket(bucket).expected_bucket_owner(owner);
                 call.send().await.map(|_| ()).map_err(|error| failure(tried, "s3:DeleteBucketPolicy", error))
             }
         }
+    }
+
+    /// Why S3 did not take a policy: by its own words, and by what others have in it.
+    fn untaken(&self, bucket: &str, policy: &Document, malformed: bool, error: Error) -> Error {
+        let told = match &error {
+            Error::Failed { .. } if malformed => {
+                return policy.gone(bucket).map_or(error.clone(), |gone| gone.and(error));
+            }
+            Error::Failed { code: FailureCode::AccessDenied, message } => {
+                let all = policy.that_let_in_everybody(true);
+                (!all.is_empty()).then(|| {
+                    let all = all.join(", ");
+                    format!(
+                        "{message}. Or it is that {all} lets in everybody, which the public access block forbids; \
+                         remove these at S3 first"
+                    )
+                })
+            }
+            _ => None,
+        };
+        told.map_or(error, |told| Error::failed(FailureCode::AccessDenied, told))
     }
 
     fn shared(&self) -> Result<&str, Error> {
@@ -160,7 +221,7 @@ impl S3 {
         Some(Error::failed(FailureCode::Rejected, text))
     }
 
-    pub(super) fn crossed(&self, bucket: &str) -> Error {
+    fn crossed(&self, bucket: &str) -> Error {
         let text = format!(
             "the policy of bucket {bucket} was changed by somebody else at the same time, and this change is gone; find \
              out who, then order it again"
