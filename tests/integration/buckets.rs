@@ -162,6 +162,7 @@ async fn what_differs_is_told_then_set_right_and_then_nothing_differs() {
 async fn what_others_have_set_stays() {
     let fleet = fleet_with(|platform| {
         platform.buckets.backup = platform.buckets.workspace.take();
+        platform.buckets.access_logs = Some("la-0-logs".into());
         platform.storage.replication_role = Some(COPIER.into());
     })
     .await;
@@ -186,8 +187,17 @@ async fn what_others_have_set_stays() {
         name(&fleet, "shared")
     );
     s3(&fleet, "PUT", &format!("{store}?replication"), &replication).await;
+    fleet.aws().make_log_bucket(&fleet.agents[0].account.id, "la-0-logs").await.unwrap();
+    let logging = "<BucketLoggingStatus xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LoggingEnabled>\
+                   <TargetBucket>la-0-logs</TargetBucket><TargetGrants><Grant><Grantee \
+                   xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"><ID>auditor</ID>\
+                   </Grantee><Permission>READ</Permission></Grant></TargetGrants><TargetPrefix>old/</TargetPrefix>\
+                   </LoggingEnabled></BucketLoggingStatus>";
+    s3(&fleet, "PUT", &format!("{store}?logging"), logging).await;
 
     ensured(&fleet, None).await;
+    let logging = s3(&fleet, "GET", &format!("{store}?logging"), "").await;
+    assert!(logging.contains("<ID>auditor</ID>") && !logging.contains("old/"), "{logging}");
     let after = policy(&fleet, &store).await;
     assert_eq!((&after["Id"], &after["Version"]), (&json!("of-a-template"), &json!("2008-10-17")));
     assert_eq!(after["Statement"][0], theirs);
@@ -200,6 +210,14 @@ async fn what_others_have_set_stays() {
     for part in ["<ID>theirs</ID>", "<Prefix>out/</Prefix>", "<Priority>4</Priority>", "<Priority>5</Priority>"] {
         assert!(replication.contains(part), "{part}: {replication}");
     }
+
+    // All rules share one role: theirs is not replaced.
+    let other = replication.replace(COPIER, "arn:aws:iam::200000000000:role/theirs");
+    s3(&fleet, "PUT", &format!("{store}?replication"), &other).await;
+    let (code, message) = failure(run(&fleet, ensure(None)).await);
+    assert_eq!(code, FailureCode::Rejected);
+    assert!(message.starts_with("nothing was changed") && message.contains("role/theirs"), "{message}");
+    assert!(drifts(&fleet, Some(Bucket::DataStore)).await[0].obstacles[0].contains("role/theirs"));
     fleet.stop().await;
 }
 

@@ -7,10 +7,10 @@
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, DeleteMarkerReplication, DeleteMarkerReplicationStatus, Destination,
     EncryptionConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter, NoncurrentVersionExpiration,
-    ReplicationRule, ReplicationRuleFilter, ReplicationRuleStatus, SourceSelectionCriteria, SseKmsEncryptedObjects,
-    SseKmsEncryptedObjectsStatus,
+    ReplicationConfiguration, ReplicationRule, ReplicationRuleFilter, ReplicationRuleStatus, SourceSelectionCriteria,
+    SseKmsEncryptedObjects, SseKmsEncryptedObjectsStatus,
 };
-use sfdata_common::{command::Bucket, limits};
+use sfdata_common::{command::Bucket, limits, outcome::FailureCode};
 
 use super::{
     built,
@@ -184,6 +184,30 @@ impl<'a> Desired<'a> {
                 None => policy.remove(document::SHARE),
             }
         }
+    }
+
+    /// Why our replication rule can't stand beside those of others: they share one role, and S3 takes no two forms of rules.
+    pub(super) fn replication_obstacle(&self, found: Option<&ReplicationConfiguration>) -> Option<Error> {
+        let (replica, found) = (self.replica.as_ref()?, found?);
+        let others: Vec<_> = found.rules().iter().filter(|rule| rule.id() != Some(REPLICATE)).collect();
+        let bucket = self.bucket;
+        let text = if others.is_empty() {
+            return None;
+        } else if found.role() != replica.role {
+            format!(
+                "the replication of bucket {bucket} has rules of others with the role {}, and all rules share one role; \
+                 name that role as platform.storage.replication_role, or remove these rules at S3 first",
+                found.role()
+            )
+        } else if others.iter().any(|rule| rule.filter().is_none()) {
+            format!(
+                "the replication of bucket {bucket} has rules of others in S3's first form (Prefix without Filter), \
+                 beside which S3 takes none of the second; rewrite these rules with a Filter first"
+            )
+        } else {
+            return None;
+        };
+        Some(Error::failed(FailureCode::Rejected, text))
     }
 
     /// Why S3 would take no policy of ours, for what others have in it: the public is blocked before it is written.

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     S3, built,
     desired::{self, Desired, Difference, Step},
+    found::Encryption,
     resource,
 };
 use crate::{
@@ -50,6 +51,8 @@ struct Seen {
     unread: Vec<Error>,
     /// Why S3 takes no policy of ours.
     obstacles: Vec<Error>,
+    /// Why our replication rule can't be set.
+    unreplicated: Option<Error>,
 }
 
 impl Seen {
@@ -63,13 +66,14 @@ impl S3 {
     pub(super) async fn drift(&self, only: Option<Bucket>) -> Result<Kind, Error> {
         let mut buckets = Vec::new();
         for desired in self.desired(only)? {
-            let Seen { differences, unread, obstacles } = self.see(&desired).await.unwrap_or_else(Seen::nothing);
+            let Seen { differences, unread, obstacles, unreplicated } =
+                self.see(&desired).await.unwrap_or_else(Seen::nothing);
             buckets.push(wire::BucketDrift {
                 role: desired.role.to_string(),
                 bucket: desired.bucket.to_owned(),
                 changes: differences.into_iter().map(Into::into).collect(),
                 unread: unread.iter().map(Error::health).collect(),
-                obstacles: obstacles.iter().map(ToString::to_string).collect(),
+                obstacles: obstacles.iter().chain(&unreplicated).map(ToString::to_string).collect(),
             });
         }
         Ok(Kind::S3Drift(wire::S3DriftResult { buckets }))
@@ -83,6 +87,9 @@ impl S3 {
             let seen = self.see(&desired).await.unwrap_or_else(Seen::nothing);
             if seen.differences.iter().any(|difference| difference.step == Step::Policy) {
                 blocked.extend(seen.obstacles);
+            }
+            if seen.differences.iter().any(|difference| difference.step == Step::Replication) {
+                blocked.extend(seen.unreplicated);
             }
             work.push(Work { desired, differences: seen.differences });
             unread.extend(seen.unread);
@@ -141,7 +148,9 @@ impl S3 {
     async fn see(&self, desired: &Desired<'_>) -> Result<Seen, Error> {
         let found = self.look(desired.role, desired.bucket).await?;
         let (differences, unread) = desired.differences(self.region(), &found)?;
-        Ok(Seen { differences, unread, obstacles: desired.obstacles(&found) })
+        let replication = found.replication.as_ref().ok().and_then(Option::as_ref);
+        let unreplicated = desired.replication_obstacle(replication);
+        Ok(Seen { differences, unread, obstacles: desired.obstacles(&found), unreplicated })
     }
 
     /// Look until nothing differs any more; what still does was changed by somebody else.
@@ -256,15 +265,15 @@ impl S3 {
 
     async fn encrypt(&self, desired: &Desired<'_>) -> Result<(), Error> {
         let bucket = desired.bucket;
-        let wanted = desired.encryption(None);
+        let found = self.encryption_rule(bucket).await?;
+        let wanted = desired.encryption(found.as_ref().map(Encryption::from).as_ref());
         let default = ServerSideEncryptionByDefault::builder()
             .sse_algorithm(ServerSideEncryption::from(wanted.algorithm.as_str()))
             .set_kms_master_key_id(wanted.key)
             .build();
-        let rule = ServerSideEncryptionRule::builder()
-            .apply_server_side_encryption_by_default(built(default)?)
-            .bucket_key_enabled(wanted.bucket_key)
-            .build();
+        let mut rule = found.unwrap_or_else(|| ServerSideEncryptionRule::builder().build());
+        rule.apply_server_side_encryption_by_default = Some(built(default)?);
+        rule.bucket_key_enabled = Some(wanted.bucket_key);
         let rules = built(ServerSideEncryptionConfiguration::builder().rules(rule).build())?;
         let call = self.client.put_bucket_encryption().bucket(bucket).expected_bucket_owner(self.owner().await?);
         let tried = format!("set the default encryption of bucket {bucket}");
@@ -311,8 +320,15 @@ impl S3 {
 
     async fn log_access(&self, desired: &Desired<'_>) -> Result<(), Error> {
         let Desired { bucket, access_logs: Some(logs), .. } = desired else { return Ok(()) };
-        let to = LoggingEnabled::builder().target_bucket(*logs).target_prefix(desired.log_prefix()).build();
-        let on = BucketLoggingStatus::builder().logging_enabled(built(to)?).build();
+        let found = self.logging(bucket).await?;
+        let (format, grants) =
+            found.map(|found| (found.target_object_key_format, found.target_grants)).unwrap_or_default();
+        let to = LoggingEnabled::builder()
+            .target_bucket(*logs)
+            .target_prefix(desired.log_prefix())
+            .set_target_object_key_format(format)
+            .set_target_grants(grants);
+        let on = BucketLoggingStatus::builder().logging_enabled(built(to.build())?).build();
         let call = self.client.put_bucket_logging().bucket(*bucket).expected_bucket_owner(self.owner().await?);
         let tried = format!("have the accesses to bucket {bucket} logged in bucket {logs}");
         let answer = call.bucket_logging_status(on).send().await;
@@ -337,7 +353,11 @@ impl S3 {
 
     async fn replicate(&self, desired: &Desired<'_>) -> Result<(), Error> {
         let Desired { bucket, replica: Some(replica), .. } = desired else { return Ok(()) };
-        let mut rules = self.replication(bucket).await?.map(|found| found.rules).unwrap_or_default();
+        let found = self.replication(bucket).await?;
+        if let Some(obstacle) = desired.replication_obstacle(found.as_ref()) {
+            return Err(obstacle);
+        }
+        let mut rules = found.map(|found| found.rules).unwrap_or_default();
         let ours = desired.replication_rule(replica, &rules)?;
         rules.retain(|rule| rule.id() != Some(desired::REPLICATE));
         rules.push(ours);

@@ -11,7 +11,7 @@ use aws_sdk_s3::{
         get_bucket_lifecycle_configuration::GetBucketLifecycleConfigurationOutput,
         get_bucket_notification_configuration::GetBucketNotificationConfigurationOutput,
     },
-    types::{LifecycleRule, ReplicationConfiguration, ServerSideEncryptionRule},
+    types::{LifecycleRule, LoggingEnabled, ReplicationConfiguration, ServerSideEncryptionRule},
 };
 use sfdata_common::{command::Bucket, outcome::FailureCode};
 
@@ -105,7 +105,7 @@ impl S3 {
         }
         let (public_access, encryption, ownership, policy, versioning, lifecycle, logging, events, replication) = tokio::join!(
             Box::pin(self.public_access(bucket)),
-            Box::pin(self.encryption(bucket)),
+            Box::pin(self.encryption_rule(bucket)),
             Box::pin(self.ownership(bucket)),
             Box::pin(self.policy(bucket)),
             Box::pin(self.versioning(bucket)),
@@ -117,12 +117,12 @@ impl S3 {
         Ok(Found {
             exists: true,
             public_access,
-            encryption,
+            encryption: encryption.map(|rule| rule.as_ref().map(Encryption::from)),
             ownership,
             policy,
             versioning,
             lifecycle: lifecycle.map(|found| found.rules.unwrap_or_default()),
-            logging,
+            logging: logging.map(|on| on.map(|on| Logging { bucket: on.target_bucket, prefix: on.target_prefix })),
             events: events.map(|found| found.event_bridge_configuration.is_some()),
             replication,
         })
@@ -162,13 +162,14 @@ impl S3 {
         }))
     }
 
-    async fn encryption(&self, bucket: &str) -> Result<Option<Encryption>, Error> {
+    /// What new objects are encrypted with, and what else stands there.
+    pub(super) async fn encryption_rule(&self, bucket: &str) -> Result<Option<ServerSideEncryptionRule>, Error> {
         let call = self.client.get_bucket_encryption().bucket(bucket).expected_bucket_owner(self.owner().await?);
         let tried = format!("read the default encryption of bucket {bucket}");
         let none = "ServerSideEncryptionConfigurationNotFoundError";
         let found = unless_none(call.send().await, none, tried, "s3:GetEncryptionConfiguration")?;
         let found = found.and_then(|found| found.server_side_encryption_configuration);
-        Ok(found.and_then(|found| found.rules.first().map(Encryption::from)))
+        Ok(found.and_then(|found| found.rules.into_iter().next()))
     }
 
     async fn ownership(&self, bucket: &str) -> Result<String, Error> {
@@ -210,11 +211,12 @@ impl S3 {
         Ok(found.unwrap_or_else(|| GetBucketLifecycleConfigurationOutput::builder().build()))
     }
 
-    async fn logging(&self, bucket: &str) -> Result<Option<Logging>, Error> {
+    /// Where and how accesses are logged.
+    pub(super) async fn logging(&self, bucket: &str) -> Result<Option<LoggingEnabled>, Error> {
         let call = self.client.get_bucket_logging().bucket(bucket).expected_bucket_owner(self.owner().await?);
         let tried = format!("read the access logging of bucket {bucket}");
         let found = call.send().await.map_err(|error| failure(tried, "s3:GetBucketLogging", error))?;
-        Ok(found.logging_enabled.map(|on| Logging { bucket: on.target_bucket, prefix: on.target_prefix }))
+        Ok(found.logging_enabled)
     }
 
     /// Who is told of what happens in the bucket.

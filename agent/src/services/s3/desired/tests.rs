@@ -1,5 +1,4 @@
-use aws_sdk_s3::types::{LifecycleExpiration, ReplicationConfiguration};
-use sfdata_common::outcome::FailureCode;
+use aws_sdk_s3::types::LifecycleExpiration;
 
 use super::*;
 
@@ -143,4 +142,28 @@ fn what_is_shared_is_left_and_what_is_shared_with_others_is_not() {
     }
     let desired = Desired::new(Bucket::Shared, "out", &buckets, &storage, false);
     assert!(desired.differences("eu-west-2", &right(&desired)).unwrap().0.is_empty(), "nothing is shared by itself");
+}
+
+#[test]
+fn rules_of_others_keep_their_role_and_their_form() {
+    let (buckets, storage) = (buckets(), storage(None));
+    let desired = Desired::new(Bucket::DataStore, "in", &buckets, &storage, false);
+    let ours = desired.replication_rule(desired.replica.as_ref().unwrap(), &[]).unwrap();
+    let theirs = |filter| {
+        let destination = Destination::builder().bucket("arn:aws:s3:::x").build().unwrap();
+        let rule = ReplicationRule::builder().id("theirs").status(ReplicationRuleStatus::Enabled);
+        rule.destination(destination).set_filter(filter).build().unwrap()
+    };
+    let filtered = theirs(Some(ReplicationRuleFilter::builder().prefix("a/").build()));
+    for (role, rules, told) in [
+        ("arn:aws:iam::1:role/theirs", vec![ours.clone()], None),
+        (ROLE, vec![ours.clone(), filtered.clone()], None),
+        ("arn:aws:iam::1:role/theirs", vec![filtered], Some("role/theirs")),
+        (ROLE, vec![ours, theirs(None)], Some("with a Filter")),
+    ] {
+        let found = ReplicationConfiguration::builder().role(role).set_rules(Some(rules)).build().unwrap();
+        let obstacle = desired.replication_obstacle(Some(&found)).map(|error| error.to_string());
+        assert_eq!(obstacle.is_some(), told.is_some(), "{obstacle:?}");
+        assert!(obstacle.unwrap_or_default().contains(told.unwrap_or_default()));
+    }
 }
