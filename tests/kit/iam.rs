@@ -28,7 +28,9 @@ pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
         "sts:GetCallerIdentity" => vec![],
         "s3:ListBuckets" => vec!["s3:ListAllMyBuckets".to_owned()],
         "s3:ListObjectsV2" | "s3:HeadBucket" => vec!["s3:ListBucket".to_owned()],
-        "s3:HeadObject" => vec!["s3:GetObject".to_owned()],
+        // Where objects are encrypted with a key of the LA's, S3 uses it in the name of who asks.
+        "s3:HeadObject" => ["s3:GetObject", "kms:Decrypt"].map(str::to_owned).into(),
+        "s3:PutObject" => vec![call, "kms:Decrypt".to_owned(), "kms:GenerateDataKey".to_owned()],
         "s3:GetBucketEncryption" => vec!["s3:GetEncryptionConfiguration".to_owned()],
         "s3:PutBucketEncryption" => vec!["s3:PutEncryptionConfiguration".to_owned()],
         "s3:GetPublicAccessBlock" => vec!["s3:GetBucketPublicAccessBlock".to_owned()],

@@ -11,6 +11,7 @@ use aws_config::{
     stalled_stream_protection::StalledStreamProtectionConfig, timeout::TimeoutConfig,
 };
 use aws_sdk_sts::{
+    config::{Credentials, ProvideCredentials as _},
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId as _,
 };
@@ -56,6 +57,17 @@ impl Aws {
     /// Whether something else than AWS answers: then there is no DNS name for each bucket.
     pub(super) fn is_stand_in(&self) -> bool {
         self.config.endpoint_url().is_some()
+    }
+
+    /// The credentials in use, `None` where there is no source of any.
+    pub(super) async fn credentials(&self) -> Result<Option<Credentials>, Error> {
+        let Some(provider) = self.config.credentials_provider() else { return Ok(None) };
+        let found = provider.provide_credentials().await.map_err(|error| {
+            let (kind, reason) = unsent(&chain(&error).to_string());
+            let remedy = "give the agent's task a role, or correct aws.credentials_file";
+            Error::failed(kind, format!("cannot get AWS credentials: {reason}; {remedy}"))
+        });
+        found.map(Some)
     }
 
     /// The 12-digit account of the credentials in use. Needs no permission.

@@ -22,14 +22,12 @@ use crate::{
 impl S3 {
     pub(super) async fn upload_url(&self, object: &Object, job: &Job) -> Result<Kind, Error> {
         let bucket = self.own(object).await?;
+        let (signer, ends) = self.signer().await?;
         let (now, good) = good_for(object.expires)?;
-        // The SDK would sign a checksum of the content, which whoever uploads is yet to bring.
-        let config = self.client.config().to_builder();
-        let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired).build();
-        let call = Client::from_conf(config).put_object().bucket(bucket).key(&object.key);
+        let call = signer.put_object().bucket(bucket).key(&object.key);
         let tried = format!("sign a URL to upload to bucket {bucket}");
         let signed = call.presigned(good).await.map_err(|error| failure(tried, "s3:PutObject", error))?;
-        answer(&signed, now + object.expires, job)
+        answer(&signed, told(now + object.expires, ends), job)
     }
 
     pub(super) async fn download_url(&self, object: &Object, job: &Job) -> Result<Kind, Error> {
@@ -38,11 +36,25 @@ impl S3 {
         // The key is not in the message: it may name a child.
         let tried = format!("look at that object of bucket {bucket}");
         look.send().await.map_err(|error| failure(tried, "s3:GetObject", error))?;
+        let (signer, ends) = self.signer().await?;
         let (now, good) = good_for(object.expires)?;
         let tried = format!("sign a URL to download from bucket {bucket}");
-        let call = self.client.get_object().bucket(bucket).key(&object.key);
+        let call = signer.get_object().bucket(bucket).key(&object.key);
         let signed = call.presigned(good).await.map_err(|error| failure(tried, "s3:GetObject", error))?;
-        answer(&signed, now + object.expires, job)
+        answer(&signed, told(now + object.expires, ends), job)
+    }
+
+    /// A client that signs with credentials as they are now, and when these end: no URL outlives them.
+    async fn signer(&self) -> Result<(Client, Option<Timestamp>), Error> {
+        // The SDK would sign a checksum of the content, which whoever uploads is yet to bring.
+        let config = self.client.config().to_builder();
+        let mut config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        let credentials = self.aws.credentials().await?;
+        let ends = credentials.as_ref().and_then(|credentials| Timestamp::try_from(credentials.expiry()?).ok());
+        if let Some(credentials) = credentials {
+            config = config.credentials_provider(credentials);
+        }
+        Ok((Client::from_conf(config.build()), ends))
     }
 
     /// The bucket's name, if it is there and the account's own: a URL can't say whose it has to be.
@@ -63,6 +75,10 @@ fn good_for(expires: Duration) -> Result<(Timestamp, PresigningConfig), Error> {
     let good = PresigningConfig::builder().start_time(SystemTime::from(now)).expires_in(expires).build();
     let good = good.map_err(|error| Error::failed(FailureCode::Internal, chain(&error).to_string()))?;
     Ok((now, good))
+}
+
+fn told(signed: Timestamp, ends: Option<Timestamp>) -> Timestamp {
+    ends.map_or(signed, |ends| ends.min(signed))
 }
 
 fn answer(signed: &PresignedRequest, expires: Timestamp, job: &Job) -> Result<Kind, Error> {
