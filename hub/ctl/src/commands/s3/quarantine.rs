@@ -10,6 +10,7 @@ use crate::{cli::Context, exit::Exit, order::Change};
 /// It works at once and for everybody, the LA's own people and pipelines included. Nothing is moved or lost: names can
 /// still be listed, and --lift opens it again, where the LA's policy allows data. What has been copied to another bucket
 /// can be read there. A bucket's policy has room for some hundred prefixes (20 KB); it is said when there is none left.
+/// The prefix stands in the signed order, which the hub keeps, and in --list: do not name a child in it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
