@@ -155,6 +155,21 @@ def deploy(walk):
     walk.expect("the old image", lambda: service_of(answer, "southby")["image"].split(":")[-1], "2024.11.2")
 
 
+def run_task(walk):
+    """A task of its own, and a secret out of the clear
+    A one-off task of northshire's code server: once, whatever happens to the agent, and its exit code decides. Then a
+    password that a template gave as a plain variable goes to Secrets Manager; nobody sees its value."""
+    mark = walk.estate.mark()
+    ran = walk.hubctl("ecs", "run", "code-server", *NORTHSHIRE, "--reason", "new release", "--",
+                      "dagster", "instance", "migrate")
+    walk.expect("its exit code", lambda: ran.states(), {"northshire": "succeeded"})
+    walk.calls("a task", "northshire", "RunTask", mark, [{"count": 1}], only("count"))
+    walk.hubctl("ecs", "use-secret", "code-server", "--env", "DAGSTER_PG_PASSWORD", *NORTHSHIRE, "--settle", "1s",
+                "--reason", "out of the clear")
+    seen = walk.hubctl("ecs", "status", *NORTHSHIRE)
+    walk.expect("a warning of a plain secret", lambda: "DAGSTER_PG_PASSWORD" in seen.out, False)
+
+
 def service_of(answer, name):
     return answer.targets()[name]["outcome"]["result"]["service"]
 
@@ -199,7 +214,7 @@ def read_logs(walk):
     sealed to this one call: the hub hands them on, and can neither read nor keep them."""
     refused = walk.hubctl("logs", "code-server", *SOUTHBY, "--reason", "try", code=3)
     walk.expect("lines of southby", lambda: refused.text, "")
-    lines = walk.hubctl("logs", "code-server", *NORTHSHIRE, "--grep", "starts", "--reason", "did it come up?")
+    lines = walk.hubctl("logs", "code-server", *NORTHSHIRE, "--grep", "service:.*starts", "--reason", "did it come up?")
     walk.expect("lines of northshire", lambda: {
         (line["agent_id"], line["message"]) for line in map(json.loads, lines.text.splitlines())
     }, {("northshire", "service:code-server starts")})
@@ -363,7 +378,7 @@ def measure(walk):
         walk.expect("types of metrics", types >= {"counter", "gauge", "histogram"} and "unknown" not in types, True)
 
 
-STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy,
+STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy, run_task,
          see_database_and_buckets, secure_buckets, read_logs, refresh, wait_for_absent, hold, lock, deny, certificates,
          audit, measure)
 

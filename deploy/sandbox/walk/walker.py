@@ -59,7 +59,7 @@ class Walker:
         """Run hubctl. `keep` takes its output for the walk, `brief` does not show it, `quiet` shows nothing at all."""
         reads_json = self.check or quiet
         more = ("-o", "json") if reads_json else ()
-        return self.run("hubctl", (*arguments, *more), code, keep, brief, quiet)
+        return self.run("hubctl", (*more, *arguments), code, keep, brief, quiet)
 
     def agent(self, name, *arguments, code=0, keep=False):
         return self.run("sfdata-agent", ("--config", f"{name}/agent.toml", *arguments), code, keep)
