@@ -1,3 +1,5 @@
+//! What a configuration file may say, and what is refused with which words.
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../deploy/config/agent.toml");

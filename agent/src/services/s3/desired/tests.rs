@@ -1,3 +1,5 @@
+//! What differs of a bucket, by what it is for and what was found.
+
 use aws_sdk_s3::types::LifecycleExpiration;
 
 use super::*;
