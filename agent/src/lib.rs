@@ -13,6 +13,7 @@ pub mod policy;
 pub mod journal;
 pub mod execute;
 pub mod services;
+pub mod power;
 
 pub mod report;
 pub mod audit;

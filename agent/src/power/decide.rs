@@ -1,0 +1,424 @@
+//! The decision: what is seen, what is remembered and the time in; what to do, why, and what to remember out. No I/O.
+//!
+//! It is made anew at each look and asks for whatever is still missing, so that an order that was lost, or a restart, changes
+//! nothing. What it says to remember is durable before what it says to do is done.
+//!
+//! `asleep → waking → awake → draining → asleep`. Waking: the database, then code servers and webserver, then the daemon, which
+//! must find its code; then every code location is loaded. Draining: the daemon goes first, because what Dagster says after
+//! that is final; then Dagster is looked at once more; then the rest goes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    alarms::{Alarm, back, forward},
+    observation::{Dagster, Database, Estate, Loading, Observation, Reading, Service, Trouble},
+    reasons::{Kind, PATIENCE, Reason, follow, reasons, set_alarms, to_wake},
+    settings::Settings,
+    state::{Phase, State, Waking},
+};
+use crate::config::Role;
+
+/// A daemon posts its heartbeat every 30 s (Dagster's `DEFAULT_HEARTBEAT_INTERVAL_SECONDS`); three are to be missed.
+const HEARTBEAT: Duration = Duration::from_secs(100);
+/// A code location is reloaded so often; then it is told as a fault, and Dagster is awake without it.
+const RELOADS: u32 = 5;
+/// Before the second reload; twice as long before each further one.
+const RELOAD_PAUSE: Duration = Duration::from_secs(4);
+/// A source that fails for so short a time does not turn back what is draining: nothing goes on without a fresh look.
+const BLINK: Duration = Duration::from_secs(60);
+/// A wake that is stuck is tried anew at most so rarely.
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+
+/// Pauses until the next look, by how much is going on.
+const LOOK_MOVING: Duration = Duration::from_secs(1);
+const LOOK_AWAKE: Duration = Duration::from_secs(15);
+const LOOK_ASLEEP: Duration = Duration::from_secs(3600);
+
+/// What comes of one look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// To be remembered, durably, before anything of `acts` is done.
+    pub state: State,
+    /// To be done, side by side.
+    pub acts: Vec<Act>,
+    /// Why the platform is awake, or is woken; empty while it sleeps.
+    pub reasons: Vec<Reason>,
+    /// What somebody should look at.
+    pub faults: Vec<Fault>,
+    /// Look again after so long, or when something stirs.
+    pub again: Duration,
+}
+
+/// Something to do. Doing it twice is harmless.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// Start the database.
+    StartDatabase,
+    /// Set how many tasks a service has.
+    Scale {
+        /// Which.
+        service: String,
+        /// How many.
+        to: u32,
+    },
+    /// Let ECS try anew to bring up a service's tasks.
+    Renew {
+        /// Which.
+        service: String,
+    },
+    /// Set a service's capacity provider strategy, in words as the observation has it.
+    Capacity {
+        /// Which.
+        service: String,
+        /// `FARGATE:1`.
+        to: String,
+    },
+    /// Reload a code location.
+    Reload {
+        /// Which.
+        location: String,
+    },
+    /// Hand on what has arrived.
+    HandOn,
+}
+
+/// What somebody should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Its stable name, as in `stuck-waking`.
+    pub kind: &'static str,
+    /// What is wrong and what to do.
+    pub detail: String,
+}
+
+/// On-demand capacity alone.
+pub const ON_DEMAND: &str = "FARGATE:1";
+
+/// Decide what to do.
+pub fn decide(seen: &Observation, state: &State, settings: &Settings, now: Timestamp) -> Decision {
+    let mut made = Making { seen, settings, now, state: state.clone(), acts: Vec::new(), faults: Vec::new() };
+    if state.wishes.awake_until.is_some_and(|until| until <= now) {
+        made.state.wishes.awake_until = None;
+    }
+    let (reasons, again) = if state.wishes.manual {
+        (Vec::new(), LOOK_AWAKE)
+    } else {
+        match state.phase {
+            Phase::Asleep => made.asleep(),
+            Phase::Waking => made.waking(),
+            Phase::Awake => made.awake(),
+            Phase::Draining => made.draining(),
+        }
+    };
+    let Making { state, mut acts, faults, .. } = made;
+    acts.sort();
+    acts.dedup();
+    Decision { state, acts, reasons, faults, again }
+}
+
+/// A decision in the making.
+struct Making<'a> {
+    seen: &'a Observation,
+    settings: &'a Settings,
+    now: Timestamp,
+    state: State,
+    acts: Vec<Act>,
+    faults: Vec<Fault>,
+}
+
+impl Making<'_> {
+    fn asleep(&mut self) -> (Vec<Reason>, Duration) {
+        let reasons = to_wake(self.seen, &self.state, self.settings, self.now);
+        if let Some(first) = reasons.first() {
+            let by_hand = reasons.iter().any(|reason| reason.kind == Kind::ByHand);
+            self.state.cause = Some(first.kind.as_str().into());
+            self.state.waking = Waking { from_sleep: true, ..Waking::default() };
+            if by_hand {
+                self.state.wishes.person.get_or_insert(self.now); // who scales by hand wants to work
+            }
+            self.state.enter(Phase::Waking, self.now);
+            return (reasons, Duration::ZERO);
+        }
+        // Nothing runs, so that it costs no deployment.
+        for (service, had) in self.state.on_demand.clone() {
+            let now = self.seen.ecs.value().and_then(|estate| estate.services.iter().find(|one| one.name == service));
+            match now {
+                Some(now) if now.capacity == had => {
+                    self.state.on_demand.remove(&service);
+                }
+                Some(_) => self.acts.push(Act::Capacity { service, to: had }),
+                None => {}
+            }
+        }
+        let lead = self.state.lead(self.settings);
+        let rings = self.state.alarms.iter().map(|alarm| alarm.rings(lead)).min();
+        let until = rings.map_or(LOOK_ASLEEP, |at| between(self.now, at));
+        (reasons, until.min(LOOK_ASLEEP))
+    }
+
+    fn waking(&mut self) -> (Vec<Reason>, Duration) {
+        let mut reasons = reasons(self.seen, &self.state, self.settings, self.now);
+        reasons.retain(|reason| reason.kind != Kind::Unreadable);
+        let Some(estate) = self.seen.ecs.value() else {
+            self.stuck(&[], "ECS cannot be read");
+            return (reasons, LOOK_MOVING);
+        };
+        match self.seen.database.value() {
+            Some(Database::Stopped) => self.acts.push(Act::StartDatabase),
+            Some(Database::Moving) => {}
+            _ => self.bring_up(estate),
+        }
+        if estate.services.iter().any(|service| service.role == Role::Webserver && service.running > 0) {
+            self.finish_waking(estate);
+        }
+        if self.state.phase == Phase::Waking {
+            let silent: Vec<&Service> = estate.services.iter().filter(|service| service.running == 0).collect();
+            let cause = match (self.seen.database.value(), silent.first()) {
+                (Some(Database::Stopped | Database::Moving), _) => "the database is not available".to_owned(),
+                (_, Some(service)) => match &service.trouble {
+                    Some(Trouble::NoSpot) => format!("Fargate Spot has no room for {}", service.name),
+                    Some(Trouble::Other(text)) => format!("{} does not come up: {text}", service.name),
+                    None => format!("{} does not come up, and ECS does not say why", service.name),
+                },
+                _ => match &self.seen.dagster {
+                    Reading::Unread { why, .. } => format!("Dagster does not answer: {why}"),
+                    Reading::Off => "Dagster does not answer".to_owned(),
+                    Reading::At(_, dagster) if dagster.locations.iter().all(|one| one.state == Loading::Loaded) => {
+                        "Dagster's daemon has not told that it lives".to_owned()
+                    }
+                    Reading::At(..) => "not all code locations are loaded".to_owned(),
+                },
+            };
+            self.stuck(&silent, &cause);
+        }
+        (reasons, LOOK_MOVING)
+    }
+
+    /// Ask for the services that are missing and may come now.
+    fn bring_up(&mut self, estate: &Estate) {
+        let code_runs = estate.services.iter().all(|one| one.role != Role::CodeServer || one.running > 0);
+        for service in &estate.services {
+            let wanted = match service.role {
+                Role::Daemon => 1,
+                _ => self.state.counts.get(&service.name).copied().unwrap_or(1).max(1),
+            };
+            // The daemon needs its code, and never runs beside another one: not even one that is still ending.
+            let may = service.role != Role::Daemon || (code_runs && service.tasks == 0);
+            if service.desired == 0 && may || service.role == Role::Daemon && service.desired > 1 {
+                self.acts.push(Act::Scale { service: service.name.clone(), to: wanted });
+            }
+            if service.trouble == Some(Trouble::NoSpot) && !self.state.on_demand.contains_key(&service.name) {
+                self.state.on_demand.insert(service.name.clone(), service.capacity.clone());
+            }
+            if self.state.on_demand.contains_key(&service.name) && service.running == 0 && service.capacity != ON_DEMAND
+            {
+                self.acts.push(Act::Capacity { service: service.name.clone(), to: ON_DEMAND.into() });
+            }
+        }
+    }
+
+    /// All code locations are to be loaded, and the daemon to live.
+    fn finish_waking(&mut self, estate: &Estate) {
+        let Some(dagster) = self.seen.dagster.since(self.state.since) else { return };
+        let open = self.reload(dagster);
+        let all_run = estate.services.iter().all(|service| service.running > 0);
+        if open || !all_run || !self.daemon_lives(dagster) {
+            return;
+        }
+        if self.state.waking.from_sleep && self.state.waking.retries == 0 {
+            self.state.learn(between(self.state.since, self.now));
+        }
+        self.state.enter(Phase::Awake, self.now);
+    }
+
+    /// Reload what is not loaded, with growing pauses: Dagster does not recover by itself when a code server comes back.
+    /// Whether one is still worth waiting for.
+    fn reload(&mut self, dagster: &Dagster) -> bool {
+        let mut open = false;
+        for location in &dagster.locations {
+            let (tries, last) = self.state.waking.reloads.get(&location.name).copied().unwrap_or_default();
+            let pause = (RELOAD_PAUSE * 2_u32.pow(tries.saturating_sub(1).min(8))).min(RETRY_MAX);
+            let due = tries == 0 || forward(last, pause) <= self.now;
+            match location.state {
+                Loading::Loaded => {
+                    self.state.waking.reloads.remove(&location.name);
+                    continue;
+                }
+                Loading::Failed if due => {
+                    self.state.waking.reloads.insert(location.name.clone(), (tries + 1, self.now));
+                    self.acts.push(Act::Reload { location: location.name.clone() });
+                }
+                Loading::Failed | Loading::Loading => {}
+            }
+            open |= tries < RELOADS || location.state == Loading::Loading;
+        }
+        open
+    }
+
+    /// Whether its last heartbeat is fresh.
+    fn daemon_lives(&self, dagster: &Dagster) -> bool {
+        dagster.heartbeat.is_some_and(|at| at >= back(self.now, HEARTBEAT))
+    }
+
+    /// A wake that takes too long is told, and what does not come up is tried anew, less and less often.
+    fn stuck(&mut self, silent: &[&Service], cause: &str) {
+        let waking = &mut self.state.waking;
+        let at = *waking.retry_at.get_or_insert(forward(self.now, self.settings.stuck));
+        if at <= self.now {
+            waking.retries += 1;
+            let pause = (self.settings.stuck * 2_u32.pow(waking.retries.min(8))).min(RETRY_MAX);
+            waking.retry_at = Some(forward(self.now, pause));
+            let tried = silent.iter().filter(|service| service.desired > 0);
+            self.acts.extend(tried.map(|service| Act::Renew { service: service.name.clone() }));
+        }
+        if waking.retries > 0 {
+            let since = self.state.since;
+            let detail =
+                format!("waking since {since} and not there yet: {cause}; tried anew {} times", waking.retries);
+            self.faults.push(Fault { kind: "stuck-waking", detail });
+        }
+    }
+
+    fn awake(&mut self) -> (Vec<Reason>, Duration) {
+        let mut reasons = reasons(self.seen, &self.state, self.settings, self.now);
+        let gone = self.seen.ecs.value().is_some_and(|estate| estate.services.iter().any(|one| one.desired == 0));
+        if gone && self.seen.commands == 0 {
+            reasons.push(Reason::new(Kind::ByHand));
+            self.state.waking = Waking::default();
+            self.state.enter(Phase::Waking, self.now);
+            return (reasons, Duration::ZERO);
+        }
+        if !reasons.iter().any(|reason| reason.kind == Kind::Person) {
+            self.state.wishes.person = None;
+        }
+        if let Some(estate) = self.seen.ecs.value() {
+            let services = estate.services.iter();
+            self.state.counts = services.clone().map(|one| (one.name.clone(), one.desired)).collect();
+            if self.seen.dagster.since(self.state.since).is_some() {
+                self.state.definitions = services.map(|one| (one.name.clone(), one.definition.clone())).collect();
+            }
+        }
+        match &self.seen.dagster {
+            Reading::At(at, dagster) if *at >= self.state.since => self.look_at(dagster),
+            Reading::Unread { since, why } if forward(*since, PATIENCE) <= self.now => {
+                let detail = format!("Dagster cannot be read since {since}, and stays awake until it can: {why}");
+                self.faults.push(Fault { kind: "dagster-unreadable", detail });
+            }
+            _ => {}
+        }
+        if self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0) {
+            self.acts.push(Act::HandOn);
+        }
+        self.rest(&reasons);
+        let again = match self.state.quiet {
+            Some(quiet) => between(self.now, forward(quiet, self.settings.quiet)).min(LOOK_AWAKE),
+            None => LOOK_AWAKE,
+        };
+        (reasons, again.max(LOOK_MOVING))
+    }
+
+    /// What is wrong with a Dagster that is awake, and which ticks it is to have next.
+    fn look_at(&mut self, dagster: &Dagster) {
+        if !self.daemon_lives(dagster) {
+            let last = dagster.heartbeat.map_or("never".to_owned(), |at| format!("last at {at}"));
+            let detail = format!("Dagster's daemon does not tell that it lives ({last}); look at its logs, restart it");
+            self.faults.push(Fault { kind: "daemon-silent", detail });
+        }
+        for location in dagster.locations.iter().filter(|one| one.state == Loading::Failed) {
+            let detail = format!("code location {} does not load; see hubctl dagster status", location.name);
+            self.faults.push(Fault { kind: "location-failed", detail });
+        }
+        self.reload(dagster);
+        for schedule in follow(&mut self.state, dagster, self.now) {
+            let detail =
+                format!("schedule {schedule} was due and Dagster shows no tick of it; look at the daemon's logs");
+            self.faults.push(Fault { kind: "tick-missing", detail });
+        }
+    }
+
+    /// No reason in one look, and none in another that was begun a while later: begin to drain.
+    fn rest(&mut self, reasons: &[Reason]) {
+        let fresh = self.seen.dagster.since(self.state.since).zip(self.seen.dagster.at());
+        let Some((dagster, asked)) = fresh.filter(|(dagster, _)| reasons.is_empty() && self.daemon_lives(dagster))
+        else {
+            self.state.quiet = None;
+            return;
+        };
+        let oldest = self.seen.ecs.at().map_or(asked, |at| at.min(asked));
+        match self.state.quiet {
+            None => self.state.quiet = Some(self.now),
+            Some(quiet) if oldest >= forward(quiet, self.settings.quiet) => {
+                set_alarms(&mut self.state, dagster, self.seen, self.settings, self.now);
+                self.state.enter(Phase::Draining, self.now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn draining(&mut self) -> (Vec<Reason>, Duration) {
+        let lead = self.state.lead(self.settings);
+        let mut reasons = reasons(self.seen, &self.state, self.settings, self.now);
+        let closing = self.state.closing;
+        reasons.retain(|reason| reason.kind != Kind::Unreadable || (!closing && self.is_dark(&reason.name)));
+        if self.state.alarms.iter().any(|alarm| alarm.rings(lead) <= self.now) {
+            reasons.push(Reason::new(Kind::ScheduleSoon));
+        }
+        if let Some(first) = reasons.first() {
+            self.state.cause = Some(first.kind.as_str().into());
+            self.state.waking = Waking::default();
+            self.state.enter(Phase::Waking, self.now);
+            return (reasons, Duration::ZERO);
+        }
+        let Some(estate) = self.seen.ecs.since(self.state.since) else { return (reasons, LOOK_MOVING) };
+        let daemon = |service: &&Service| service.role == Role::Daemon;
+        self.scale_down(estate.services.iter().filter(daemon));
+        if !estate.services.iter().filter(daemon).all(|service| service.tasks == 0 && service.desired == 0) {
+            return (reasons, LOOK_MOVING);
+        }
+        let still = *self.state.still.get_or_insert(self.now);
+        if !closing {
+            let all_read = self.seen.ecs.since(still).is_some() && !self.seen.arrivals.is_unread();
+            if let Some(dagster) = self.seen.dagster.since(still).filter(|_| all_read) {
+                set_alarms(&mut self.state, dagster, self.seen, self.settings, self.now);
+                self.state.closing = true;
+                return (reasons, Duration::ZERO);
+            }
+            return (reasons, LOOK_MOVING);
+        }
+        self.scale_down(estate.services.iter());
+        if estate.services.iter().all(|service| service.tasks == 0 && service.desired == 0) {
+            self.state.enter(Phase::Asleep, self.now);
+            return (reasons, Duration::ZERO);
+        }
+        (reasons, LOOK_MOVING)
+    }
+
+    fn scale_down<'s>(&mut self, services: impl Iterator<Item = &'s Service>) {
+        let up = services.filter(|service| service.desired > 0);
+        self.acts.extend(up.map(|service| Act::Scale { service: service.name.clone(), to: 0 }));
+    }
+
+    /// A source can't be read for longer than a blink. ECS need not be told: without it nothing goes on.
+    fn is_dark(&self, source: &str) -> bool {
+        let since = match (source, &self.seen.dagster, &self.seen.arrivals) {
+            ("dagster", Reading::Unread { since, .. }, _) | ("arrivals", _, Reading::Unread { since, .. }) => *since,
+            _ => return false,
+        };
+        forward(since, BLINK) <= self.now
+    }
+}
+
+/// What it would wake for, were it put to sleep now.
+pub fn preview(seen: &Observation, state: &State, settings: &Settings, now: Timestamp) -> Vec<Alarm> {
+    let mut state = state.clone();
+    if let (Phase::Awake, Some(dagster)) = (state.phase, seen.dagster.value()) {
+        set_alarms(&mut state, dagster, seen, settings, now);
+    }
+    state.alarms
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}

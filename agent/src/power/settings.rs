@@ -1,0 +1,78 @@
+//! The `[power]` section: how eagerly the platform is put to sleep. Everything has a default that suits most.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// How the platform is put to sleep and woken.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How long everything has to be quiet between the look that finds no reason and the one that confirms it.
+    #[serde(with = "humantime_serde")]
+    pub quiet: Duration,
+    /// How long the platform stays awake for a person.
+    #[serde(with = "humantime_serde")]
+    pub person: Duration,
+    /// What is added to the learned wake duration, so that a schedule's tick finds the daemon awake.
+    #[serde(with = "humantime_serde")]
+    pub margin: Duration,
+    /// The wake duration that is assumed before one was measured.
+    #[serde(with = "humantime_serde")]
+    pub wake: Duration,
+    /// A wake that takes longer is told as a fault and tried anew.
+    #[serde(with = "humantime_serde")]
+    pub stuck: Duration,
+    /// Nothing sleeps for longer without a look: a schedule may have been switched on by somebody who reaches the database.
+    #[serde(with = "humantime_serde")]
+    pub longest_sleep: Duration,
+    /// Sensors, which may watch something outside of Dagster, are woken for so often.
+    pub sensor_poll: Poll,
+    /// The same by a sensor's name.
+    pub sensor_polls: BTreeMap<String, Poll>,
+    /// Spans of time in which the platform is kept awake, such as the week of a statutory return.
+    pub awake: Vec<Span>,
+}
+
+/// How often a sensor is woken for: `24h`, or `never`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Poll(pub Option<Duration>);
+
+impl TryFrom<String> for Poll {
+    type Error = humantime::DurationError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match &*text {
+            "never" => Ok(Self(None)),
+            text => humantime::parse_duration(text).map(|every| Self(Some(every))),
+        }
+    }
+}
+
+/// From one instant until another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Begin.
+    pub from: Timestamp,
+    /// End.
+    pub until: Timestamp,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_secs(30),
+            person: Duration::from_secs(15 * 60),
+            margin: Duration::from_secs(30),
+            wake: Duration::from_secs(120),
+            stuck: Duration::from_secs(10 * 60),
+            longest_sleep: Duration::from_secs(24 * 3600),
+            sensor_poll: Poll(Some(Duration::from_secs(24 * 3600))),
+            sensor_polls: BTreeMap::new(),
+            awake: Vec::new(),
+        }
+    }
+}
