@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    arrivals::{self, Handle, Source},
     audit,
     config::Config,
     connect::{self, Link, Status},
@@ -37,6 +38,9 @@ pub enum Error {
     /// The agent's own record.
     #[error(transparent)]
     Audit(#[from] audit::Error),
+    /// The book of arrivals.
+    #[error(transparent)]
+    Arrivals(#[from] arrivals::Error),
 }
 
 /// An agent that runs.
@@ -65,7 +69,9 @@ impl Agent {
         }
         let failed = journal.failed();
         let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
-        let (reports, reporter) = Reporter::new(services.clone());
+        let arrivals = Handle::open(config)?;
+        let taking_in = Source::new(&arrivals, services.clone(), &config.aws).run(stop.clone());
+        let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone());
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
         let unsharing = services.s3.clone().keep_unshared(stop.clone());
         let outbox = Arc::<Outbox>::default();
@@ -74,6 +80,7 @@ impl Agent {
             journal: Arc::clone(&journal),
             log: audit::Log::open(data_dir)?,
             services,
+            arrivals,
             reports: reports.clone(),
             outbox: Arc::clone(&outbox),
             stop: stop.clone(),
@@ -94,6 +101,7 @@ impl Agent {
         let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
         tasks.spawn(presence);
         tasks.spawn(unsharing);
+        tasks.spawn(taking_in);
         tasks.spawn(reporter.run(reporting));
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });

@@ -4,6 +4,8 @@
 //! Read once, before anything else. It holds no secret: credentials come from the task's role, and the hub is
 //! known by the join token. What is not named here, the agent does not touch.
 
+pub mod arrivals;
+
 use std::{fmt, net::Ipv6Addr, path::PathBuf};
 
 use serde::Deserialize;
@@ -28,6 +30,8 @@ pub struct Config {
     pub aws: Aws,
     /// What belongs to this LA's platform.
     pub platform: Platform,
+    /// Files that arrive, and what they start.
+    pub arrivals: Option<arrivals::Arrivals>,
     /// Lines on stderr.
     #[serde(default)]
     pub log: Log,
@@ -274,6 +278,38 @@ pub enum Problem {
     /// A role that copies to nowhere.
     #[error("platform.storage.replication_role is there without platform.buckets.backup; name the bucket to copy to")]
     NoBackup,
+    /// A queue of arrivals.
+    #[error(
+        "arrivals.queue {value:?} is no standard queue of SQS in aws.region; write \
+         https://sqs.REGION.amazonaws.com/ACCOUNT/NAME or arn:aws:sqs:REGION:ACCOUNT:NAME"
+    )]
+    Queue {
+        /// What was given.
+        value: String,
+    },
+    /// Arrivals at nowhere.
+    #[error("[arrivals] is there without platform.buckets.data_store; name the bucket that files arrive in")]
+    NoDataStore,
+    /// A listing that never ends.
+    #[error("arrivals.list_every is under a second; write 60s, or 0s to list nothing")]
+    ListEvery,
+    /// Rules without end.
+    #[error(
+        "there are {count} rules for arrivals, and {} at most; a rule goes by prefix",
+        sfdata_common::limits::ARRIVAL_RULES
+    )]
+    Rules {
+        /// How many.
+        count: usize,
+    },
+    /// A rule for arrivals.
+    #[error("arrivals.rule {at:?} {why}")]
+    Rule {
+        /// Its prefix and suffix.
+        at: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// One thing under two keys.
     #[error("{key} {value:?} is named twice; each service and each bucket has one purpose")]
     Twice {
@@ -304,6 +340,9 @@ impl Config {
         problems.extend(wrong(self.hub.address.as_ref(), is_host_and_port).map(|value| Problem::Address { value }));
         self.aws.check(&mut problems);
         self.platform.check(&mut problems);
+        if let Some(arrivals) = &self.arrivals {
+            arrivals.check(&self.aws, self.platform.buckets.data_store.as_deref(), &mut problems);
+        }
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         Invalid::unless_empty(problems)
     }

@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
+    arrivals,
     audit::{self, Entry},
     identity::Identity,
     journal::{self, Begun, Journal},
@@ -53,6 +54,7 @@ struct Inner {
     journal: Arc<Journal>,
     log: audit::Log,
     services: Services,
+    arrivals: arrivals::Handle,
     reports: report::Handle,
     outbox: Arc<Outbox>,
     table: Mutex<Table>,
@@ -81,6 +83,8 @@ pub struct Parts {
     pub log: audit::Log,
     /// The platform.
     pub services: Services,
+    /// What has arrived.
+    pub arrivals: arrivals::Handle,
     /// Looks at the platform.
     pub reports: report::Handle,
     /// To the hub.
@@ -92,12 +96,13 @@ pub struct Parts {
 impl Executor {
     /// Put together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { identity, journal, log, services, reports, outbox, stop } = parts;
+        let Parts { identity, journal, log, services, arrivals, reports, outbox, stop } = parts;
         let inner = Inner {
             identity,
             journal,
             log,
             services,
+            arrivals,
             reports,
             outbox,
             table: Mutex::default(),
@@ -232,6 +237,7 @@ impl Inner {
             Action::Aurora(action) => self.services.aurora.execute(action, &job).await,
             Action::S3(action) => self.services.s3.execute(action, &job).await,
             Action::Logs(action) => self.services.logs.execute(action, &job).await,
+            Action::Arrivals(action) => self.arrivals.execute(action, Box::pin(self.services.account()), &job).await,
             Action::Agent(action) => self.on_the_agent(action, &command.operator).await,
         };
         if acts {

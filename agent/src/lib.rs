@@ -1,6 +1,6 @@
 //! The agent, in the order in which a command passes through it: it is configured, which `discover`
 //! helps with, and knows who it is and whom to trust, holds the link, lets a verified command in by one door, asks
-//! the LA's policy, journals, executes against its own account, and reports.
+//! the LA's policy, journals, executes against its own account, and reports. Beside all that it takes in what arrives.
 
 pub mod config;
 pub mod discover;
@@ -15,6 +15,7 @@ pub mod execute;
 pub mod services;
 pub mod power;
 
+pub mod arrivals;
 pub mod report;
 pub mod audit;
 pub mod agent;

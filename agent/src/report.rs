@@ -15,7 +15,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::services::{Error, Services, ecs};
+use crate::{
+    arrivals,
+    services::{Error, Services, ecs},
+};
 
 /// Askers that wait for a fresh look; each is one running action, and more wait in `send`.
 const ASKERS: usize = limits::ACTIONS_AT_ONCE;
@@ -57,6 +60,7 @@ impl Handle {
 #[derive(Debug)]
 pub struct Reporter {
     services: Services,
+    arrivals: arrivals::Handle,
     began: Instant,
     seen: watch::Sender<Option<Arc<wire::Health>>>,
     asks: mpsc::Receiver<oneshot::Sender<Arc<wire::Health>>>,
@@ -65,12 +69,12 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter that has not looked yet. The agent's uptime counts from here.
-    pub fn new(services: Services) -> (Handle, Self) {
+    pub fn new(services: Services, arrivals: arrivals::Handle) -> (Handle, Self) {
         let (seen, latest) = watch::channel(None);
         let (asks, asked) = mpsc::channel(ASKERS);
         let nudge = Arc::new(Notify::new());
         let handle = Handle { seen: latest, asks, nudge: Arc::clone(&nudge) };
-        (handle, Self { services, began: Instant::now(), seen, asks: asked, nudge })
+        (handle, Self { services, arrivals, began: Instant::now(), seen, asks: asked, nudge })
     }
 
     /// Look until `stop`.
@@ -113,6 +117,7 @@ impl Reporter {
             uptime_seconds: self.began.elapsed().as_secs(),
             ecs: Some(ecs),
             aurora: Some(aurora),
+            arrivals: Some(self.arrivals.health()),
             ..Default::default()
         }
     }
@@ -160,6 +165,7 @@ pub fn differs(one: &wire::Health, other: &wire::Health) -> bool {
         let kind = |error: &mut String| error.truncate(error.find(':').unwrap_or(error.len()));
         health.ecs.iter_mut().for_each(|ecs| kind(&mut ecs.error));
         health.aurora.iter_mut().for_each(|aurora| kind(&mut aurora.error));
+        health.arrivals.iter_mut().for_each(|arrivals| kind(&mut arrivals.error));
         health
     }
     without_times(one) != without_times(other)

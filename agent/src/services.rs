@@ -15,6 +15,7 @@ mod plan;
 pub mod presence;
 pub mod s3;
 pub mod secrets;
+pub mod sqs;
 pub mod survey;
 
 pub use plan::Plan;
@@ -57,7 +58,7 @@ impl Error {
     }
 
     /// Whether the same may succeed later: AWS can't be asked just now.
-    fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. })
     }
 
@@ -86,7 +87,7 @@ impl Error {
     }
 
     /// As it stands in a health report: `access-denied: cannot ...`. The part before the first colon is stable.
-    fn health(&self) -> String {
+    pub(crate) fn health(&self) -> String {
         match self {
             Self::Failed { code, message } => format!("{}: {message}", failure_name(*code)),
             Self::Cancelled { detail } => format!("cancelled: {detail}"),
@@ -123,6 +124,8 @@ pub struct Services {
     pub s3: s3::S3,
     /// What the containers write.
     pub logs: logs::Logs,
+    /// The queue of arrivals.
+    pub sqs: sqs::Sqs,
     aws: aws::Aws,
 }
 
@@ -136,6 +139,7 @@ impl Services {
             ecs,
             aurora: aurora::Aurora::new(&aws, platform),
             s3: s3::S3::new(&aws, platform, sharing),
+            sqs: sqs::Sqs::new(&aws),
             aws,
         }
     }

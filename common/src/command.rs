@@ -4,6 +4,7 @@
 //! the hub's `submit`. Bytes that say more than this version understands are refused, because a
 //! part of a signed order that is not understood can't be obeyed.
 
+mod arrivals;
 mod aurora;
 mod ecs;
 mod environment;
@@ -19,6 +20,7 @@ use prost::Message as _;
 use sfdata_proto::v1 as wire;
 
 pub use self::{
+    arrivals::{ArrivalId, Arrivals},
     aurora::{Acu, Aurora, Capacity},
     ecs::{Ecs, FargateCapacity},
     environment::{Environment, is_secret},
@@ -80,6 +82,8 @@ pub enum Action {
     Agent(Agent),
     /// What the containers write.
     Logs(Logs),
+    /// Files that have arrived.
+    Arrivals(Arrivals),
 }
 
 /// Actions on the agent itself.
@@ -108,6 +112,8 @@ pub enum Resource {
     Task(String),
     /// All buckets: what is done to one may need another to be as it should be.
     Buckets,
+    /// The files that have arrived.
+    Arrivals,
 }
 
 /// Why signed bytes are no command.
@@ -279,6 +285,7 @@ impl Action {
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
             Self::Agent(Agent::CancelOwn(_)) => "agent.cancel-own",
             Self::Logs(logs) => logs.name(),
+            Self::Arrivals(arrivals) => arrivals.name(),
         }
     }
 
@@ -291,6 +298,7 @@ impl Action {
             Self::Agent(Agent::Refresh | Agent::CancelOwn(_)) => Class::Read,
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
             Self::Logs(logs) => logs.class(),
+            Self::Arrivals(arrivals) => arrivals.class(),
         }
     }
 
@@ -304,6 +312,7 @@ impl Action {
         match self {
             Self::Logs(_) => true,
             Self::S3(s3) => s3.reveals_data(),
+            Self::Arrivals(arrivals) => arrivals.reveals_data(),
             Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) => false,
         }
     }
@@ -314,6 +323,7 @@ impl Action {
             Self::Ecs(ecs) => ecs.resource(command),
             Self::Aurora(aurora) => aurora.resource(),
             Self::S3(s3) => s3.resource(),
+            Self::Arrivals(arrivals) => arrivals.resource(),
             Self::Agent(_) | Self::Logs(_) => None,
         }
     }
@@ -335,6 +345,7 @@ impl Action {
                 }),
             }),
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
+            Self::Arrivals(arrivals) => action::Kind::Arrivals(arrivals.to_wire()),
         };
         wire::Action { kind: Some(kind) }
     }
@@ -357,6 +368,7 @@ impl TryFrom<wire::Action> for Action {
                 }
             }),
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
+            action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
         })
     }
 }
@@ -392,6 +404,7 @@ mod tests {
             aurora::tests::any_action().prop_map(Action::Aurora),
             s3::tests::any_action().prop_map(Action::S3),
             logs::tests::any_action().prop_map(Action::Logs),
+            arrivals::tests::any_action().prop_map(Action::Arrivals),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),

@@ -139,6 +139,20 @@ pub const INCOMPLETE_UPLOAD_DAYS: i32 = 7;
 /// What was overwritten or deleted can be brought back for so long: a census' whole collection window, and no longer than
 /// personal data is needed.
 pub const NONCURRENT_VERSION_DAYS: i32 = 90;
+/// Arrivals that wait to be handed on, with keys of up to a KiB in memory; what is more stays in the queue.
+pub const ARRIVALS_WAITING: usize = 10_000;
+/// Messages and arrivals that wait for a person. When there are as many, what is more stays in the queue.
+pub const ARRIVALS_PARKED: usize = 1_000;
+/// So much of a message that is parked is kept.
+pub const ARRIVAL_BYTES: usize = 64 * 1024;
+/// An arrival that was handed on is known again for so long: the longest time that SQS keeps a message.
+pub const ARRIVALS_KNOWN: Duration = Duration::from_secs(14 * 24 * 3600);
+/// So many of them at most, of some 100 bytes each; the oldest give way.
+pub const ARRIVALS_KNOWN_MOST: usize = 100_000;
+/// Of each kind are told in one list, so that with the longest keys it fits into an outcome.
+pub const ARRIVALS_TOLD: usize = 80;
+/// Rules for arrivals: a census has about ten datasets.
+pub const ARRIVAL_RULES: usize = 200;
 /// Prefixes of a bucket that are told by name, the largest; all further ones are one sum. Four buckets' worth of them is
 /// under 160 KiB.
 pub const BUCKET_PREFIXES: usize = 100;

@@ -368,6 +368,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
             },
             storage: agent_config::Storage::default(),
         },
+        arrivals: None,
         log: Log::default(),
     })
 }

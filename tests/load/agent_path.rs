@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use sfdata_agent::{
-    audit,
+    arrivals, audit,
     execute::{self, Executor, Outbox},
     identity::Identity,
     journal::{Begun, Journal},
@@ -39,12 +39,13 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
     let (receipt_key, trust) = (Arc::clone(&estate.receipt_key), Arc::clone(&estate.trust));
     let identity = Arc::new(Identity::new(estate.address.to_string(), certificate, receipt_key, trust, None)?);
     let services = fleet::services().await;
-    let (reports, _reporter) = Reporter::new(services.clone());
+    let (reports, _reporter) = Reporter::new(services.clone(), arrivals::Handle::off());
     let executor = Executor::new(execute::Parts {
         identity,
         journal: Arc::clone(&journal),
         log: audit::Log::open(folder.path())?,
         services,
+        arrivals: arrivals::Handle::off(),
         reports,
         outbox: Arc::<Outbox>::default(),
         stop: CancellationToken::new(),

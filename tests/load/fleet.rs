@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use sfdata_agent::{
-    audit,
+    arrivals, audit,
     config::{Aws, Buckets, Platform, Storage},
     connect::{self, Link, Status},
     execute::{self, Executor, Outbox},
@@ -62,7 +62,7 @@ impl Fleet {
             members.push(Member { identity: Arc::new(identity), journal, running: None });
         }
         let services = services().await;
-        let (reports, reporter) = Reporter::new(services.clone());
+        let (reports, reporter) = Reporter::new(services.clone(), arrivals::Handle::off());
         let policy = Arc::new(policy::load(None)?);
         Ok(Self { members, shared: Shared { policy, services, reports, _reporter: reporter } })
     }
@@ -152,6 +152,7 @@ impl Shared {
             journal: Arc::clone(&member.journal),
             log: audit::Log::none(),
             services: self.services.clone(),
+            arrivals: arrivals::Handle::off(),
             reports: self.reports.clone(),
             outbox: Arc::clone(&outbox),
             stop: stop.clone(),

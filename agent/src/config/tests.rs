@@ -24,6 +24,8 @@ fn the_example_is_whole_and_right() {
     assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
+    let arrivals = config.arrivals.unwrap();
+    assert!(arrivals.queue(&config.aws).is_some() && arrivals.rule("cin/a.xml").is_some_and(|rule| rule.batch));
     assert!(core_reader.is_some() && replication_role.is_some() && kms_key.is_some());
 }
 
@@ -42,6 +44,7 @@ fn every_problem_is_told_at_once() {
         hub.address = "https://hub"
         aws = { region = "London", endpoint_url = "localhost:5000", credentials_file = "keys" }
         log.level = "=loud="
+        arrivals = { queue = "la-arrivals", rule = [{ prefix = "a/", batch = true }] }
         [platform]
         cluster = "arn:aws:ecs:eu-west-2:1:cluster/a"
         webserver = "daemon"
@@ -74,6 +77,8 @@ fn every_problem_is_told_at_once() {
             "platform.storage.replication_role",
             "platform.daemon",
             "shared",
+            "arrivals.queue",
+            "arrivals.rule",
             "log.level",
         ]
     );

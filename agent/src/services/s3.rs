@@ -4,6 +4,7 @@
 //! be, `found` how it is, and the difference of the two is what `drift` and `--plan` show and what `ensure` does.
 //! Every call names the account that the bucket has to belong to: a name that somebody else took is denied by S3.
 
+mod arrivals;
 mod desired;
 mod document;
 mod ensure;
@@ -13,6 +14,8 @@ mod quarantine;
 mod share;
 mod tally;
 mod usage;
+
+pub use self::arrivals::Listed;
 
 use std::sync::Arc;
 

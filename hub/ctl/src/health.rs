@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsDeployment, EcsHealth, EcsServiceState, Health};
 
 use crate::{
+    arrivals,
     table::{Cell, Tone},
     words,
 };
@@ -146,6 +147,7 @@ pub(crate) fn health(health: &Health) -> Value {
             "error": none_if_empty(&database.error),
             "state": database.state.as_ref().map(aurora),
         })),
+        "arrivals": health.arrivals.as_ref().map(arrivals::health),
         "journal": health.journal.as_ref().map(|journal| json!({
             "running": journal.running,
             "queued": journal.queued,

@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod containers;
 
+mod arrivals;
 mod buckets;
 mod database;
 mod follow;

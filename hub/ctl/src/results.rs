@@ -10,7 +10,7 @@ use sfdata_common::{
 use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_result::Kind};
 
 use crate::{
-    buckets, containers, database,
+    arrivals, buckets, containers, database,
     follow::{Board, Target},
     health,
     table::{Cell, Table, Tone, row},
@@ -123,6 +123,8 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::S3Ensure(done) => json!({ "buckets": done.buckets.iter().map(buckets::ensured).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
+        Kind::ArrivalsList(list) => arrivals::list(list),
+        Kind::Arrival(arrival) => json!({ "id": arrival.id, "state": words::arrival_state(arrival.state()) }),
         Kind::Logs(read) => json!({ "lines": read.lines, "end": words::logs_end(read.end()) }),
         Kind::Sealed(_) => json!({ "sealed": SEALED }),
         Kind::Plan(plan) => json!({ "plan": {
@@ -185,6 +187,8 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Drift(_) | Kind::S3Ensure(_) => &buckets::CHANGE_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentCancel(_) => &["CANCEL"],
+        Kind::ArrivalsList(_) => &arrivals::LIST_COLUMNS,
+        Kind::Arrival(_) => &["ARRIVAL", "STATE"],
         Kind::Logs(_) => &["LINES", "END"],
         Kind::Sealed(_) => &["RESULT"],
         Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
@@ -217,6 +221,8 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
             vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
         }
         Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
+        Kind::ArrivalsList(list) => arrivals::list_rows(list),
+        Kind::Arrival(arrival) => vec![row![&arrival.id, words::arrival_state(arrival.state())]],
         Kind::Logs(read) => vec![row![read.lines.to_string(), words::logs_end(read.end())]],
         Kind::Sealed(_) => vec![row![SEALED]],
         Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
@@ -433,6 +439,9 @@ mod tests {
             Kind::S3Quarantines(wire::S3QuarantinesResult { quarantines: vec![Default::default()] }),
             Kind::S3Drift(wire::S3DriftResult { buckets: vec![Default::default()] }),
             Kind::S3Ensure(wire::S3EnsureResult { buckets: vec![Default::default()] }),
+            Kind::ArrivalsList(Default::default()),
+            Kind::ArrivalsList(wire::ArrivalsListResult { parked: vec![Default::default()], ..Default::default() }),
+            Kind::Arrival(Default::default()),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),
             Kind::Plan(Default::default()),

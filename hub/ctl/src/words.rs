@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sfdata_common::Timestamp;
 use sfdata_proto::v1::{
-    AgentState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState, S3ShareState,
+    AgentState, ArrivalState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState,
+    ParkReason, S3ShareState,
 };
 
 /// `waiting`, `succeeded`, ...
@@ -40,6 +41,16 @@ pub(crate) fn logs_end(end: LogsEnd) -> String {
 /// `granted`, `not-granted`, `altered`.
 pub(crate) fn share_state(state: S3ShareState) -> String {
     kebab(state.as_str_name(), "S3_SHARE_STATE_")
+}
+
+/// `waiting`, `settled`.
+pub(crate) fn arrival_state(state: ArrivalState) -> String {
+    kebab(state.as_str_name(), "ARRIVAL_STATE_")
+}
+
+/// `unreadable`, `foreign`, `refused`.
+pub(crate) fn park_reason(reason: ParkReason) -> String {
+    kebab(reason.as_str_name(), "PARK_REASON_")
 }
 
 fn kebab(name: &str, prefix: &str) -> String {

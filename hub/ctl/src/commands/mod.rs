@@ -6,6 +6,7 @@ mod operators;
 mod trust;
 
 mod agents;
+mod arrivals;
 mod audit;
 mod aurora;
 #[expect(clippy::module_inception, reason = "the noun is called so")]
@@ -40,6 +41,8 @@ pub(crate) enum Noun {
     S3(s3::S3),
     Logs(logs::Logs),
     #[command(subcommand)]
+    Arrivals(arrivals::Arrivals),
+    #[command(subcommand)]
     Commands(commands::Commands),
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -60,6 +63,7 @@ impl Noun {
             Self::Aurora(aurora) => aurora.run(context).await,
             Self::S3(s3) => s3.run(context).await,
             Self::Logs(logs) => logs.run(context).await,
+            Self::Arrivals(arrivals) => arrivals.run(context).await,
             Self::Commands(commands) => commands.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Version(version) => version.run(context),
