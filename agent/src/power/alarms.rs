@@ -19,7 +19,8 @@ use super::{
 const TICKS: usize = 5;
 /// A tick may miss an event that is so much older: a run writes its end before others can read it, and clocks differ.
 const SETTLES: Duration = Duration::from_secs(5);
-
+/// So long after it may tick, a sensor has ticked.
+const UNSEEN: Duration = Duration::from_secs(90);
 /// What was late when everything went to sleep is looked after again so much later.
 const LATE: Duration = Duration::from_secs(3600);
 
@@ -84,9 +85,18 @@ pub(super) fn stimulus(dagster: &Dagster, handed_on: Option<Timestamp>) -> Optio
     dagster.run_ended.max(handed_on)
 }
 
-/// When a sensor that has yet to see the last event may tick; `None` if it has seen it, or if Dagster tells no tick of it.
-pub(super) fn sensor_due(sensor: &Sensor, stimulus: Option<Timestamp>) -> Option<Timestamp> {
-    let tick = sensor.last?;
+/// When a sensor that has yet to see the last event may tick; `None` if it has seen it.
+pub(super) fn sensor_due(
+    sensor: &Sensor,
+    stimulus: Option<Timestamp>,
+    awake: Timestamp,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let Some(tick) = sensor.last else {
+        // Dagster may tell no tick of one that does tick: it has as soon as it could, once its interval has passed.
+        let due = stimulus.map_or(awake, |event| forward(event, SETTLES + sensor.interval));
+        return (forward(due.max(awake), UNSEEN) > now).then_some(due);
+    };
     let seen = tick.ended && stimulus.is_none_or(|event| tick.at > forward(event, SETTLES));
     (!seen).then(|| forward(tick.at, if tick.ended { sensor.interval } else { Duration::ZERO }))
 }
@@ -112,19 +122,30 @@ pub(super) fn alarms(
         alarms.extend(ticks.map(|at| Alarm { at: *at, what: What::Schedule(schedule.name.clone()) }));
     }
     let stimulus = stimulus(dagster, handed_on);
+    let awake = state.awake.unwrap_or(now);
     for sensor in &dagster.sensors {
         let name = || sensor.name.clone();
         // What is late and not waited for any longer must not ring at once.
         let later = |at: Timestamp| if at > now { at } else { forward(now, sensor.interval.max(LATE)) };
-        alarms.extend(sensor_due(sensor, stimulus).map(|at| Alarm { at: later(at), what: What::Sensor(name()) }));
+        alarms.extend(
+            sensor_due(sensor, stimulus, awake, now).map(|at| Alarm { at: later(at), what: What::Sensor(name()) }),
+        );
         alarms.extend(poll_due(sensor, settings, now).map(|at| Alarm { at: later(at), what: What::Poll(name()) }));
     }
     let failed: Vec<String> = unloaded(dagster).map(|name| format!("{name}/")).collect();
     let is_of_failed = |name: &str| failed.iter().any(|place| name.starts_with(place));
-    let known = state.alarms.iter().filter(|alarm| alarm.at > now && is_of_failed(alarm.what.name()));
-    alarms.extend(known.cloned());
-    let expected = state.expected.iter().filter(|(name, at)| **at > now && is_of_failed(name));
-    alarms.extend(expected.map(|(name, at)| Alarm { at: *at, what: What::Schedule(name.clone()) }));
+    // What rang and could not be done is tried again.
+    let later = |at: Timestamp| if at > now { at } else { forward(now, LATE) };
+    let known = state.alarms.iter().filter(|alarm| is_of_failed(alarm.what.name()));
+    alarms.extend(known.filter_map(|alarm| match alarm.what {
+        What::Sensor(_) | What::Poll(_) => Some(Alarm { at: later(alarm.at), what: alarm.what.clone() }),
+        _ => (alarm.at > now).then(|| alarm.clone()),
+    }));
+    let expected = state.expected.iter().filter(|(name, _)| is_of_failed(name));
+    alarms.extend(expected.map(|(name, at)| match *at > now {
+        true => Alarm { at: *at, what: What::Schedule(name.clone()) },
+        false => Alarm { at: later(*at), what: What::Look },
+    }));
     let spans = settings.awake.iter().filter(|span| span.from > now);
     alarms.extend(spans.map(|span| Alarm { at: span.from, what: What::Calendar }));
     alarms.push(Alarm { at: forward(now, settings.longest_sleep), what: What::Look });

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::{
     alarms::{Alarm, back, forward},
     observation::{Dagster, Database, Estate, Loading, Observation, Reading, Service, Trouble},
-    reasons::{Kind, PATIENCE, Reason, follow, reasons, set_alarms, to_wake},
+    reasons::{Kind, PATIENCE, Reason, follow, reasons, ringing, set_alarms, to_wake},
     settings::Settings,
     state::{Phase, State, Waking},
 };
@@ -23,7 +23,7 @@ use crate::config::Role;
 /// A daemon posts its heartbeat every 30 s (Dagster's `DEFAULT_HEARTBEAT_INTERVAL_SECONDS`); three are to be missed.
 const HEARTBEAT: Duration = Duration::from_secs(100);
 /// A code location is reloaded so often; then it is told as a fault, and Dagster is awake without it.
-const RELOADS: u32 = 5;
+const RELOADS: u32 = 6;
 /// Before the second reload; twice as long before each further one.
 const RELOAD_PAUSE: Duration = Duration::from_secs(4);
 /// A source that fails for so short a time does not turn back what is draining: nothing goes on without a fresh look.
@@ -34,7 +34,7 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Pauses until the next look, by how much is going on.
 const LOOK_MOVING: Duration = Duration::from_secs(1);
 const LOOK_AWAKE: Duration = Duration::from_secs(15);
-const LOOK_ASLEEP: Duration = Duration::from_secs(3600);
+const LOOK_ASLEEP: Duration = Duration::from_secs(60);
 
 /// What comes of one look.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +99,7 @@ pub const ON_DEMAND: &str = "FARGATE:1";
 /// Decide what to do.
 pub fn decide(seen: &Observation, state: &State, settings: &Settings, now: Timestamp) -> Decision {
     let mut made = Making { seen, settings, now, state: state.clone(), acts: Vec::new(), faults: Vec::new() };
+    made.state.keep_in_time(now);
     if state.wishes.awake_until.is_some_and(|until| until <= now) {
         made.state.wishes.awake_until = None;
     }
@@ -135,6 +136,7 @@ impl Making<'_> {
             let by_hand = reasons.iter().any(|reason| reason.kind == Kind::ByHand);
             self.state.cause = Some(first.kind.as_str().into());
             self.state.waking = Waking { from_sleep: true, ..Waking::default() };
+            self.state.definitions.clear();
             if by_hand {
                 self.state.wishes.person.get_or_insert(self.now); // who scales by hand wants to work
             }
@@ -165,6 +167,11 @@ impl Making<'_> {
             self.stuck(&[], "ECS cannot be read");
             return (reasons, LOOK_MOVING);
         };
+        // An older look may not know of a daemon that is still ending.
+        if self.seen.ecs.since(self.state.since).is_none() {
+            return (reasons, LOOK_MOVING);
+        }
+        self.know_definitions(estate);
         match self.seen.database.value() {
             Some(Database::Stopped) => self.acts.push(Act::StartDatabase),
             Some(Database::Moving) => {}
@@ -191,14 +198,14 @@ impl Making<'_> {
                     Reading::At(..) => "not all code locations are loaded".to_owned(),
                 },
             };
-            self.stuck(&silent, &cause);
+            self.stuck(&self.to_renew(estate), &cause);
         }
         (reasons, LOOK_MOVING)
     }
 
     /// Ask for the services that are missing and may come now.
     fn bring_up(&mut self, estate: &Estate) {
-        let code_runs = estate.services.iter().all(|one| one.role != Role::CodeServer || one.running > 0);
+        let code_runs = self.code_runs(estate);
         for service in &estate.services {
             let wanted = match service.role {
                 Role::Daemon => 1,
@@ -222,15 +229,50 @@ impl Making<'_> {
     /// All code locations are to be loaded, and the daemon to live.
     fn finish_waking(&mut self, estate: &Estate) {
         let Some(dagster) = self.seen.dagster.since(self.state.since) else { return };
-        let open = self.reload(dagster);
-        let all_run = estate.services.iter().all(|service| service.running > 0);
+        // A reload before its code server runs would be in vain.
+        let code_runs = self.code_runs(estate);
+        let open = code_runs && self.reload(dagster);
+        let all_run = code_runs && estate.services.iter().all(|one| one.role == Role::CodeServer || one.running > 0);
         if open || !all_run || !self.daemon_lives(dagster) {
             return;
         }
         if self.state.waking.from_sleep && self.state.waking.retries == 0 {
-            self.state.learn(between(self.state.since, self.now));
+            self.state.learn(between(self.state.since, self.now).min(self.settings.stuck));
         }
         self.state.enter(Phase::Awake, self.now);
+    }
+
+    /// Whether the code servers run. One that does not come up for long does not keep the others' pipelines from running.
+    fn code_runs(&self, estate: &Estate) -> bool {
+        let mut code = estate.services.iter().filter(|one| one.role == Role::CodeServer).map(|one| one.running > 0);
+        if self.state.waking.retries == 0 {
+            code.all(|runs| runs)
+        } else {
+            code.clone().count() == 0 || code.any(|runs| runs)
+        }
+    }
+
+    /// What is to be tried anew: what does not come up; or else what runs and does not answer.
+    fn to_renew<'e>(&self, estate: &'e Estate) -> Vec<&'e Service> {
+        let silent: Vec<&Service> = estate.services.iter().filter(|one| one.desired > 0 && one.running == 0).collect();
+        let role = match self.seen.dagster.since(self.state.since) {
+            None => Role::Webserver,
+            Some(dagster) if !self.daemon_lives(dagster) => Role::Daemon,
+            Some(_) => return silent,
+        };
+        if silent.is_empty() {
+            estate.services.iter().filter(|one| one.role == role && one.desired > 0).collect()
+        } else {
+            silent
+        }
+    }
+
+    /// What the code was when it was started; what is deployed later is other code.
+    fn know_definitions(&mut self, estate: &Estate) {
+        self.state.definitions.retain(|name, _| estate.services.iter().any(|one| one.name == *name));
+        for service in &estate.services {
+            self.state.definitions.entry(service.name.clone()).or_insert_with(|| service.definition.clone());
+        }
     }
 
     /// Reload what is not loaded, with growing pauses: Dagster does not recover by itself when a code server comes back.
@@ -252,7 +294,7 @@ impl Making<'_> {
                 }
                 Loading::Failed | Loading::Loading => {}
             }
-            open |= tries < RELOADS || location.state == Loading::Loading;
+            open |= tries < RELOADS || forward(last, RELOAD_PAUSE) > self.now || location.state == Loading::Loading;
         }
         open
     }
@@ -263,15 +305,14 @@ impl Making<'_> {
     }
 
     /// A wake that takes too long is told, and what does not come up is tried anew, less and less often.
-    fn stuck(&mut self, silent: &[&Service], cause: &str) {
+    fn stuck(&mut self, renew: &[&Service], cause: &str) {
         let waking = &mut self.state.waking;
         let at = *waking.retry_at.get_or_insert(forward(self.now, self.settings.stuck));
         if at <= self.now {
             waking.retries += 1;
             let pause = (self.settings.stuck * 2_u32.pow(waking.retries.min(8))).min(RETRY_MAX);
             waking.retry_at = Some(forward(self.now, pause));
-            let tried = silent.iter().filter(|service| service.desired > 0);
-            self.acts.extend(tried.map(|service| Act::Renew { service: service.name.clone() }));
+            self.acts.extend(renew.iter().map(|service| Act::Renew { service: service.name.clone() }));
         }
         if waking.retries > 0 {
             let since = self.state.since;
@@ -283,7 +324,8 @@ impl Making<'_> {
 
     fn awake(&mut self) -> (Vec<Reason>, Duration) {
         let mut reasons = reasons(self.seen, &self.state, self.settings, self.now);
-        let gone = self.seen.ecs.value().is_some_and(|estate| estate.services.iter().any(|one| one.desired == 0));
+        let estate = self.seen.ecs.since(self.state.since);
+        let gone = estate.is_some_and(|estate| estate.services.iter().any(|one| one.desired == 0));
         if gone && self.seen.commands == 0 {
             reasons.push(Reason::new(Kind::ByHand));
             self.state.waking = Waking::default();
@@ -293,15 +335,17 @@ impl Making<'_> {
         if !reasons.iter().any(|reason| reason.kind == Kind::Person) {
             self.state.wishes.person = None;
         }
-        if let Some(estate) = self.seen.ecs.value() {
-            let services = estate.services.iter();
-            self.state.counts = services.clone().map(|one| (one.name.clone(), one.desired)).collect();
-            if self.seen.dagster.since(self.state.since).is_some() {
-                self.state.definitions = services.map(|one| (one.name.clone(), one.definition.clone())).collect();
-            }
+        if let Some(estate) = estate.filter(|_| !gone) {
+            self.state.counts = estate.services.iter().map(|one| (one.name.clone(), one.desired)).collect();
+            self.know_definitions(estate);
         }
         match &self.seen.dagster {
-            Reading::At(at, dagster) if *at >= self.state.since => self.look_at(dagster),
+            Reading::At(at, dagster) if *at >= self.state.since => {
+                self.look_at(dagster);
+                if !self.daemon_lives(dagster) {
+                    reasons.push(Reason::of(Kind::Unreadable, "daemon"));
+                }
+            }
             Reading::Unread { since, why } if forward(*since, PATIENCE) <= self.now => {
                 let detail = format!("Dagster cannot be read since {since}, and stays awake until it can: {why}");
                 self.faults.push(Fault { kind: "dagster-unreadable", detail });
@@ -341,8 +385,7 @@ impl Making<'_> {
     /// No reason in one look, and none in another that was begun a while later: begin to drain.
     fn rest(&mut self, reasons: &[Reason]) {
         let fresh = self.seen.dagster.since(self.state.since).zip(self.seen.dagster.at());
-        let Some((dagster, asked)) = fresh.filter(|(dagster, _)| reasons.is_empty() && self.daemon_lives(dagster))
-        else {
+        let Some((dagster, asked)) = fresh.filter(|(_, asked)| reasons.is_empty() && *asked <= self.now) else {
             self.state.quiet = None;
             return;
         };
@@ -358,12 +401,12 @@ impl Making<'_> {
     }
 
     fn draining(&mut self) -> (Vec<Reason>, Duration) {
-        let lead = self.state.lead(self.settings);
         let mut reasons = reasons(self.seen, &self.state, self.settings, self.now);
         let closing = self.state.closing;
         reasons.retain(|reason| reason.kind != Kind::Unreadable || (!closing && self.is_dark(&reason.name)));
-        if self.state.alarms.iter().any(|alarm| alarm.rings(lead) <= self.now) {
-            reasons.push(Reason::new(Kind::ScheduleSoon));
+        reasons.extend(ringing(&self.state, self.settings, self.now));
+        if !closing && forward(self.state.since, self.settings.stuck) <= self.now {
+            reasons.push(Reason::of(Kind::Unreadable, "dagster")); // waking mends what keeps it from answering
         }
         if let Some(first) = reasons.first() {
             self.state.cause = Some(first.kind.as_str().into());
@@ -404,7 +447,8 @@ impl Making<'_> {
     fn is_dark(&self, source: &str) -> bool {
         let since = match (source, &self.seen.dagster, &self.seen.arrivals) {
             ("dagster", Reading::Unread { since, .. }, _) | ("arrivals", _, Reading::Unread { since, .. }) => *since,
-            _ => return false,
+            ("ecs" | "dagster" | "arrivals", ..) => return false,
+            _ => return true,
         };
         forward(since, BLINK) <= self.now
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    alarms::{alarms, forward, poll_due, sensor_due, stimulus, unloaded},
+    alarms::{What, alarms, forward, poll_due, sensor_due, stimulus, unloaded},
     observation::{Dagster, Observation, Reading},
     settings::Settings,
     state::{Phase, State},
@@ -14,6 +14,8 @@ use super::{
 /// What is late by so much is not waited for any longer, and told as a fault: a tick that Dagster does not show, a sensor that
 /// never ticks.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// ECS may still tell for so long what was before.
+const ECHO: Duration = Duration::from_secs(60);
 
 /// One reason to be awake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +97,7 @@ impl Reason {
         Self { kind, name: String::new(), count: 0, until: None }
     }
 
-    fn of(kind: Kind, name: impl Into<String>) -> Self {
+    pub(super) fn of(kind: Kind, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::new(kind) }
     }
 
@@ -157,25 +159,26 @@ fn in_dagster(
     let soon = forward(now, state.break_even(settings));
     let awake = state.awake.unwrap_or(now);
     for schedule in &dagster.schedules {
-        let late = state.expected.get(&schedule.name).filter(|at| **at <= now && forward(**at, PATIENCE) > now);
+        let late =
+            state.expected.get(&schedule.name).filter(|at| **at <= now && forward((**at).max(awake), PATIENCE) > now);
         let done = |at: Timestamp| schedule.last.is_some_and(|tick| tick.at >= at && tick.ended);
         if let Some(at) = late.filter(|at| !done(**at)) {
             reasons.push(Reason::of(Kind::ScheduleDue, &schedule.name).until(*at));
-        } else if schedule.last.is_some_and(|tick| !tick.ended && forward(tick.at, PATIENCE) > now) {
+        } else if schedule.last.is_some_and(|tick| !tick.ended && forward(tick.at.max(awake), PATIENCE) > now) {
             reasons.push(Reason::of(Kind::ScheduleDue, &schedule.name));
         }
         let next = schedule.next.iter().find(|at| **at > now);
         if let Some(at) = next.filter(|at| **at <= forward(soon, settings.margin)) {
             reasons.push(Reason::of(Kind::ScheduleSoon, &schedule.name).until(*at));
+        } else if next.is_none() {
+            reasons.push(Reason::of(Kind::Unreadable, &schedule.name));
         }
     }
     let stimulus = stimulus(dagster, seen.arrivals.value().and_then(|arrivals| arrivals.handed_on));
     for sensor in &dagster.sensors {
-        let never = sensor.last.is_none().then(|| forward(awake, sensor.interval));
-        let due = sensor_due(sensor, stimulus).or(never);
-        // One that is late for long, or never shows a tick, is told as a fault and not waited for.
+        // One that is late for long is told as a fault and not waited for.
         let waits = |at: &Timestamp| *at <= soon && forward((*at).max(awake), PATIENCE) > now;
-        if let Some(at) = due.filter(waits) {
+        if let Some(at) = sensor_due(sensor, stimulus, awake, now).filter(waits) {
             reasons.push(Reason::of(Kind::SensorPending, &sensor.name).until(at));
         } else if let Some(at) = poll_due(sensor, settings, now).filter(waits) {
             reasons.push(Reason::of(Kind::SensorPoll, &sensor.name).until(at));
@@ -199,7 +202,7 @@ pub(super) fn to_wake(seen: &Observation, state: &State, settings: &Settings, no
         }
         Reading::Unread { .. } | Reading::Off => {}
     }
-    if let Some(estate) = seen.ecs.since(state.since) {
+    if let Some(estate) = seen.ecs.since(forward(state.since, ECHO)) {
         reasons.extend(Reason::many(Kind::RunTasks, estate.run_tasks));
         if estate.services.iter().any(|service| service.desired > 0) {
             reasons.push(Reason::new(Kind::ByHand));
@@ -209,19 +212,24 @@ pub(super) fn to_wake(seen: &Observation, state: &State, settings: &Settings, no
         };
         reasons.extend(estate.services.iter().find(other).map(|service| Reason::of(Kind::CodeChanged, &service.name)));
     }
+    reasons.extend(ringing(state, settings, now));
+    reasons
+}
+
+/// The alarms that ring.
+pub(super) fn ringing(state: &State, settings: &Settings, now: Timestamp) -> impl Iterator<Item = Reason> {
     let lead = state.lead(settings);
-    let ringing = state.alarms.iter().filter(|alarm| alarm.rings(lead) <= now);
-    reasons.extend(ringing.map(|alarm| {
+    let ringing = state.alarms.iter().filter(move |alarm| alarm.rings(lead) <= now);
+    ringing.map(|alarm| {
         let kind = match alarm.what {
-            super::alarms::What::Schedule(_) => Kind::ScheduleSoon,
-            super::alarms::What::Sensor(_) => Kind::SensorPending,
-            super::alarms::What::Poll(_) => Kind::SensorPoll,
-            super::alarms::What::Calendar => Kind::Calendar,
-            super::alarms::What::Look => Kind::Look,
+            What::Schedule(_) => Kind::ScheduleSoon,
+            What::Sensor(_) => Kind::SensorPending,
+            What::Poll(_) => Kind::SensorPoll,
+            What::Calendar => Kind::Calendar,
+            What::Look => Kind::Look,
         };
         Reason::of(kind, alarm.what.name()).until(alarm.at)
-    }));
-    reasons
+    })
 }
 
 /// The alarms that a look sets, and what the schedules' next ticks are to be.
@@ -242,12 +250,13 @@ pub(super) fn follow(state: &mut State, dagster: &Dagster, now: Timestamp) -> Ve
     let places: Vec<String> = unloaded(dagster).map(|name| format!("{name}/")).collect();
     let unknown = |name: &str| places.iter().any(|place| name.starts_with(place));
     state.expected.retain(|name, _| unknown(name) || dagster.schedules.iter().any(|one| one.name == *name));
+    let awake = state.awake.unwrap_or(now);
     let mut missed = Vec::new();
     for schedule in &dagster.schedules {
         let next = schedule.next.iter().find(|at| **at > now).copied();
         let expected = state.expected.get(&schedule.name).copied();
         let came = |at: Timestamp| schedule.last.is_some_and(|tick| tick.at >= at && tick.ended);
-        let given_up = expected.is_some_and(|at| forward(at, PATIENCE) <= now && !came(at));
+        let given_up = expected.is_some_and(|at| forward(at.max(awake), PATIENCE) <= now && !came(at));
         if given_up {
             missed.push(schedule.name.clone());
         }

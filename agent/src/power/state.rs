@@ -32,7 +32,7 @@ pub struct State {
     pub wishes: Wishes,
     /// How long the last wakes took, newest last.
     pub wakes: Vec<Duration>,
-    /// Task definitions by service when Dagster was last seen: others are other code, with other schedules perhaps.
+    /// Task definitions by service when the last wake began: others are other code, with other schedules perhaps.
     pub definitions: BTreeMap<String, String>,
     /// How many tasks each service had when it was last awake.
     pub counts: BTreeMap<String, u32>,
@@ -118,6 +118,17 @@ impl State {
             quiet: None,
             still: None,
             closing: false,
+        }
+    }
+
+    /// A clock that was set back leaves nothing in the future, where it would be waited for.
+    pub(super) fn keep_in_time(&mut self, now: Timestamp) {
+        self.since = self.since.min(now);
+        for at in [&mut self.awake, &mut self.quiet, &mut self.still, &mut self.wishes.person] {
+            *at = at.map(|at| at.min(now));
+        }
+        for (_, last) in self.waking.reloads.values_mut() {
+            *last = (*last).min(now);
         }
     }
 
