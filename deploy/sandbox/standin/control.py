@@ -23,7 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from . import REGION, behaviour, cloudwatch, ecs, foreign, logs, s3, seed
+from . import REGION, behaviour, cloudwatch, ecs, foreign, hosting, logs, s3, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -229,7 +229,13 @@ class Gate:
             return foreign.estate(body["account"], region)
         if "instance" in body:
             seed.make_instance(body["account"], region, body["instance"])
-        return seed.estate(body["account"], body["la"], region)
+        return seed.estate(body["account"], body["la"], region, body.get("hosted"))
+
+    def list_hosted(self, query):
+        return hosting.tasks(query)
+
+    def report_hosted(self, body):
+        return hosting.report(body)
 
     def keep_policy(self, body):
         s3.keep_policy(**body)
@@ -250,6 +256,8 @@ ROUTES = {
     "GET /standin/tasks": Gate.list_tasks,
     "DELETE /standin/tokens": Gate.forget_tokens,
     "POST /standin/seed": Gate.seed,
+    "GET /standin/hosting": Gate.list_hosted,
+    "POST /standin/hosting": Gate.report_hosted,
     "POST /standin/policy": Gate.keep_policy,
 }
 

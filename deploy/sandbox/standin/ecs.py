@@ -2,6 +2,7 @@
 
 moto keeps an ECS service as a record without tasks. Here each account and region is a small event simulation:
 a task knows when its next step is due, and every API call first replays, in order of time, all steps up to now.
+(Only `hosting` tells of tasks that are real processes; those wait for its word instead.)
 Nothing runs between calls, so an idle account costs nothing and a call sees what a ticking clock would have made.
 Invariants: one lock per account and region, held for a whole call; `live` holds every task that is not STOPPED;
 a service's first deployment is PRIMARY and the others drain; a task that is stopping still takes its place, so
@@ -50,7 +51,8 @@ class Task:
         self.settings, self.service, self.deployment, self.overrides = settings, service, deployment, overrides or {}
         self.provider = provider
         self.timing, self.behaviour = backend.timing, backend.behaviour(cluster, group, definition, provider)
-        self.status, self.desired_status, self.settled = "PROVISIONING", "RUNNING", False
+        self.status, self.desired_status, self.settled, self.hosted = "PROVISIONING", "RUNNING", False, backend.hosted
+        self.claimed = False  # its host is starting its process, or has
         self.created_at, self.started_at, self.stopping_at, self.stopped_at = at, None, None, None
         self.stop_code = self.stopped_reason = self.exit_code = None
         self.due = at + self.timing.start_seconds / 2
@@ -62,7 +64,7 @@ class Task:
         start, stop = self.timing.start_seconds, self.timing.stop_seconds
         if self.status == "PROVISIONING":
             self.status = "PENDING"
-            if self.behaviour.kind != "never-starts":
+            if self.behaviour.kind in START_FAILURES or not self.hosted and self.behaviour.kind != "never-starts":
                 self.due = at + start / 2
         elif self.status == "PENDING" and self.behaviour.kind in START_FAILURES:
             reason = START_FAILURES[self.behaviour.kind].format(
@@ -92,16 +94,42 @@ class Task:
     def free(self, at):
         """What kept it from starting is gone."""
         if self.status == "PENDING" and self.behaviour.kind == "never-starts":
-            self.behaviour, self.due = Behaviour(), at + self.timing.start_seconds / 2
+            self.behaviour, self.due = Behaviour(), None if self.hosted else at + self.timing.start_seconds / 2
+
+    def claim(self):
+        """Its host is about to start its process: from now on it does not stop before that has ended."""
+        self.claimed = self.status == "PENDING"
+        return self.claimed
+
+    def started(self, at):
+        """Its host has started its process."""
+        if self.status == "PENDING":
+            self.status, self.started_at = "RUNNING", at
+            self.due = at + self.timing.start_seconds / 4 if self.service else None
+
+    def exited(self, at, code):
+        """Its host's process has ended, by itself or because it was told to."""
+        if self.status == "STOPPING":
+            self.status, self.exit_code, self.due = "DEPROVISIONING", code, at + self.timing.stop_seconds / 2
+        elif self.status == "RUNNING":
+            self.exit_code = code
+            self.stop(at, "EssentialContainerExited", "Essential container in task exited")
+
+    def failed(self, at, reason):
+        """Its host could not start its process."""
+        self.claimed = False
+        if self.status == "STOPPING":
+            self.status, self.due = "DEPROVISIONING", at + self.timing.stop_seconds / 2
+        self.stop(at, "TaskFailedToStart", reason)
 
     def stop(self, at, code, reason):
         """Begin to stop. Repeating it is harmless: the first reason stays."""
         if self.desired_status == "STOPPED":
             return
-        works = self.status == "RUNNING" and self.exit_code is None
+        works = (self.status == "RUNNING" or self.claimed) and self.exit_code is None
         self.status, self.desired_status, self.settled = "STOPPING" if works else "DEPROVISIONING", "STOPPED", False
         self.stop_code, self.stopped_reason, self.stopping_at = code, reason, at
-        self.due = at + self.timing.stop_seconds / 2
+        self.due = None if works and self.hosted else at + self.timing.stop_seconds / 2
         if self.deployment and code in ("EssentialContainerExited", "TaskFailedToStart"):
             self.deployment.failed_tasks += 1
 
@@ -311,6 +339,7 @@ class Backend(models.EC2ContainerServiceBackend):
         self.lock, self.now = threading.RLock(), time.time()
         self.live, self.stopped = [], deque()
         self.behaviours, self.runs = {}, {}  # by cluster and group; by cluster and client token
+        self.hosted = False  # whether new tasks are real processes, see hosting
 
     def advance(self, now):
         while task := min((t for t in self.live if t.due and t.due <= now), key=lambda t: t.due, default=None):

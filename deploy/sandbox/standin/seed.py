@@ -3,6 +3,8 @@
 It goes to moto's backends directly: no HTTP, no signatures, nothing in the log of calls, a fraction of a second.
 The services are made an hour ago and replayed to now, so that a new estate is already steady.
 Making an estate twice gives the same one, with new credentials.
+A hosted estate is one whose tasks are real processes (see hosting): its services begin now, they know their buckets, and
+the password of their database is a secret, but for the code server's, which somebody forgot.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from moto.iam.models import iam_backends
 from moto.logs.models import logs_backends
 from moto.rds.models import rds_backends
 from moto.s3.models import s3_backends
+from moto.secretsmanager.models import secretsmanager_backends
 from moto.sts.models import sts_backends
 
 AGE_SECONDS = 3600
@@ -50,7 +53,8 @@ OBJECTS = {
 images = threading.Lock()
 
 
-def estate(account, la, region):
+def estate(account, la, region, hosted=None):
+    """`hosted` has further variables of all containers, for an estate with real processes."""
     make_images(region)
     name = f"sfdata-{la}"
     ecs = ecs_backends[account][region]
@@ -60,12 +64,13 @@ def estate(account, la, region):
             subnets, groups = make_network(account, region, name)
             make_database(account, region, name, subnets, groups["database"])
             make_buckets(account, region, name)
-            make_services(account, region, name, subnets, groups["services"])
+            ecs.hosted = hosted is not None
+            make_services(account, region, name, subnets, groups["services"], hosted)
     credentials = assume(account, region)
     return {
         **credentials, "account": account, "region": region, "la": la, "cluster": name, "db_cluster": name,
         "db_instance": f"{name}-1", "services": list(SERVICES), "log_group": f"/{name}",
-        "run_task_family": f"{name}-run", "buckets": {kind: f"{name}-{kind}" for kind in OBJECTS},
+        "run_task_family": f"{name}-run", "secret": secret_arn(account, region, name), "buckets": {kind: f"{name}-{kind}" for kind in OBJECTS},
         "role_arn": role_arn(account),
         "images": {tag: f"{CORE}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}@{image_digest(tag)}" for tag in TAGS},
         "network": ecs.services[f"{name}:daemon"].settings["networkConfiguration"]["awsvpcConfiguration"],
@@ -157,16 +162,30 @@ def make_buckets(account, region, name):
             s3.put_object(f"{name}-{kind}", key, value)
 
 
-def make_services(account, region, name, subnets, group):
+def make_secret(account, region, name):
+    secretsmanager_backends[account][region].create_secret(
+        name=f"{name}/database", secret_string=PLAIN["value"], secret_binary=None, description="Dagster's storage",
+        tags=[], kms_key_id=None, client_request_token=None, replica_regions=[], force_overwrite=False)
+
+
+def secret_arn(account, region, name):
+    secrets = secretsmanager_backends[account][region].secrets
+    return secrets[f"{name}/database"].arn if f"{name}/database" in secrets else None
+
+
+def make_services(account, region, name, subnets, group, hosted):
     ecs = ecs_backends[account][region]
     logs_backends[account][region].create_log_group(f"/{name}", {})
-    ecs.advance(time.time() - AGE_SECONDS)
+    if hosted is None:
+        ecs.advance(time.time() - AGE_SECONDS)
+    else:
+        make_secret(account, region, name)
     ecs.create_cluster(name, capacity_providers=["FARGATE", "FARGATE_SPOT"])
-    define(ecs, name, "run", 1024, 4096, None, ["dagster", "api", "execute_run"])
+    define(ecs, name, "run", 1024, 4096, None, ["dagster", "api", "execute_run"], hosted)
     for service, (desired, cpu, memory, port, command, configuration) in SERVICES.items():
         ecs.add_service({
             "cluster": name, "serviceName": service, "desiredCount": desired, "launchType": "FARGATE",
-            "taskDefinition": define(ecs, name, service, cpu, memory, port, command).arn,
+            "taskDefinition": define(ecs, name, service, cpu, memory, port, command, hosted).arn,
             "deploymentConfiguration": configuration,
             "networkConfiguration": {"awsvpcConfiguration": {
                 "subnets": [subnet.id for subnet in subnets], "securityGroups": [group],
@@ -174,7 +193,7 @@ def make_services(account, region, name, subnets, group):
     ecs.advance(time.time())
 
 
-def define(ecs, name, service, cpu, memory, port, command):
+def define(ecs, name, service, cpu, memory, port, command, hosted):
     container = {
         "name": service, "image": f"{CORE}.dkr.ecr.{ecs.region_name}.amazonaws.com/{REPOSITORY}:{TAG}",
         "command": command, "essential": True,
@@ -184,6 +203,14 @@ def define(ecs, name, service, cpu, memory, port, command):
                         *([PLAIN] if service == "code-server" else [])],
         "logConfiguration": {"logDriver": "awslogs", "options": {
             "awslogs-group": f"/{name}", "awslogs-region": ecs.region_name, "awslogs-stream-prefix": service}}}
+    if hosted is not None:
+        places = {kind.replace("-", "_").upper(): f"s3://{name}-{kind}" for kind in OBJECTS}
+        variables = {entry["name"]: entry["value"] for entry in container["environment"]}
+        variables |= {"DAGSTER_CURRENT_IMAGE": container["image"], **places, **hosted}
+        container["environment"] = [{"name": key, "value": value} for key, value in variables.items()]
+        if PLAIN["name"] not in variables:
+            secret = secret_arn(ecs.account_id, ecs.region_name, name)
+            container["secrets"] = [{"name": PLAIN["name"], "valueFrom": secret}]
     definition = ecs.register_task_definition(
         f"{name}-{service}", [container], network_mode="awsvpc", requires_compatibilities=["FARGATE"],
         cpu=str(cpu), memory=str(memory), task_role_arn=role_arn(ecs.account_id),
