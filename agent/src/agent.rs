@@ -69,6 +69,7 @@ impl Agent {
         }
         let failed = journal.failed();
         let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
+        let services = services.with_dagster(&config.dagster);
         let arrivals = Handle::open(config)?;
         let taking_in = Source::new(&arrivals, services.clone(), &config.aws).run(stop.clone());
         let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone());

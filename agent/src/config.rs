@@ -32,9 +32,20 @@ pub struct Config {
     pub platform: Platform,
     /// Files that arrive, and what they start.
     pub arrivals: Option<arrivals::Arrivals>,
+    /// Where Dagster itself is asked.
+    #[serde(default)]
+    pub dagster: Dagster,
     /// Lines on stderr.
     #[serde(default)]
     pub log: Log,
+}
+
+/// The `[dagster]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dagster {
+    /// URL of its webserver, with the path prefix if it has one; without it the webserver's running task is asked.
+    pub url: Option<String>,
 }
 
 /// The `[hub]` section.
@@ -232,6 +243,15 @@ pub enum Problem {
         /// What was given.
         value: String,
     },
+    /// Dagster's URL.
+    #[error(
+        "dagster.url {value:?} is no URL of a webserver; write http://host:port, with the path prefix if it has one, or \
+         leave it out to ask the running task"
+    )]
+    DagsterUrl {
+        /// What was given.
+        value: String,
+    },
     /// A cluster or service of ECS.
     #[error("{key} {value:?} is no ECS name; write the name, not the ARN: letters, digits, hyphens, underscores")]
     EcsName {
@@ -343,6 +363,7 @@ impl Config {
         if let Some(arrivals) = &self.arrivals {
             arrivals.check(&self.aws, self.platform.buckets.data_store.as_deref(), &mut problems);
         }
+        problems.extend(wrong(self.dagster.url.as_ref(), is_plain_url).map(|value| Problem::DagsterUrl { value }));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         Invalid::unless_empty(problems)
     }
@@ -438,6 +459,12 @@ fn is_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     only(host, b"-.:[]", 300)
+}
+
+/// Dagster's webserver has no TLS of its own.
+fn is_plain_url(url: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:[]".contains(&b);
+    url.starts_with("http://") && is_url(url) && url.bytes().all(legal)
 }
 
 fn is_region(region: &str) -> bool {

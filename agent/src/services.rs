@@ -1,4 +1,4 @@
-//! What the agent can do to its LA's platform: one file a service of AWS, and `aws` for what they share;
+//! What the agent can do to its LA's platform: one file a service of AWS and one for Dagster, and `aws` for what they share;
 //! and what there is at all: `survey` reads an account, `presence` looks for what the configuration names.
 //!
 //! Stop 10 on a command's path: `execute` hands over a typed action and its `Job`, and gets a result or one
@@ -8,6 +8,7 @@
 
 pub mod aurora;
 pub mod aws;
+pub mod dagster;
 pub mod ecr;
 pub mod ecs;
 pub mod logs;
@@ -126,6 +127,8 @@ pub struct Services {
     pub logs: logs::Logs,
     /// The queue of arrivals.
     pub sqs: sqs::Sqs,
+    /// Dagster itself.
+    pub dagster: dagster::Dagster,
     aws: aws::Aws,
 }
 
@@ -136,12 +139,19 @@ impl Services {
         let ecs = ecs::Ecs::new(&aws, platform);
         Self {
             logs: logs::Logs::new(&aws, &ecs),
+            dagster: dagster::Dagster::new(&ecs),
             ecs,
             aurora: aurora::Aurora::new(&aws, platform),
             s3: s3::S3::new(&aws, platform, sharing),
             sqs: sqs::Sqs::new(&aws),
             aws,
         }
+    }
+
+    /// With Dagster where this configuration says.
+    pub fn with_dagster(mut self, settings: &config::Dagster) -> Self {
+        self.dagster = self.dagster.at(settings);
+        self
     }
 
     /// The 12-digit AWS account that the agent's credentials belong to, as STS tells it.

@@ -120,6 +120,16 @@ pub const AWS_CALL: Duration = Duration::from_secs(60);
 pub const AWS_TRY: Duration = Duration::from_secs(15);
 /// Tries of one AWS call, the first included.
 pub const AWS_TRIES: u32 = 5;
+/// A connection to Dagster's webserver, in the same network, takes a millisecond; while it does not run nobody answers.
+pub const DAGSTER_CONNECT: Duration = Duration::from_secs(2);
+/// One call of Dagster, its answer included: what it does for one it does with a code server, and that in seconds.
+pub const DAGSTER_CALL: Duration = Duration::from_secs(20);
+/// Largest answer of Dagster: a thousand runs with their tags are some 2 MiB.
+pub const DAGSTER_BYTES: usize = 8 * 1024 * 1024;
+/// Runs in one page of Dagster's.
+pub const DAGSTER_PAGE: usize = 100;
+/// Runs under way that are looked at one by one; of more only the number is told.
+pub const DAGSTER_ACTIVE_RUNS: usize = 1_000;
 /// Things of one kind that `discover` reads of an account: a platform has about ten, and each costs a call or two, which
 /// count against the account's quotas.
 pub const DISCOVER_MOST: usize = 500;

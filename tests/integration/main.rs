@@ -6,6 +6,7 @@ mod bucket_policies;
 mod buckets;
 mod bundles;
 mod capacity;
+mod dagster;
 mod discover;
 mod door;
 mod frames;

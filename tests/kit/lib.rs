@@ -2,8 +2,10 @@
 //!
 //! Nothing is mocked. [`fleet::Fleet`] runs the product's own hub and agents against the AWS stand-in; [`rogue`] speaks
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
-//! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls.
+//! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
+//! [`dagster`] is a real Dagster, and one that answers wrongly.
 
+pub mod dagster;
 pub mod fleet;
 pub mod h2;
 pub mod iam;

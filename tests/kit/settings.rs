@@ -56,6 +56,9 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     for (key, value) in [("core_reader", core_reader), ("replication_role", replication_role), ("kms_key", kms_key)] {
         value.as_ref().map_or(Ok(()), |value| writeln!(text, "{key} = {value:?}"))?;
     }
+    if let Some(url) = &config.dagster.url {
+        writeln!(text, "\n[dagster]\nurl = {url:?}")?;
+    }
     writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;
     std::fs::write(path, text)?;
     Ok(path.into())

@@ -43,14 +43,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Python of the sandbox's virtual environment, which `tests/run` makes.
+pub(crate) fn python() -> Result<PathBuf> {
+    let python = option_env_at_run_time("SFDATA_STANDIN_PYTHON")
+        .map_or_else(|| root().join("deploy/sandbox/.venv/bin/python"), PathBuf::from);
+    if !python.exists() {
+        bail!("{} is missing: run tests/run, which makes the virtual environment", python.display());
+    }
+    Ok(python)
+}
+
 impl Standin {
-    /// Start it in `folder`. Needs the sandbox's virtual environment, which `tests/run` makes.
+    /// Start it in `folder`. Needs the sandbox's virtual environment.
     pub async fn start(folder: &Path) -> Result<Self> {
-        let python = option_env_at_run_time("SFDATA_STANDIN_PYTHON")
-            .map_or_else(|| root().join("deploy/sandbox/.venv/bin/python"), PathBuf::from);
-        if !python.exists() {
-            bail!("{} is missing: run tests/run, which makes the virtual environment", python.display());
-        }
+        let python = python()?;
         let ready = folder.join("standin.json");
         let log = std::fs::File::create(folder.join("standin.log"))?;
         let child = Command::new(&python)

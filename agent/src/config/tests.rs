@@ -22,6 +22,7 @@ fn the_example_is_whole_and_right() {
     let config = load(&all).unwrap();
     config.check().unwrap();
     assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
+    assert!(config.dagster.url.is_some());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
     let arrivals = config.arrivals.unwrap();
@@ -43,6 +44,7 @@ fn every_problem_is_told_at_once() {
         policy = "policy.cedar"
         hub.address = "https://hub"
         aws = { region = "London", endpoint_url = "localhost:5000", credentials_file = "keys" }
+        dagster.url = "https://dagster"
         log.level = "=loud="
         arrivals = { queue = "la-arrivals", rule = [{ prefix = "a/", batch = true }] }
         [platform]
@@ -79,6 +81,7 @@ fn every_problem_is_told_at_once() {
             "shared",
             "arrivals.queue",
             "arrivals.rule",
+            "dagster.url",
             "log.level",
         ]
     );

@@ -11,6 +11,7 @@ mod deploy;
 mod logs;
 mod detail;
 mod line;
+mod page;
 mod probe;
 mod restart;
 mod rollout;

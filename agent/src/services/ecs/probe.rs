@@ -168,7 +168,7 @@ async fn connects(address: IpAddr, port: u16) -> bool {
 }
 
 /// Of its network interface.
-fn address(task: &Task) -> Option<IpAddr> {
+pub(super) fn address(task: &Task) -> Option<IpAddr> {
     let interface = task.attachments().iter().find(|one| one.r#type() == Some("ElasticNetworkInterface"))?;
     let detail = interface.details().iter().find(|detail| detail.name() == Some("privateIPv4Address"))?;
     detail.value()?.parse().ok()
