@@ -15,6 +15,7 @@ use crate::{
     identity::{self, Identity},
     journal::{self, Journal},
     policy::{self, Brake, Sharing},
+    power,
     report::Reporter,
     services::Services,
     trust::{self, Trust},
@@ -73,6 +74,12 @@ impl Agent {
         let arrivals = Handle::open(config)?;
         let taking_in = Source::new(&arrivals, services.clone(), &config.aws).run(stop.clone());
         let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone());
+        let (power, controller) = power::controller::new(power::controller::Parts {
+            settings: config.power.as_ref(),
+            data_dir,
+            services: services.clone(),
+            arrivals: arrivals.clone(),
+        });
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
         let unsharing = services.s3.clone().keep_unshared(stop.clone());
         let outbox = Arc::<Outbox>::default();
@@ -82,6 +89,7 @@ impl Agent {
             log: audit::Log::open(data_dir)?,
             services,
             arrivals,
+            power,
             reports: reports.clone(),
             outbox: Arc::clone(&outbox),
             stop: stop.clone(),
@@ -94,11 +102,14 @@ impl Agent {
             policy,
             brake: Brake::new(data_dir),
             executor: executor.clone(),
-            reports,
+            reports: reports.clone(),
             outbox,
         });
         let (id, status) = (identity.agent().clone(), link.status());
         let tasks = TaskTracker::new();
+        if let Some(controller) = controller {
+            tasks.spawn(controller(reports).run(stop.clone()));
+        }
         let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
         tasks.spawn(presence);
         tasks.spawn(unsharing);

@@ -113,6 +113,11 @@ impl Handle {
         Ok(Self { inner: Some(Arc::new(inner)), ..Self::off() })
     }
 
+    /// Whether anything is looked for.
+    pub fn is_on(&self) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.source != "off")
+    }
+
     /// What waits now.
     pub fn waiting(&self) -> Waiting {
         self.subscribe().borrow().clone()

@@ -15,6 +15,8 @@ use sfdata_common::{
     telemetry::{self, Log},
 };
 
+use crate::power;
+
 /// The whole file; `deploy/config/agent.toml` is a commented example.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +37,8 @@ pub struct Config {
     /// Where Dagster itself is asked.
     #[serde(default)]
     pub dagster: Dagster,
+    /// How the platform is put to sleep and woken; without it the agent leaves its power alone.
+    pub power: Option<power::settings::Settings>,
     /// Lines on stderr.
     #[serde(default)]
     pub log: Log,
@@ -273,6 +277,16 @@ pub enum Problem {
     /// A cluster and an instance.
     #[error("platform.database_instance is there beside platform.aurora_cluster; name the one that Dagster uses")]
     TwoDatabases,
+    /// A setting of power.
+    #[error("power.{key} {value} cannot be meant; {remedy}")]
+    Power {
+        /// Which.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What to write.
+        remedy: &'static str,
+    },
     /// A bucket.
     #[error("platform.buckets.{key} {value:?} is no bucket name; write the name alone, without s3:// and path")]
     BucketName {
@@ -364,6 +378,8 @@ impl Config {
             arrivals.check(&self.aws, self.platform.buckets.data_store.as_deref(), &mut problems);
         }
         problems.extend(wrong(self.dagster.url.as_ref(), is_plain_url).map(|value| Problem::DagsterUrl { value }));
+        let odd = self.power.iter().flat_map(power::settings::Settings::odd);
+        problems.extend(odd.map(|(key, value, remedy)| Problem::Power { key, value, remedy }));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         Invalid::unless_empty(problems)
     }

@@ -243,6 +243,7 @@ impl Link {
             unacknowledged: journal.unsent_count().try_into().unwrap_or(u32::MAX),
         });
         health.hold = self.parts.brake.held();
+        health.power = self.parts.executor.power();
         health
     }
 }

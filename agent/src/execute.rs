@@ -36,7 +36,7 @@ use crate::{
     audit::{self, Entry},
     identity::Identity,
     journal::{self, Begun, Journal},
-    report,
+    power, report,
     services::{Error, Services},
     verify::Refused,
 };
@@ -55,6 +55,7 @@ struct Inner {
     log: audit::Log,
     services: Services,
     arrivals: arrivals::Handle,
+    power: power::Handle,
     reports: report::Handle,
     outbox: Arc<Outbox>,
     table: Mutex<Table>,
@@ -85,6 +86,8 @@ pub struct Parts {
     pub services: Services,
     /// What has arrived.
     pub arrivals: arrivals::Handle,
+    /// Whether it sleeps.
+    pub power: power::Handle,
     /// Looks at the platform.
     pub reports: report::Handle,
     /// To the hub.
@@ -96,13 +99,14 @@ pub struct Parts {
 impl Executor {
     /// Put together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { identity, journal, log, services, arrivals, reports, outbox, stop } = parts;
+        let Parts { identity, journal, log, services, arrivals, power, reports, outbox, stop } = parts;
         let inner = Inner {
             identity,
             journal,
             log,
             services,
             arrivals,
+            power,
             reports,
             outbox,
             table: Mutex::default(),
@@ -175,6 +179,11 @@ impl Executor {
         Ok(())
     }
 
+    /// Whether the platform sleeps, where the agent decides it.
+    pub fn power(&self) -> Option<wire::PowerState> {
+        self.inner.power.health()
+    }
+
     /// Commands that wait for another one on the same resource.
     pub fn queued(&self) -> usize {
         self.inner.queued.load(Ordering::Relaxed)
@@ -221,7 +230,7 @@ impl Inner {
     async fn run(&self, begun: &Begun, cancelled: CancellationToken, resumed: bool) -> Outcome {
         let command = begun.verified.command();
         // What only the agent itself is asked for waits for no reading: least of all the wish to stop one.
-        let waits = command.resource().is_none() && !matches!(command.action, Action::Agent(_));
+        let waits = command.resource().is_none() && !matches!(command.action, Action::Agent(_) | Action::Power(_));
         let _place = if waits { self.reads.acquire().await.ok() } else { None };
         self.outbox.send(ToHub::Started(wire::Started { command_id: command.id.to_string() }));
         let (journal, outbox) = (Arc::clone(&self.journal), Arc::clone(&self.outbox));
@@ -232,12 +241,15 @@ impl Inner {
         if acts {
             self.reports.nudge(); // what moves is looked at more often
         }
+        let changes_platform = acts && matches!(command.action, Action::Ecs(_) | Action::Aurora(_));
+        let _claim = changes_platform.then(|| self.power.at_work());
         let result = match &command.action {
             Action::Ecs(action) => self.services.ecs.execute(action, &job).await,
             Action::Aurora(action) => self.services.aurora.execute(action, &job).await,
             Action::S3(action) => self.services.s3.execute(action, &job).await,
             Action::Logs(action) => self.services.logs.execute(action, &job).await,
             Action::Arrivals(action) => self.arrivals.execute(action, Box::pin(self.services.account()), &job).await,
+            Action::Power(action) => self.power.execute(action, &job).await,
             Action::Agent(action) => self.on_the_agent(action, &command.operator).await,
         };
         if acts {

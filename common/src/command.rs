@@ -9,6 +9,7 @@ mod aurora;
 mod ecs;
 mod environment;
 mod logs;
+mod power;
 mod rollout;
 mod run;
 mod s3;
@@ -25,6 +26,7 @@ pub use self::{
     ecs::{Ecs, FargateCapacity},
     environment::{Environment, is_secret},
     logs::{LogSource, Logs, LogsUntil},
+    power::Power,
     rollout::Rollout,
     run::Run,
     s3::{Bucket, Object, S3},
@@ -84,6 +86,8 @@ pub enum Action {
     Logs(Logs),
     /// Files that have arrived.
     Arrivals(Arrivals),
+    /// Whether the platform sleeps.
+    Power(Power),
 }
 
 /// Actions on the agent itself.
@@ -286,6 +290,7 @@ impl Action {
             Self::Agent(Agent::CancelOwn(_)) => "agent.cancel-own",
             Self::Logs(logs) => logs.name(),
             Self::Arrivals(arrivals) => arrivals.name(),
+            Self::Power(power) => power.name(),
         }
     }
 
@@ -299,6 +304,7 @@ impl Action {
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
             Self::Logs(logs) => logs.class(),
             Self::Arrivals(arrivals) => arrivals.class(),
+            Self::Power(power) => power.class(),
         }
     }
 
@@ -313,7 +319,7 @@ impl Action {
             Self::Logs(_) => true,
             Self::S3(s3) => s3.reveals_data(),
             Self::Arrivals(arrivals) => arrivals.reveals_data(),
-            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) => false,
+            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) => false,
         }
     }
 
@@ -324,7 +330,7 @@ impl Action {
             Self::Aurora(aurora) => aurora.resource(),
             Self::S3(s3) => s3.resource(),
             Self::Arrivals(arrivals) => arrivals.resource(),
-            Self::Agent(_) | Self::Logs(_) => None,
+            Self::Agent(_) | Self::Logs(_) | Self::Power(_) => None,
         }
     }
 
@@ -346,6 +352,7 @@ impl Action {
             }),
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
             Self::Arrivals(arrivals) => action::Kind::Arrivals(arrivals.to_wire()),
+            Self::Power(power) => action::Kind::Power(power.to_wire()),
         };
         wire::Action { kind: Some(kind) }
     }
@@ -369,6 +376,7 @@ impl TryFrom<wire::Action> for Action {
             }),
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
             action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
+            action::Kind::Power(power) => Self::Power(power.try_into()?),
         })
     }
 }
@@ -405,6 +413,7 @@ mod tests {
             s3::tests::any_action().prop_map(Action::S3),
             logs::tests::any_action().prop_map(Action::Logs),
             arrivals::tests::any_action().prop_map(Action::Arrivals),
+            power::tests::any_action().prop_map(Action::Power),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),

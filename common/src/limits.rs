@@ -170,6 +170,10 @@ pub const BUCKET_PREFIXES: usize = 100;
 pub const BUCKET_PREFIX_BYTES: usize = 256;
 /// Looks for whether the buckets are as they were told to be: S3 shows a new setting after some seconds at most.
 pub const BUCKET_LOOKS: u32 = 5;
+/// A look at a Dagster that comes up or goes: at rest it answers within a second.
+pub const POWER_LOOK: Duration = Duration::from_secs(5);
+/// One order of the power controller, or a look at a Dagster at work: others wait for it.
+pub const POWER_ACT: Duration = Duration::from_secs(60);
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

@@ -59,6 +59,10 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     if let Some(url) = &config.dagster.url {
         writeln!(text, "\n[dagster]\nurl = {url:?}")?;
     }
+    if let Some(power) = &config.power {
+        let [quiet, person, margin] = [power.quiet, power.person, power.margin].map(|span| span.as_millis());
+        writeln!(text, "\n[power]\nquiet = \"{quiet}ms\"\nperson = \"{person}ms\"\nmargin = \"{margin}ms\"")?;
+    }
     writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;
     std::fs::write(path, text)?;
     Ok(path.into())

@@ -128,6 +128,13 @@ pub struct Dagster {
     pub sensors: Vec<Sensor>,
 }
 
+impl Dagster {
+    /// Whether all code locations are.
+    pub fn is_loaded(&self) -> bool {
+        self.locations.iter().all(|one| one.state == Loading::Loaded)
+    }
+}
+
 /// One code location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {

@@ -61,6 +61,30 @@ pub struct Span {
     pub until: Timestamp,
 }
 
+impl Settings {
+    /// What can't be meant: which setting, what was given, what to do.
+    pub fn odd(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut odd = Vec::new();
+        let bounds = [
+            ("quiet", self.quiet, 1, 3600),
+            ("person", self.person, 60, 24 * 3600),
+            ("margin", self.margin, 0, 3600),
+            ("wake", self.wake, 1, 3600),
+            ("stuck", self.stuck, 60, 24 * 3600),
+            ("longest_sleep", self.longest_sleep, 3600, 31 * 24 * 3600),
+        ];
+        for (key, value, least, most) in bounds {
+            if value < Duration::from_secs(least) || value > Duration::from_secs(most) {
+                let value = humantime::format_duration(value).to_string();
+                odd.push((key, value, "look at deploy/config/agent.toml for what is usual"));
+            }
+        }
+        let spans = self.awake.iter().filter(|span| span.from >= span.until);
+        odd.extend(spans.map(|span| ("awake", format!("from {}", span.from), "write an until that is later")));
+        odd
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -24,7 +24,7 @@ use super::{
     Error,
     aws::{Aws, failure},
 };
-use crate::{config::Platform, execute::Job};
+use crate::{config::Platform, execute::Job, power::observation::Database};
 
 /// Tag of what a command made, with its id.
 const TAG: &str = "sfdata:command";
@@ -112,6 +112,25 @@ impl Aurora {
             Ok(state) => wire::AuroraHealth { state: Some(state), error: String::new() },
             Err(error) => wire::AuroraHealth { state: None, error: error.health() },
         }
+    }
+
+    /// Whether who connects is served; `None` where the platform has no database.
+    pub async fn readiness(&self) -> Result<Option<Database>, Error> {
+        if self.cluster.is_none() && self.instance.is_none() {
+            return Ok(None);
+        }
+        let status = self.see(self.of()?).await?.status;
+        Ok(Some(match &*status {
+            "stopped" => Database::Stopped,
+            "starting" | "stopping" | "creating" | "rebooting" => Database::Moving,
+            status if is_lost(status) => Database::Moving,
+            _ => Database::Ready,
+        }))
+    }
+
+    /// Start it. Told twice, RDS refuses the second one.
+    pub async fn start(&self) -> Result<(), Error> {
+        self.order(Power::On, self.of()?).await
     }
 
     async fn status(&self, of: Of<'_>) -> Result<wire::AuroraStatusResult, Error> {

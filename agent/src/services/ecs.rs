@@ -10,6 +10,7 @@ mod definition;
 mod deploy;
 mod logs;
 mod detail;
+mod estate;
 mod line;
 mod page;
 mod probe;

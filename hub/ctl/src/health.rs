@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsDeployment, EcsHealth, EcsServiceState, Health};
 
 use crate::{
-    arrivals,
+    arrivals, power,
     table::{Cell, Tone},
     words,
 };
@@ -153,6 +153,7 @@ pub(crate) fn health(health: &Health) -> Value {
             "queued": journal.queued,
             "unacknowledged": journal.unacknowledged,
         })),
+        "power": health.power.as_ref().map(power::power),
         "hold": health.hold.as_ref().map(|hold| json!({
             "reason": hold.reason,
             "since": words::time(hold.since_unix_ms),

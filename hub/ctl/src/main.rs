@@ -12,6 +12,7 @@ mod follow;
 mod health;
 mod lines;
 mod order;
+mod power;
 mod progress;
 mod results;
 mod targets;

@@ -12,7 +12,7 @@ use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_resul
 use crate::{
     arrivals, buckets, containers, database,
     follow::{Board, Target},
-    health,
+    health, power,
     table::{Cell, Table, Tone, row},
     words,
 };
@@ -126,6 +126,7 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::ArrivalsList(list) => arrivals::list(list),
         Kind::Arrival(arrival) => json!({ "id": arrival.id, "state": words::arrival_state(arrival.state()) }),
         Kind::Logs(read) => json!({ "lines": read.lines, "end": words::logs_end(read.end()) }),
+        Kind::Power(result) => power::result(result),
         Kind::Sealed(_) => json!({ "sealed": SEALED }),
         Kind::Plan(plan) => json!({ "plan": {
             "digest": hex::encode(&plan.digest),
@@ -190,6 +191,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::ArrivalsList(_) => &arrivals::LIST_COLUMNS,
         Kind::Arrival(_) => &["ARRIVAL", "STATE"],
         Kind::Logs(_) => &["LINES", "END"],
+        Kind::Power(_) => &power::COLUMNS,
         Kind::Sealed(_) => &["RESULT"],
         Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
     }
@@ -224,6 +226,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::ArrivalsList(list) => arrivals::list_rows(list),
         Kind::Arrival(arrival) => vec![row![&arrival.id, words::arrival_state(arrival.state())]],
         Kind::Logs(read) => vec![row![read.lines.to_string(), words::logs_end(read.end())]],
+        Kind::Power(result) => vec![power::row(result.power.as_ref(), Timestamp::now())],
         Kind::Sealed(_) => vec![row![SEALED]],
         Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
         Kind::Plan(plan) => plan

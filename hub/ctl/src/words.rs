@@ -5,7 +5,7 @@ use std::time::Duration;
 use sfdata_common::Timestamp;
 use sfdata_proto::v1::{
     AgentState, ArrivalState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState,
-    ParkReason, S3ShareState,
+    ParkReason, PowerMode, PowerPhase, S3ShareState,
 };
 
 /// `waiting`, `succeeded`, ...
@@ -51,6 +51,16 @@ pub(crate) fn arrival_state(state: ArrivalState) -> String {
 /// `unreadable`, `foreign`, `refused`.
 pub(crate) fn park_reason(reason: ParkReason) -> String {
     kebab(reason.as_str_name(), "PARK_REASON_")
+}
+
+/// `asleep`, `waking`, `awake`, `draining`.
+pub(crate) fn power_phase(phase: PowerPhase) -> String {
+    kebab(phase.as_str_name(), "POWER_PHASE_")
+}
+
+/// `automatic`, `manual`.
+pub(crate) fn power_mode(mode: PowerMode) -> String {
+    kebab(mode.as_str_name(), "POWER_MODE_")
 }
 
 fn kebab(name: &str, prefix: &str) -> String {

@@ -140,7 +140,7 @@ impl Aurora {
         }
     }
 
-    async fn order(&self, power: Power, of: Of<'_>) -> Result<(), Error> {
+    pub(super) async fn order(&self, power: Power, of: Of<'_>) -> Result<(), Error> {
         let tried = match of {
             Of::Cluster(name) => format!("{} Aurora cluster {name}", power.verb()),
             Of::Instance(name) => format!("{} DB instance {name}", power.verb()),

@@ -13,6 +13,7 @@ mod aurora;
 mod commands;
 mod ecs;
 mod logs;
+mod power;
 mod s3;
 
 mod about;
@@ -33,6 +34,8 @@ pub(crate) enum Noun {
     Operators(operators::Operators),
     #[command(subcommand)]
     Agents(agents::Agents),
+    #[command(subcommand)]
+    Power(power::Power),
     #[command(subcommand)]
     Ecs(ecs::Ecs),
     #[command(subcommand)]
@@ -59,6 +62,7 @@ impl Noun {
             Self::Trust(trust) => trust.run(context).await,
             Self::Operators(operators) => operators.run(context).await,
             Self::Agents(agents) => agents.run(context).await,
+            Self::Power(power) => power.run(context).await,
             Self::Ecs(ecs) => ecs.run(context).await,
             Self::Aurora(aurora) => aurora.run(context).await,
             Self::S3(s3) => s3.run(context).await,

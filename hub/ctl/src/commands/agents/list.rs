@@ -13,7 +13,7 @@ use crate::{
     cli::Context,
     client::Hub,
     exit::Exit,
-    health, output, status,
+    health, output, power, status,
     table::{Cell, Table, Tone},
     words,
 };
@@ -91,13 +91,15 @@ async fn show_changes(context: &Context, hub: &Hub, alive: &mut impl FnMut()) ->
 }
 
 fn table(agents: &[AgentSummary], now: Timestamp) -> Table {
-    let mut table = Table::new(&["AGENT", "STATE", "SEEN", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"]);
+    let mut table =
+        Table::new(&["AGENT", "STATE", "SEEN", "POWER", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"]);
     for agent in agents {
         let health = agent.health.as_ref();
         table.push(vec![
             Cell::from(&agent.agent_id),
             state(agent, now),
             Cell::from(words::age(agent.last_seen_unix_ms, now)),
+            power::word(health.and_then(|health| health.power.as_ref())),
             health::services_line(health.and_then(|health| health.ecs.as_ref())),
             health::database_word(health.and_then(|health| health.aurora.as_ref())),
             Cell::from(&agent.version),
@@ -176,11 +178,11 @@ mod tests {
             agent("york", AgentState::Invited, 0, None),
         ];
         insta::assert_snapshot!(table(&agents, Timestamp::from_second(100_000).unwrap()).render(false), @r#"
-        AGENT       STATE       SEEN   SERVICES                                    DATABASE    VERSION  QUEUE  NOTE
-        northshire  connected   2s     webserver 0/0  daemon 1/1  code-server 0/1  available   0.1.0    0      held by the LA: statutory return
-        ely         away 3h     3h     unreadable                                  unreadable  0.1.0    0      -
-        bath        locked 13h  13h    -                                           -           0.1.0    0      cloned
-        york        invited     never  -                                           -           -        0      -
+        AGENT       STATE       SEEN   POWER  SERVICES                                    DATABASE    VERSION  QUEUE  NOTE
+        northshire  connected   2s     -      webserver 0/0  daemon 1/1  code-server 0/1  available   0.1.0    0      held by the LA: statutory return
+        ely         away 3h     3h     -      unreadable                                  unreadable  0.1.0    0      -
+        bath        locked 13h  13h    -      -                                           -           0.1.0    0      cloned
+        york        invited     never  -      -                                           -           -        0      -
         "#);
     }
 }

@@ -1,0 +1,355 @@
+//! The one task that looks, decides, remembers and does, in this order, again and again.
+//!
+//! What is to be remembered is durable before anything of it is done; when it can't be written, nothing is done. An order that
+//! fails is told as a fault and given again at the next look, for as long as the decision asks for it.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use sfdata_common::{limits, outcome::FailureCode};
+use sfdata_proto::v1 as wire;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    decide::{Act, Decision, Fault, decide, preview},
+    observation::{Dagster, Observation},
+    settings::Settings,
+    sources::Sources,
+    state::{Phase, State, Wishes},
+    store::Store,
+    tell,
+};
+use crate::{
+    arrivals, report,
+    services::{Error, Services, dagster},
+};
+
+/// Nothing goes unseen for longer, whatever the decision says: clocks jump, and people start services by hand.
+const LOOK_MOST: Duration = Duration::from_secs(60);
+/// Before the next try when the state can't be written.
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
+
+/// What somebody wants of the platform's power.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wish {
+    /// Nothing but a fresh look.
+    Look,
+    /// Dagster, for a person.
+    Person,
+    /// Nothing that was asked for before.
+    Sleep,
+    /// Dagster, until then.
+    AwakeUntil(Timestamp),
+    /// That it leaves the services alone, or no longer does.
+    Manual(bool),
+}
+
+/// What was seen, decided and remembered last.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) decision: Decision,
+    pub(super) told: wire::PowerState,
+}
+
+type Ask = (Wish, oneshot::Sender<Result<Arc<Shown>, Error>>);
+
+/// The way to the controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    managed: Option<Managed>,
+}
+
+#[derive(Debug, Clone)]
+struct Managed {
+    asks: mpsc::Sender<Ask>,
+    shown: watch::Receiver<Option<Arc<Shown>>>,
+    busy: Arc<Busy>,
+    settings: Arc<Settings>,
+}
+
+/// Commands at work that power has to know of.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    pub(super) commands: AtomicU32,
+    pub(super) needs: AtomicU32,
+    changed: Notify,
+}
+
+/// Counts as a reason to be awake for as long as it lives.
+#[derive(Debug)]
+pub struct Claim {
+    busy: Option<Arc<Busy>>,
+    needs: bool,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(busy) = &self.busy else { return };
+        busy.commands.fetch_sub(1, Ordering::Relaxed);
+        if self.needs {
+            busy.needs.fetch_sub(1, Ordering::Relaxed);
+        }
+        busy.changed.notify_one();
+    }
+}
+
+impl Handle {
+    /// A command that changes the platform is at work: it is not put to sleep meanwhile.
+    pub fn at_work(&self) -> Claim {
+        self.claim(false)
+    }
+
+    /// A command can't go on before Dagster is awake.
+    pub(super) fn needed(&self) -> Claim {
+        self.claim(true)
+    }
+
+    fn claim(&self, needs: bool) -> Claim {
+        let busy = self.managed.as_ref().map(|managed| Arc::clone(&managed.busy));
+        if let Some(busy) = &busy {
+            busy.commands.fetch_add(1, Ordering::Relaxed);
+            busy.needs.fetch_add(needs.into(), Ordering::Relaxed);
+            if needs {
+                busy.changed.notify_one();
+            }
+        }
+        Claim { busy, needs }
+    }
+
+    /// What it tells of itself in a health report; `None` where the platform's power is left alone.
+    pub fn health(&self) -> Option<wire::PowerState> {
+        let shown = self.managed.as_ref()?.shown.borrow().clone()?;
+        let mut told = shown.told.clone();
+        told.alarms.truncate(tell::ALARMS_IN_HEALTH);
+        Some(told)
+    }
+
+    /// The settings, where there are any.
+    pub(super) fn settings(&self) -> Option<&Settings> {
+        self.managed.as_ref().map(|managed| &*managed.settings)
+    }
+
+    /// Take this wish; it is durable, and a look was taken with it, when this returns.
+    pub(super) async fn ask(&self, wish: Wish) -> Result<Arc<Shown>, Error> {
+        let managed = self.managed.as_ref().ok_or_else(unmanaged)?;
+        let stopped = || Error::failed(FailureCode::Unavailable, "the agent is stopping; ask again when it is back");
+        let (reply, answer) = oneshot::channel();
+        managed.asks.send((wish, reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// What is shown, as it changes.
+    pub(super) fn subscribe(&self) -> Option<watch::Receiver<Option<Arc<Shown>>>> {
+        self.managed.as_ref().map(|managed| managed.shown.clone())
+    }
+}
+
+pub(super) fn unmanaged() -> Error {
+    let text = "the agent leaves the power of this platform alone; let it have a [power] section in its configuration";
+    Error::failed(FailureCode::Rejected, text)
+}
+
+/// The task behind a [`Handle`].
+#[derive(Debug)]
+pub struct Controller {
+    settings: Arc<Settings>,
+    store: Store,
+    state: State,
+    sources: Sources,
+    services: Services,
+    arrivals: arrivals::Handle,
+    reports: report::Handle,
+    asks: mpsc::Receiver<Ask>,
+    shown: watch::Sender<Option<Arc<Shown>>>,
+    busy: Arc<Busy>,
+}
+
+/// What a controller works with.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// `None`: the platform's power is left alone.
+    pub settings: Option<&'a Settings>,
+    /// Where the state is kept.
+    pub data_dir: &'a Path,
+    /// The platform.
+    pub services: Services,
+    /// Files that wait.
+    pub arrivals: arrivals::Handle,
+}
+
+/// The way to a controller, and what is to become one when there is somebody to report to.
+pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> Controller>) {
+    let Parts { settings, data_dir, services, arrivals } = parts;
+    let Some(settings) = settings else { return (Handle { managed: None }, None) };
+    let settings = Arc::new(settings.clone());
+    let (asks, asked) = mpsc::channel(limits::ACTIONS_AT_ONCE);
+    let (shown, latest) = watch::channel(None);
+    let busy = Arc::<Busy>::default();
+    let store = Store::new(data_dir);
+    let managed = Managed { asks, shown: latest, busy: Arc::clone(&busy), settings: Arc::clone(&settings) };
+    let controller = move |reports| Controller {
+        settings,
+        state: store.load(Timestamp::now()),
+        store,
+        sources: Sources::new(services.clone(), arrivals.clone()),
+        services,
+        arrivals,
+        reports,
+        asks: asked,
+        shown,
+        busy,
+    };
+    (Handle { managed: Some(managed) }, Some(controller))
+}
+
+impl Controller {
+    /// Run until stopped. An order that is under way then is given again after the restart.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.passes() => {}
+        }
+    }
+
+    async fn passes(&mut self) {
+        let mut waiting = self.arrivals.subscribe();
+        let mut askers: Vec<oneshot::Sender<Result<Arc<Shown>, Error>>> = Vec::new();
+        loop {
+            let pause = match self.pass().await {
+                Ok((shown, pause)) => {
+                    for asker in askers.drain(..) {
+                        let _: Result<_, _> = asker.send(Ok(Arc::clone(&shown))); // who asked may have been cancelled
+                    }
+                    pause.min(LOOK_MOST)
+                }
+                Err(error) => {
+                    warn!(error, "the state of the platform's power cannot be written; nothing is done");
+                    let text =
+                        format!("cannot write the state of the platform's power: {error}; free space on that disk");
+                    for asker in askers.drain(..) {
+                        let _: Result<_, _> = asker.send(Err(Error::failed(FailureCode::Internal, text.clone())));
+                    }
+                    WRITE_PAUSE
+                }
+            };
+            let ask = tokio::select! {
+                biased;
+                Some(ask) = self.asks.recv() => Some(ask),
+                () = self.busy.changed.notified() => None,
+                Ok(()) = waiting.changed() => None,
+                () = sleep(pause) => None,
+            };
+            let mut next = ask;
+            while let Some((wish, asker)) = next {
+                wished(&mut self.state, wish, Timestamp::now());
+                askers.push(asker);
+                next = self.asks.try_recv().ok();
+            }
+        }
+    }
+
+    /// Look, decide, remember, do. An error is that it can't be remembered.
+    async fn pass(&mut self) -> Result<(Arc<Shown>, Duration), String> {
+        let busy = (self.busy.commands.load(Ordering::Relaxed), self.busy.needs.load(Ordering::Relaxed));
+        let seen = self.sources.look(&self.state, busy).await;
+        let now = Timestamp::now();
+        let mut decision = decide(&seen, &self.state, &self.settings, now);
+        self.store.save_changed(&self.state, &decision.state).await?;
+        let moved = decision.state.generation != self.state.generation;
+        self.state = decision.state.clone();
+        if moved {
+            let State { phase, generation, cause, .. } = &self.state;
+            info!(phase = phase.as_str(), generation, cause, "the platform's power");
+        }
+        let loaded = seen.dagster.value().is_some_and(Dagster::is_loaded);
+        decision.faults.extend(self.do_all(&decision.acts, loaded).await);
+        let shown = self.show(&seen, decision, now);
+        if moved {
+            self.reports.nudge();
+        }
+        let acted = !shown.decision.acts.is_empty();
+        let pause = if acted { shown.decision.again.max(Duration::from_secs(1)) } else { shown.decision.again };
+        Ok((shown, pause))
+    }
+
+    fn show(&self, seen: &Observation, decision: Decision, now: Timestamp) -> Arc<Shown> {
+        let alarms = preview(seen, &decision.state, &self.settings, now);
+        let told = tell::state(&decision, &alarms, &self.settings);
+        let shown = Arc::new(Shown { decision, told });
+        self.shown.send_replace(Some(Arc::clone(&shown)));
+        shown
+    }
+
+    /// All at once, each within its own time.
+    async fn do_all(&self, acts: &[Act], loaded: bool) -> Vec<Fault> {
+        let each = acts.iter().map(|act| async move {
+            let late = || Error::failed(FailureCode::Unavailable, "it took too long");
+            let done = timeout(limits::POWER_ACT, self.act(act, loaded)).await.unwrap_or_else(|_| Err(late()));
+            match done {
+                Ok(()) => None,
+                Err(error) => {
+                    warn!(?act, %error, "an order of the platform's power failed");
+                    Some(Fault { kind: "order-failed", detail: error.to_string() })
+                }
+            }
+        });
+        join_all(each).await.into_iter().flatten().collect()
+    }
+
+    /// `loaded`: all code locations are.
+    async fn act(&self, act: &Act, loaded: bool) -> Result<(), Error> {
+        match act {
+            Act::StartDatabase => self.services.aurora.start().await,
+            Act::Scale { service, to } => self.services.ecs.set_count(service, *to).await,
+            Act::Renew { service } => self.services.ecs.renew(service).await,
+            Act::Capacity { service, to } => self.services.ecs.set_strategy(service, to).await,
+            Act::Reload { location } => self.services.dagster.reload(location).await.map(|_| ()),
+            Act::HandOn => self.hand_on(loaded).await,
+        }
+    }
+
+    async fn hand_on(&self, loaded: bool) -> Result<(), Error> {
+        let dagster = &self.services.dagster;
+        let find = async |run: String| Ok(!dagster.runs_by_tag(arrivals::ARRIVAL_TAG, &run).await?.is_empty());
+        let launch = async |one: arrivals::Launch| {
+            let arrivals::Launch { job, location, repository, tags } = one;
+            let tags = tags.into_iter().collect();
+            dagster.launch(&dagster::Launch { job, location, repository, config: None, tags }).await
+        };
+        let done = self.arrivals.hand_on(loaded, find, launch).await?;
+        if done.arrivals + done.parked > 0 {
+            info!(arrivals = done.arrivals, runs = done.runs, parked = done.parked, "what had arrived was handed on");
+        }
+        done.failure.map_or(Ok(()), Err)
+    }
+}
+
+fn wished(state: &mut State, wish: Wish, now: Timestamp) {
+    let manual = state.wishes.manual;
+    match wish {
+        Wish::Look => {}
+        Wish::Person => state.wishes.person = Some(now),
+        Wish::Sleep => state.wishes = Wishes { manual, ..Wishes::default() },
+        Wish::AwakeUntil(until) => state.wishes.awake_until = Some(until),
+        // What people did meanwhile is not known: look before anything is put to sleep.
+        Wish::Manual(false) if manual => {
+            state.wishes.manual = false;
+            state.enter(Phase::Awake, now);
+        }
+        Wish::Manual(manual) => state.wishes.manual = manual,
+    }
+}

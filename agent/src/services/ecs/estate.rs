@@ -1,0 +1,178 @@
+//! The services as the power controller sees and moves them. It does without a journal: each of its orders is made anew from
+//! what is seen, and sets what may be set twice.
+
+use aws_sdk_ecs::types::{CapacityProviderStrategyItem, DesiredStatus, Service, Task};
+use sfdata_common::{limits, outcome::FailureCode};
+use tokio::time::timeout;
+
+use super::{
+    Ecs, NO_CAPACITY, alone,
+    state::{count, state, time},
+    tasks::{is_of, service_of},
+};
+use crate::{
+    config::Role,
+    power::observation::{self, Estate, Trouble},
+    services::{Error, aws::failure},
+};
+
+impl Ecs {
+    /// Webserver, daemon and code servers, and how many tasks of runs there are. `closely` asks also for tasks that are on
+    /// their way down, and for why others do not come up.
+    pub async fn estate(&self, closely: bool) -> Result<Estate, Error> {
+        let late = || {
+            let text = format!("AWS did not tell the state of cluster {} in time", self.platform.cluster);
+            Error::failed(FailureCode::Unavailable, text)
+        };
+        timeout(limits::AWS_CALL, self.see_estate(closely)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn see_estate(&self, closely: bool) -> Result<Estate, Error> {
+        let ending = async { if closely { self.tasks(None, DesiredStatus::Stopped).await } else { Ok(Vec::new()) } };
+        let (found, wanted, ending) = tokio::try_join!(self.found(), self.tasks(None, DesiredStatus::Running), ending)?;
+        let tasks: Vec<&Task> =
+            wanted.iter().chain(&ending).filter(|task| task.last_status() != Some("STOPPED")).collect();
+        let mut services = Vec::new();
+        for (name, role) in self.dagster() {
+            let Some(service) = found.iter().find(|service| service.service_name() == Some(name)) else {
+                services.push(missing(name, role));
+                continue;
+            };
+            let tasks = tasks.iter().filter(|task| is_of(task, name)).count();
+            let mut seen = seen(service, role, whole(tasks));
+            if closely && seen.desired > 0 && seen.running == 0 && seen.trouble.is_none() {
+                seen.trouble = self.last_stop(name).await?.map(Trouble::Other);
+            }
+            services.push(seen);
+        }
+        // A task of no service is a run's, or somebody's who needs Dagster's database.
+        let run_tasks = whole(tasks.iter().filter(|task| service_of(task).is_none()).count());
+        Ok(Estate { services, run_tasks })
+    }
+
+    /// Set how many tasks a service of Dagster has. The daemon is made so first that it can't run twice.
+    pub async fn set_count(&self, name: &str, to: u32) -> Result<(), Error> {
+        let (name, role) = self.named(name)?;
+        let _turn = self.free(name)?;
+        let call = self.client.update_service().cluster(&self.platform.cluster).service(name);
+        let mut call = call.desired_count(i32::try_from(to).unwrap_or(i32::MAX));
+        if role == Role::Daemon && to > 0 {
+            let service = self.look(name).await?;
+            call = call
+                .set_deployment_configuration(alone::configuration(&service, role))
+                .set_availability_zone_rebalancing(alone::unbalanced(&service, role));
+        }
+        let tried = format!("set the desired count of service {name} to {to}");
+        call.send().await.map(|_| ()).map_err(|e| failure(tried, "ecs:UpdateService", e))
+    }
+
+    /// Let ECS try anew to bring up a service's tasks: it pauses longer after each failure, and forgets that with a deployment.
+    pub async fn renew(&self, name: &str) -> Result<(), Error> {
+        let (name, _) = self.named(name)?;
+        let _turn = self.free(name)?;
+        let call = self.client.update_service().cluster(&self.platform.cluster).service(name);
+        let sent = call.force_new_deployment(true).send().await;
+        sent.map(|_| ()).map_err(|e| failure(format!("deploy service {name} anew"), "ecs:UpdateService", e))
+    }
+
+    /// Set a service's capacity provider strategy, in the words of [`Estate`].
+    pub async fn set_strategy(&self, name: &str, to: &str) -> Result<(), Error> {
+        let (name, _) = self.named(name)?;
+        let _turn = self.free(name)?;
+        let items: Option<Vec<CapacityProviderStrategyItem>> = to.split(',').map(item).collect();
+        let Some(items) = items else {
+            let text = format!("{to:?} is no capacity provider strategy; set it with hubctl ecs capacity");
+            return Err(Error::failed(FailureCode::Internal, text));
+        };
+        let call =
+            self.client.update_service().cluster(&self.platform.cluster).service(name).force_new_deployment(true);
+        let sent = call.set_capacity_provider_strategy(Some(items)).send().await;
+        sent.map(|_| ())
+            .map_err(|e| failure(format!("set the capacity of service {name} to {to}"), "ecs:UpdateService", e))
+    }
+
+    /// Nobody else's turn: a command that is at work on a service knows what it wants of it.
+    fn free(&self, name: &str) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, Error> {
+        let Some(turn) = self.turns.get(name) else { return Ok(None) };
+        turn.try_lock().map(Some).map_err(|_| {
+            Error::failed(FailureCode::Conflict, format!("a command is at work on {name}; it is left alone meanwhile"))
+        })
+    }
+}
+
+fn seen(service: &Service, role: Role, tasks: u32) -> observation::Service {
+    let told = state(service, role);
+    let capacity: Vec<String> = service.capacity_provider_strategy().iter().map(words).collect();
+    let capacity = capacity.join(",");
+    observation::Service {
+        name: told.name,
+        role,
+        desired: told.desired,
+        running: told.running,
+        tasks,
+        definition: told.task_definition,
+        trouble: (told.desired > 0 && told.running == 0).then(|| starved(service, &capacity)).flatten(),
+        capacity,
+    }
+}
+
+fn missing(name: &str, role: Role) -> observation::Service {
+    let text = "the configuration names it and the cluster has no such service";
+    observation::Service {
+        name: name.into(),
+        role,
+        desired: 0,
+        running: 0,
+        tasks: 0,
+        definition: String::new(),
+        capacity: String::new(),
+        trouble: Some(Trouble::Other(text.into())),
+    }
+}
+
+/// Whether ECS says, since the service's primary deployment was changed last, that there is no room for its tasks.
+fn starved(service: &Service, capacity: &str) -> Option<Trouble> {
+    let primary = service.deployments().iter().find(|one| one.status() == Some("PRIMARY"));
+    let since = primary.and_then(|one| one.updated_at().or(one.created_at())).and_then(time);
+    let newest = service.events().first()?;
+    let said = newest.message().unwrap_or_default();
+    if newest.created_at().and_then(time) < since || !said.contains(NO_CAPACITY) {
+        return None;
+    }
+    Some(if capacity.contains("FARGATE_SPOT") { Trouble::NoSpot } else { Trouble::Other(said.into()) })
+}
+
+/// `FARGATE_SPOT:1`, with a base `FARGATE:1:2`.
+fn words(item: &CapacityProviderStrategyItem) -> String {
+    let (provider, weight) = (item.capacity_provider(), count(item.weight()));
+    match count(item.base()) {
+        0 => format!("{provider}:{weight}"),
+        base => format!("{provider}:{weight}:{base}"),
+    }
+}
+
+fn item(words: &str) -> Option<CapacityProviderStrategyItem> {
+    let mut parts = words.split(':');
+    let item =
+        CapacityProviderStrategyItem::builder().capacity_provider(parts.next()?).weight(parts.next()?.parse().ok()?);
+    let base = parts.next().map_or(Some(0), |base| base.parse().ok())?;
+    item.base(base).build().ok()
+}
+
+fn whole(number: usize) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strategy_survives_its_words() {
+        for text in ["FARGATE:1", "FARGATE_SPOT:1,FARGATE:0:1"] {
+            let items: Vec<_> = text.split(',').map(|words| item(words).unwrap()).collect();
+            assert_eq!(items.iter().map(words).collect::<Vec<_>>().join(","), text);
+        }
+        assert!(item("").is_none() && item("FARGATE:x").is_none());
+    }
+}
