@@ -22,6 +22,7 @@ mod operations;
 mod permissions;
 mod probe;
 mod plans;
+mod power;
 mod run;
 mod secrets;
 mod sharing;

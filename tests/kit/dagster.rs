@@ -32,14 +32,19 @@ pub struct Dagster {
 }
 
 impl Dagster {
-    /// With a daemon, so that runs are started and schedules and sensors are looked at.
+    /// With a daemon, so that runs are started and schedules and sensors are looked at, and with a code location that is broken.
     pub async fn start() -> Self {
+        Self::with("", &["broken", "daemon"]).await
+    }
+
+    /// One in which nothing is broken.
+    pub async fn whole() -> Self {
         Self::with("", &["daemon"]).await
     }
 
     /// Without one, and with a path prefix: what is launched stays queued.
     pub async fn without_daemon(prefix: &'static str) -> Self {
-        Self::with(prefix, &[]).await
+        Self::with(prefix, &["broken"]).await
     }
 
     async fn with(prefix: &'static str, more: &'static [&'static str]) -> Self {

@@ -46,6 +46,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         log: audit::Log::open(folder.path())?,
         services,
         arrivals: arrivals::Handle::off(),
+        power: sfdata_agent::power::Handle::off(),
         reports,
         outbox: Arc::<Outbox>::default(),
         stop: CancellationToken::new(),

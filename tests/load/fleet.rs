@@ -153,6 +153,7 @@ impl Shared {
             log: audit::Log::none(),
             services: self.services.clone(),
             arrivals: arrivals::Handle::off(),
+            power: sfdata_agent::power::Handle::off(),
             reports: self.reports.clone(),
             outbox: Arc::clone(&outbox),
             stop: stop.clone(),

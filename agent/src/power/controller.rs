@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     decide::{Act, Decision, Fault, decide, preview},
@@ -107,6 +107,11 @@ impl Drop for Claim {
 }
 
 impl Handle {
+    /// Where the platform's power is left alone.
+    pub fn off() -> Self {
+        Self { managed: None }
+    }
+
     /// A command that changes the platform is at work: it is not put to sleep meanwhile.
     pub fn at_work(&self) -> Claim {
         self.claim(false)
@@ -193,7 +198,7 @@ pub struct Parts<'a> {
 /// The way to a controller, and what is to become one when there is somebody to report to.
 pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> Controller>) {
     let Parts { settings, data_dir, services, arrivals } = parts;
-    let Some(settings) = settings else { return (Handle { managed: None }, None) };
+    let Some(settings) = settings else { return (Handle::off(), None) };
     let settings = Arc::new(settings.clone());
     let (asks, asked) = mpsc::channel(limits::ACTIONS_AT_ONCE);
     let (shown, latest) = watch::channel(None);
@@ -264,11 +269,20 @@ impl Controller {
 
     /// Look, decide, remember, do. An error is that it can't be remembered.
     async fn pass(&mut self) -> Result<(Arc<Shown>, Duration), String> {
+        let asked = Timestamp::now();
         let busy = (self.busy.commands.load(Ordering::Relaxed), self.busy.needs.load(Ordering::Relaxed));
         let seen = self.sources.look(&self.state, busy).await;
         let now = Timestamp::now();
         let mut decision = decide(&seen, &self.state, &self.settings, now);
         self.store.save_changed(&self.state, &decision.state).await?;
+        debug!(
+            phase = decision.state.phase.as_str(),
+            took = ?now.duration_since(asked).unsigned_abs(),
+            again = ?decision.again,
+            reasons = decision.reasons.len(),
+            acts = ?decision.acts,
+            "a look at the platform's power"
+        );
         let moved = decision.state.generation != self.state.generation;
         self.state = decision.state.clone();
         if moved {

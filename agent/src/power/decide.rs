@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::{
     alarms::{Alarm, back, forward},
     observation::{Dagster, Database, Estate, Loading, Observation, Reading, Service, Trouble},
-    reasons::{Kind, PATIENCE, Reason, follow, reasons, ringing, set_alarms, to_wake},
+    reasons::{ECHO, Kind, PATIENCE, Reason, follow, reasons, ringing, set_alarms, to_wake},
     settings::Settings,
     state::{Phase, State, Waking},
 };
@@ -113,6 +113,7 @@ pub fn decide(seen: &Observation, state: &State, settings: &Settings, now: Times
             Phase::Draining => made.draining(),
         }
     };
+    let again = if made.state.generation == state.generation { again } else { Duration::ZERO };
     let Making { state, mut acts, faults, .. } = made;
     acts.sort();
     acts.dedup();
@@ -136,6 +137,9 @@ impl Making<'_> {
             let by_hand = reasons.iter().any(|reason| reason.kind == Kind::ByHand);
             self.state.cause = Some(first.kind.as_str().into());
             self.state.waking = Waking { from_sleep: true, ..Waking::default() };
+            if reasons.iter().any(|reason| reason.kind == Kind::CodeChanged) {
+                self.state.broken.clear();
+            }
             self.state.definitions.clear();
             if by_hand {
                 self.state.wishes.person.get_or_insert(self.now); // who scales by hand wants to work
@@ -157,7 +161,9 @@ impl Making<'_> {
         let lead = self.state.lead(self.settings);
         let rings = self.state.alarms.iter().map(|alarm| alarm.rings(lead)).min();
         let until = rings.map_or(LOOK_ASLEEP, |at| between(self.now, at));
-        (reasons, until.min(LOOK_ASLEEP))
+        let echo = forward(self.state.since, ECHO);
+        let heard = if echo > self.now { between(self.now, echo) + LOOK_MOVING } else { LOOK_ASLEEP };
+        (reasons, until.min(heard).min(LOOK_ASLEEP))
     }
 
     fn waking(&mut self) -> (Vec<Reason>, Duration) {
@@ -286,6 +292,7 @@ impl Making<'_> {
             match location.state {
                 Loading::Loaded => {
                     self.state.waking.reloads.remove(&location.name);
+                    self.state.broken.remove(&location.name);
                     continue;
                 }
                 Loading::Failed if due => {
@@ -294,7 +301,12 @@ impl Making<'_> {
                 }
                 Loading::Failed | Loading::Loading => {}
             }
-            open |= tries < RELOADS || forward(last, RELOAD_PAUSE) > self.now || location.state == Loading::Loading;
+            let tried = tries >= RELOADS && forward(last, RELOAD_PAUSE) <= self.now;
+            if tried {
+                self.state.broken.insert(location.name.clone());
+            }
+            // What was broken at the last wake is not waited for at each; other code may have mended it.
+            open |= !tried && !self.state.broken.contains(&location.name) || location.state == Loading::Loading;
         }
         open
     }
@@ -328,6 +340,7 @@ impl Making<'_> {
         let gone = estate.is_some_and(|estate| estate.services.iter().any(|one| one.desired == 0));
         if gone && self.seen.commands == 0 {
             reasons.push(Reason::new(Kind::ByHand));
+            self.state.cause = Some(Kind::ByHand.as_str().into());
             self.state.waking = Waking::default();
             self.state.enter(Phase::Waking, self.now);
             return (reasons, Duration::ZERO);

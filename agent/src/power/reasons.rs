@@ -15,7 +15,7 @@ use super::{
 /// never ticks.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// ECS may still tell for so long what was before.
-const ECHO: Duration = Duration::from_secs(60);
+pub(super) const ECHO: Duration = Duration::from_secs(20);
 
 /// One reason to be awake.
 #[derive(Debug, Clone, PartialEq, Eq)]

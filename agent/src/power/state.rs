@@ -1,7 +1,10 @@
 //! What is remembered from one decision to the next, durably: the phase with its generation, what to wake for, what people
 //! asked for, and how long waking takes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +37,8 @@ pub struct State {
     pub wakes: Vec<Duration>,
     /// Task definitions by service when the last wake began: others are other code, with other schedules perhaps.
     pub definitions: BTreeMap<String, String>,
+    /// Code locations that did not load after so many reloads, until they do or the code is another one.
+    pub broken: BTreeSet<String>,
     /// How many tasks each service had when it was last awake.
     pub counts: BTreeMap<String, u32>,
     /// What stands in the way of waking, and what was tried against it.
@@ -112,6 +117,7 @@ impl State {
             wishes: Wishes::default(),
             wakes: Vec::new(),
             definitions: BTreeMap::new(),
+            broken: BTreeSet::new(),
             counts: BTreeMap::new(),
             waking: Waking::default(),
             on_demand: BTreeMap::new(),

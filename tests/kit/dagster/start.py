@@ -1,7 +1,7 @@
-"""Start a Dagster of the tests': code server, one whose code is broken, webserver and, where wanted, daemon; end it when
+"""Start a Dagster of the tests': code server, where wanted one whose code is broken, webserver, daemon; end it when
 standard input closes.
 
-    start.py FOLDER JOBS CODE_PORT BROKEN_PORT WEB_PORT PREFIX [daemon]
+    start.py FOLDER JOBS CODE_PORT BROKEN_PORT WEB_PORT PREFIX [broken] [daemon]
 """
 
 import ctypes
@@ -69,14 +69,18 @@ def main(folder, jobs, code, broken, web, prefix, *more):
     (folder / "home" / "dagster.yaml").write_text(SETTINGS)
     (folder / "broken.py").write_text("raise RuntimeError('no code for Mary Smith')\n")
     workspace = folder / "workspace.json"
-    workspace.write_text(json.dumps({"load_from": [location("pipelines", int(code)), location("broken", int(broken))]}))
+    locations = [location("pipelines", int(code))]
+    if "broken" in more:
+        locations.append(location("broken", int(broken)))
+    workspace.write_text(json.dumps({"load_from": locations}))
     serve = ["dagster", "api", "grpc", "-h", "127.0.0.1"]
     # One after the other: the first makes the tables.
     start(folder, "code", *serve, "-p", code, "--python-file", jobs, "--location-name", "pipelines")
     wait("the code server", lambda: listens(int(code)))
-    lazy = ["--lazy-load-user-code"]
-    start(folder, "broken", *serve, "-p", broken, "--python-file", "broken.py", "--location-name", "broken", *lazy)
-    wait("the broken code server", lambda: listens(int(broken)))
+    if "broken" in more:
+        lazy = ["--lazy-load-user-code"]
+        start(folder, "broken", *serve, "-p", broken, "--python-file", "broken.py", "--location-name", "broken", *lazy)
+        wait("the broken code server", lambda: listens(int(broken)))
     path = ["--path-prefix", prefix] if prefix else []
     start(folder, "web", "dagster-webserver", "-h", "127.0.0.1", "-p", web, "-w", workspace, *path)
     wait("the webserver", lambda: urllib.request.urlopen(f"http://127.0.0.1:{web}{prefix}/server_info", timeout=5))
