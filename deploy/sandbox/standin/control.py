@@ -213,11 +213,15 @@ class Gate:
             return {"task": tasks[-1].id}
 
     def list_tasks(self, query):
-        """Every task of an account that is still known, with what no call of ECS tells."""
+        """Services, and every task of an account that is still known, with what no call of ECS tells."""
         backend = ecs_backends[query["account"]][query.get("region", REGION)]
         with backend.lock:
             backend.advance(time.time())
-            return {"tasks": [{
+            services = {service.name: {
+                "desired": service.desired_count, "tasks": len(service.tasks),
+                "running": sum(task.status == "RUNNING" for task in service.tasks),
+            } for service in backend.services.values() if service.status == "ACTIVE"}
+            return {"services": services, "tasks": [{
                 "id": task.id, "group": task.group, "started_by": task.started_by, "status": task.status,
                 "address": task.address, "provider": task.provider, "overrides": task.overrides,
                 "images": [container["image"] for container in task.definition.container_definitions],

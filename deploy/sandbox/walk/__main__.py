@@ -12,7 +12,7 @@ from .estate import Estate
 from .walker import SFDATA_HOME, Failed, Walker
 
 DESCRIPTION = """
-Start an AWS stand-in, a hub and two agents of two local authorities on this machine, walk through the main job of the
+Start an AWS stand-in, a hub, two agents of two local authorities and one's real Dagster on this machine, walk through the main job of the
 product, and stay up until Ctrl-C. Everything lies in deploy/sandbox/.state and is made anew each time.
 """
 
@@ -116,7 +116,7 @@ def end(estate):
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, hurry)
-    talk.say("Ending hub, agents and stand-in")
+    talk.say("Ending hub, agents, northshire's tasks and stand-in")
     killed = estate.stop()
     for server in killed:
         talk.complain(f"{server.name} had to be killed; its log: {server.log}")

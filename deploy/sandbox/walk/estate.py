@@ -1,4 +1,5 @@
-"""What the sandbox consists of: the stand-in with two seeded accounts, one hub, and an agent for each account.
+"""What the sandbox consists of: the stand-in with two seeded accounts, one hub, and an agent for each account; and a
+runner, which makes the tasks of one account real processes: its Dagster is a real one.
 
 Configurations have the shape of deploy/config/. Ports lie below those that the system gives to outgoing connections.
 """
@@ -15,6 +16,7 @@ from . import ground
 from .children import Problem, Server, end, environment
 
 AUTHORITIES = {"northshire": "222222222222", "southby": "333333333333"}
+HOSTED = "northshire"  # whose tasks the runner runs; the others' are the stand-in's make-believe
 PORTS = range(20_000, 32_000)
 HUB = """\
 data_dir = "{data}"
@@ -55,6 +57,10 @@ POLICIES = {"northshire": """\
 permit (principal, action in [Action::"read", Action::"operate", Action::"change"], resource);
 permit (principal == Operator::"alice", action == Action::"logs.read", resource);
 """}
+# Variables of the real Dagster's containers: polling every ten seconds, and no nightly tick while somebody walks.
+SENSOR_SECONDS = 10
+DAGSTER = {"SENSOR_MIN_INTERVAL": str(SENSOR_SECONDS),
+           "NIGHTLY_CRON": f"0 {(time.gmtime().tm_hour + 12) % 24} * * *"}
 CREDENTIALS = """\
 [default]
 aws_access_key_id = {access_key_id}
@@ -83,12 +89,14 @@ class Estate:
         write(ground.STATE / "hub" / "hub.toml", config)
         self.ready_file = ground.STATE / "standin.json"
         options = {"keep": (lock,), "cwd": ground.STATE, "env": environment()}
+        of_ours = {"env": environment(PYTHONPATH=str(ground.HERE), PYTHONDONTWRITEBYTECODE="1")}
         self.standin = Server(
             "the AWS stand-in",
             [ground.PYTHON, "-m", "standin", "--port", "0", "--ready-file", self.ready_file, "--until-stdin-closes",
              "--task-start-seconds", "1", "--task-stop-seconds", "1"],
             ground.LOGS / "standin.log", feeds=True,
-            **options | {"env": environment(PYTHONPATH=str(ground.HERE), PYTHONDONTWRITEBYTECODE="1")})
+            **options | of_ours)
+        self.runner = Server("the runner of northshire's tasks", [], ground.LOGS / "runner.log", **options | of_ours)
         self.hub = Server("the hub", [ground.BIN / "sfdata-hub", "--config", "hub/hub.toml", "run"],
                           ground.LOGS / "hub.log", **options)
         self.agents = {
@@ -96,10 +104,10 @@ class Estate:
                          [ground.BIN / "sfdata-agent", "--config", f"{name}/agent.toml", "run"],
                          ground.LOGS / f"{name}.log", **options)
             for name in AUTHORITIES}
-        self.url = None
+        self.url = self.facts = None
 
     def servers(self):
-        return [*self.agents.values(), self.hub, self.standin]
+        return [*self.agents.values(), self.hub, self.runner, self.standin]
 
     def start_standin(self):
         self.standin.start()
@@ -108,8 +116,11 @@ class Estate:
 
     def seed(self, name):
         """Make an authority's account, and the configuration of its agent."""
-        facts = self.ask_standin("POST", "seed", account=AUTHORITIES[name], la=name)
+        hosted = {"hosted": DAGSTER} if name == HOSTED else {}
+        facts = self.ask_standin("POST", "seed", account=AUTHORITIES[name], la=name, **hosted)
         folder, buckets = ground.STATE / name, facts["buckets"]
+        if hosted:
+            self.start_runner(facts, folder)
         write(folder / "credentials", CREDENTIALS.format(**facts))
         policy = ""
         if name in POLICIES:
@@ -118,6 +129,16 @@ class Estate:
         write(folder / "agent.toml", AGENT.format(
             data=folder / "data", policy=policy, url=self.url, credentials=folder / "credentials", data_store=buckets["data-store"],
             workspace=buckets["workspace"], shared=buckets["shared"], **facts))
+
+    def start_runner(self, facts, folder):
+        """Have the tasks of an account run."""
+        self.facts = facts
+        write(folder / "facts.json", json.dumps(facts))
+        ready_file = folder / "runner.json"
+        self.runner.program = [ground.PYTHON, "-m", "runner", "--standin", self.url, "--facts", folder / "facts.json",
+                               "--home", folder / "tasks", "--ready-file", ready_file]
+        self.runner.start()
+        self.runner.wait_until(ready_file.exists)
 
     def start_hub(self):
         self.hub.start()
@@ -165,7 +186,7 @@ class Estate:
     def stop(self):
         """Agents first, then the hub, then what stands for AWS. Gives those that had to be killed."""
         killed = []
-        for group in (list(self.agents.values()), [self.hub], [self.standin]):
+        for group in (list(self.agents.values()), [self.hub], [self.runner], [self.standin]):
             running = [server for server in group if server.process]
             late = end([server.process for server in running])
             killed += [server for server in running if server.process in late]

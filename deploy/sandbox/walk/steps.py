@@ -15,6 +15,8 @@ NORTHSHIRE = ("--agent", "northshire")
 SOUTHBY = ("--agent", "southby")
 BOTH = dict.fromkeys(AUTHORITIES, "succeeded")
 FORCED = [{"forceNewDeployment": True}]
+ARRIVED = "ssda903/2025/episodes.csv"
+AT_FIRST = {"webserver": 0, "daemon": 1, "code-server": 1}
 
 
 def start_hub(walk):
@@ -63,7 +65,8 @@ def admit(walk, operator, role, profile):
 def join_agents(walk):
     """Two authorities join
     northshire and southby have an AWS account each. Alice invites their agents. Each token is for one agent in one
-    account: the agent asks AWS where it stands, and does not join from elsewhere. It listens nowhere: it dials out."""
+    account: the agent asks AWS where it stands, and does not join from elsewhere. It listens nowhere: it dials out.
+    northshire's tasks are real processes of Dagster, with a PostgreSQL; southby's are the stand-in's make-believe."""
     for name, account in AUTHORITIES.items():
         walk.estate.seed(name)
         region = "north" if name == "northshire" else "south"
@@ -80,7 +83,9 @@ def join_agents(walk):
 
 def has_reported(agent):
     health = agent["health"] or {}
-    return agent["state"] == "connected" and (health.get("ecs") or {}).get("services") and health.get("aurora")
+    services = (health.get("ecs") or {}).get("services") or []
+    running = {entry["name"]: entry["running"] for entry in services}
+    return agent["state"] == "connected" and health.get("aurora") and running == AT_FIRST
 
 
 def certificate(walk, name):
@@ -96,7 +101,7 @@ def see_fleet(walk):
         walk.expect("who is connected", answer.states(), dict.fromkeys(AUTHORITIES, "connected"))
         for name, account in AUTHORITIES.items():
             services = {entry["name"]: entry["running"] for entry in agents[name]["health"]["ecs"]["services"]}
-            walk.expect(f"services of {name}", services, {"webserver": 0, "daemon": 1, "code-server": 1})
+            walk.expect(f"services of {name}", services, AT_FIRST)
             walk.expect(f"database of {name}", agents[name]["health"]["aurora"]["state"]["status"], "available")
             walk.expect(f"account of {name}", agents[name]["account"], account)
 
@@ -214,10 +219,39 @@ def read_logs(walk):
     sealed to this one call: the hub hands them on, and can neither read nor keep them."""
     refused = walk.hubctl("logs", "code-server", *SOUTHBY, "--reason", "try", code=3)
     walk.expect("lines of southby", lambda: refused.text, "")
-    lines = walk.hubctl("logs", "code-server", *NORTHSHIRE, "--grep", "service:.*starts", "--reason", "did it come up?")
+    lines = walk.hubctl("logs", "code-server", *NORTHSHIRE, "--grep", "Started Dagster code server", "--reason", "did it come up?")
     walk.expect("lines of northshire", lambda: {
-        (line["agent_id"], line["message"]) for line in map(json.loads, lines.text.splitlines())
-    }, {("northshire", "service:code-server starts")})
+        (line["agent_id"], "sfdata_pipelines on port 4000" in line["message"])
+        for line in map(json.loads, lines.text.splitlines())
+    }, {("northshire", True)})
+
+
+def begin_pipeline(walk):
+    """A file arrives at northshire
+    It lies in the data store, and Dagster is told to ingest it. The run is a task of its own in ECS. The jobs that follow
+    are asked for by sensors that look every few seconds; nobody waits for them here."""
+    walk.until("Dagster has loaded its code", walk.pipeline.is_loaded, log=walk.estate.runner.log)
+    walk.pipeline.put("data-store", ARRIVED, "CHILD,DECOM  \n\n2,05/06/2025\n")
+    walk.run_id = walk.pipeline.launch("ingest_ssda903")
+    walk.expect("a run was launched", lambda: bool(walk.run_id), True, walk.estate.runner.log)
+    walk.say(f"Run {walk.run_id}; Dagster's own page is {walk.pipeline.page()}")
+
+
+def end_pipeline(walk):
+    """What became of the file
+    Three jobs later it is tidy and in the shared bucket. Meanwhile code server and daemon were restarted: there were never
+    two daemons, and no run was lost."""
+    walk.until("the file is in the shared bucket", lambda: walk.pipeline.read("shared", ARRIVED),
+               log=walk.estate.runner.log)
+    walk.expect("what was made of it", lambda: walk.pipeline.read("shared", ARRIVED), "CHILD,DECOM\n2,05/06/2025\n")
+    walk.until("all runs have ended", lambda: {run["status"] for run in walk.pipeline.runs() or []} == {"SUCCESS"},
+               log=walk.estate.runner.log)
+    walk.expect("runs", lambda: sorted((run["jobName"], run["tags"].get("dataset")) for run in walk.pipeline.runs()),
+                [("clean", "ssda903"), ("ingest_ssda903", "ssda903"), ("publish", "ssda903")])
+    walk.expect("daemons at once", lambda: walk.pipeline.most_at_once("service:daemon"), 1, walk.estate.runner.log)
+    if not walk.check:
+        for run in reversed(walk.pipeline.runs()):
+            walk.say(f"{run['jobName']:16} queued to ended in {run['endTime'] - run['creationTime']:.1f} s")
 
 
 def refresh(walk):
@@ -379,8 +413,8 @@ def measure(walk):
 
 
 STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy, run_task,
-         see_database_and_buckets, secure_buckets, read_logs, refresh, wait_for_absent, hold, lock, deny, certificates,
-         audit, measure)
+         see_database_and_buckets, secure_buckets, begin_pipeline, read_logs, refresh, wait_for_absent, hold, lock, deny,
+         end_pipeline, certificates, audit, measure)
 
 
 def take(walk):

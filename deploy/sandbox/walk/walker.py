@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from . import ground, talk
 from .children import GaveUp, call, environment
+from .pipeline import Pipeline
 
 CALL_SECONDS = 180
 SFDATA_HOME = ground.STATE / "hubctl"
@@ -54,6 +55,7 @@ class Walker:
     def __init__(self, estate):
         self.estate, self.check = estate, estate.check
         self.began = time.monotonic()
+        self.pipeline = Pipeline(estate)
 
     def hubctl(self, *arguments, code=0, keep=False, brief=False, quiet=False):
         """Run hubctl. `keep` takes its output for the walk, `brief` does not show it, `quiet` shows nothing at all."""
