@@ -62,10 +62,10 @@ def control(method, path, **body):
 class Estate:
     """A fresh account with a seeded authority, and its AWS clients."""
 
-    def __init__(self):
+    def __init__(self, **seed):
         number = next(numbers)
         self.account, self.la = f"3{number:011}", f"la-{number}"
-        self.facts = control("POST", "seed", account=self.account, la=self.la)
+        self.facts = control("POST", "seed", account=self.account, la=self.la, **seed)
         self.cluster = self.facts["cluster"]
         self.ecs, self.rds, self.s3 = (self.client(name) for name in ("ecs", "rds", "s3"))
 
