@@ -48,6 +48,7 @@ pub enum Error {
 pub struct Agent {
     id: AgentId,
     status: watch::Receiver<Status>,
+    arrivals: Handle,
     tasks: TaskTracker,
     executor: Executor,
     stop: CancellationToken,
@@ -88,7 +89,7 @@ impl Agent {
             journal: Arc::clone(&journal),
             log: audit::Log::open(data_dir)?,
             services,
-            arrivals,
+            arrivals: arrivals.clone(),
             power,
             reports: reports.clone(),
             outbox: Arc::clone(&outbox),
@@ -117,7 +118,7 @@ impl Agent {
         tasks.spawn(reporter.run(reporting));
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });
-        Ok(Self { id, status, tasks, executor, stop, failed })
+        Ok(Self { id, status, arrivals, tasks, executor, stop, failed })
     }
 
     /// Its id.
@@ -128,6 +129,11 @@ impl Agent {
     /// How its link is.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// What has arrived.
+    pub fn arrivals(&self) -> Handle {
+        self.arrivals.clone()
     }
 
     /// Wait until it was asked to stop and has. What runs stays begun in the journal and is taken up at the next start. An

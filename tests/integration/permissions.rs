@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sfdata_agent::config::arrivals::Arrivals;
 use sfdata_common::{
     Timestamp,
     command::{
@@ -12,7 +13,7 @@ use sfdata_common::{
     outcome::Outcome,
 };
 use sfdata_proto::v1::action_result::Kind;
-use sfdata_tests::{fleet::Fleet, iam};
+use sfdata_tests::{eventually, fleet::Fleet, iam};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -33,6 +34,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     for bucket in ["la-0-backup", "la-0-logs"] {
         fleet.aws().make_log_bucket(&account, bucket).await.unwrap();
     }
+    let queue = fleet.with_arrivals(0, Arrivals::default(), true).await;
     fleet.with_policy(0, "permit(principal, action, resource);").await;
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
@@ -95,6 +97,20 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         read(LogSource::Task(task)),
         Action::Agent(Agent::Refresh),
     ];
+    // What arrives is kept hidden, and deleted when Dagster was awake.
+    fleet.aws().put(&account, &format!("sfdata-{}-data-store", la.id), "a.csv", "x").await.unwrap();
+    let arrivals = fleet.arrivals(0);
+    eventually("it is hidden", MINUTE, async || {
+        let hidden = fleet.aws().calls(&account, "sqs", "ChangeMessageVisibilityBatch").await.ok()?;
+        (!hidden.is_empty()).then_some(())
+    })
+    .await;
+    let done = arrivals.hand_on(true, async |_| Ok(false), async |_| Ok(())).await.unwrap();
+    assert_eq!((done.arrivals, done.runs), (1, 0));
+    eventually("it is deleted", MINUTE, async || {
+        (fleet.aws().messages(&account, &queue).await.ok()? == 0).then_some(())
+    })
+    .await;
     // Of a URL to upload by, what counts is that the upload may be done.
     let object = |key: &str| Object { bucket: Bucket::Shared, key: key.into(), expires: MINUTE };
     let url = fleet.alice.revealed(Action::S3(S3::UploadUrl(object("a/b"))), &la.id).await.unwrap();
@@ -106,8 +122,9 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         assert!(matches!(outcome, Outcome::Succeeded(_)), "{action:?}: {outcome:?}");
     }
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
-    let called = fleet.aws().actions(&la.account.id).await.unwrap();
-    let all = ["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs"];
+    let mut called = fleet.aws().actions(&la.account.id).await.unwrap();
+    called.remove("sqs:GetQueueAttributes"); // by this test
+    let all = ["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs", "arrivals"];
     assert_eq!(iam::needed(called), iam::allowed(&all));
     fleet.stop().await;
 }

@@ -7,7 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sfdata_agent::{agent::Agent, config as agent_config, connect, identity};
+use sfdata_agent::{
+    agent::Agent,
+    arrivals,
+    config::{self as agent_config, arrivals::Arrivals},
+    connect, identity,
+};
 use sfdata_common::{
     Timestamp, envelope,
     error::chain,
@@ -62,7 +67,13 @@ pub struct Member {
     pub config: agent_config::Config,
     /// Its AWS account.
     pub account: Account,
-    running: Option<(Running, watch::Receiver<connect::Status>)>,
+    running: Option<(Running, Seen)>,
+}
+
+/// What an agent shows to whoever runs it.
+struct Seen {
+    link: watch::Receiver<connect::Status>,
+    arrivals: arrivals::Handle,
 }
 
 struct Running {
@@ -184,9 +195,9 @@ impl Fleet {
         assert!(member.running.is_none(), "agent {} runs already", member.id);
         let stop = CancellationToken::new();
         let agent = Agent::start(&member.config, stop.clone()).await.expect("the agent starts");
-        let status = agent.status();
+        let seen = Seen { link: agent.status(), arrivals: agent.arrivals() };
         let task = tokio::spawn(async move { Ok(agent.stopped().await?) });
-        member.running = Some((Running { stop, task }, status));
+        member.running = Some((Running { stop, task }, seen));
     }
 
     /// Stop an agent in order, and wait until a hub that answers has seen it leave.
@@ -226,7 +237,7 @@ impl Fleet {
         let Member { id, running, .. } = &self.agents[number];
         eventually(&format!("{id} is connected"), Duration::from_secs(20), async || {
             let state = self.alice.agent(id).await.ok()?.state();
-            let link = running.as_ref().is_none_or(|(_, status)| status.borrow().connected);
+            let link = running.as_ref().is_none_or(|(_, seen)| seen.link.borrow().connected);
             (link && state == wire::AgentState::Connected).then_some(())
         })
         .await;
@@ -234,7 +245,26 @@ impl Fleet {
 
     /// How the agent itself sees its link.
     pub fn link(&self, number: usize) -> watch::Receiver<connect::Status> {
-        self.agents[number].running.as_ref().expect("the agent runs").1.clone()
+        self.agents[number].running.as_ref().expect("the agent runs").1.link.clone()
+    }
+
+    /// What has arrived at an agent.
+    pub fn arrivals(&self, number: usize) -> arrivals::Handle {
+        self.agents[number].running.as_ref().expect("the agent runs").1.arrivals.clone()
+    }
+
+    /// Have an agent look for arrivals like this from its next start on, by a queue if one is made; its URL.
+    pub async fn with_arrivals(&mut self, number: usize, mut settings: Arrivals, queue: bool) -> String {
+        self.stop_agent(number).await;
+        let member = &mut self.agents[number];
+        let standin = self.standin.as_ref().expect("a fleet with AWS");
+        let url = match queue {
+            true => standin.seed_arrivals(member.id.as_str(), &member.account.id).await.expect("a queue"),
+            false => String::new(),
+        };
+        settings.queue = Some(url.clone()).filter(|_| queue);
+        member.config.arrivals = Some(settings);
+        url
     }
 
     /// Stop the hub in order.

@@ -63,6 +63,11 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
         let [quiet, person, margin] = [power.quiet, power.person, power.margin].map(|span| span.as_millis());
         writeln!(text, "\n[power]\nquiet = \"{quiet}ms\"\nperson = \"{person}ms\"\nmargin = \"{margin}ms\"")?;
     }
+    if let Some(arrivals) = &config.arrivals {
+        writeln!(text, "\n[arrivals]\nlist_every = \"{}s\"", arrivals.list_every.as_secs())?;
+        arrivals.queue.as_ref().map_or(Ok(()), |queue| writeln!(text, "queue = {queue:?}"))?;
+        assert!(arrivals.rules.is_empty(), "rules are not written");
+    }
     writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;
     std::fs::write(path, text)?;
     Ok(path.into())

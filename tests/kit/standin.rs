@@ -102,6 +102,30 @@ impl Standin {
         self.ask("POST", "/standin/seed", Some(body)).await.map(|_| ())
     }
 
+    /// Have an LA's data store tell a queue what arrives in it; the queue's URL.
+    pub async fn seed_arrivals(&self, la: &str, account: &str) -> Result<String> {
+        let said =
+            self.ask("POST", "/standin/seed", Some(json!({"account": account, "la": la, "arrivals": true}))).await?;
+        Ok(format!("{}/{account}/{}", self.url(), said["arrivals"].as_str().context("no queue")?))
+    }
+
+    /// Send a message to a queue, as anybody who may.
+    pub async fn send(&self, account: &str, url: &str, body: &str) -> Result<()> {
+        let message = json!({"QueueUrl": url, "MessageBody": body});
+        self.call(account, "sqs", "AmazonSQS.SendMessage", message).await.map(|_| ())
+    }
+
+    /// How many messages a queue has, whether they are hidden or not.
+    pub async fn messages(&self, account: &str, url: &str) -> Result<u64> {
+        let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+        let asked = json!({"QueueUrl": url, "AttributeNames": names});
+        let said = self.call(account, "sqs", "AmazonSQS.GetQueueAttributes", asked).await?;
+        names
+            .iter()
+            .map(|name| said["Attributes"][*name].as_str().context("no count")?.parse::<u64>().context("a number"))
+            .sum()
+    }
+
     /// Build in an account an estate that somebody else's templates made: see `deploy/sandbox/standin/foreign.py`.
     pub async fn seed_foreign(&self, folder: &Path, account: &str) -> Result<Account> {
         self.made(folder, account, json!({"account": account})).await
@@ -226,9 +250,8 @@ impl Standin {
     /// `secretsmanager.CreateSecret`.
     pub async fn call(&self, account: &str, service: &str, target: &str, body: Value) -> Result<Value> {
         let headers = format!(
-            "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\nx-moto-account-id: {account}\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-west-2/{service}/aws4_request, \
-             SignedHeaders=host, Signature=x\r\n"
+            "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\nx-moto-account-id: {account}\r\n{}",
+            unsigned(service)
         );
         self.json("POST", "/", &headers, &body.to_string()).await
     }
@@ -243,6 +266,16 @@ impl Standin {
             bail!("{method} {path}: {head} {body}");
         }
         Ok(body)
+    }
+
+    /// Put an object into a bucket of that account; its key is URL-encoded.
+    pub async fn put(&self, account: &str, bucket: &str, key: &str, body: &str) -> Result<()> {
+        let headers = format!("x-moto-account-id: {account}\r\n{}", unsigned("s3"));
+        let (head, body) = self.exchange("PUT", &format!("/{bucket}/{key}"), &headers, body).await?;
+        if !head.starts_with("HTTP/1.1 200") {
+            bail!("PUT {bucket}/{key}: {head} {body}");
+        }
+        Ok(())
     }
 
     /// Have a bucket's policy that S3 took once and would not take now.
@@ -305,6 +338,14 @@ impl Standin {
         let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
         Ok((head.to_owned(), body.to_owned()))
     }
+}
+
+/// What says which service is meant. The stand-in checks no signature.
+fn unsigned(service: &str) -> String {
+    format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-west-2/{service}/aws4_request, SignedHeaders=host, \
+         Signature=x\r\n"
+    )
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration file")]

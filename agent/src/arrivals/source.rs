@@ -30,8 +30,8 @@ use crate::{
     },
 };
 
-/// A message that is not in the book yet comes back so soon, should the agent die.
-const RECEIVED: Duration = Duration::from_secs(60);
+/// A message that is not in the book yet comes back so soon, should the agent die, or its long poll be cut off by a restart.
+const RECEIVED: Duration = Duration::from_secs(15);
 /// One whose arrivals wait is hidden for so long at a time; SQS allows 12 hours in all, after which it comes anew.
 const HIDDEN: Duration = Duration::from_secs(15 * 60);
 /// So long before it would come back, it is hidden again.

@@ -233,7 +233,10 @@ class Gate:
             return foreign.estate(body["account"], region)
         if "instance" in body:
             seed.make_instance(body["account"], region, body["instance"])
-        return seed.estate(body["account"], body["la"], region, body.get("hosted"))
+        made = seed.estate(body["account"], body["la"], region, body.get("hosted"))
+        if "arrivals" in body:
+            made["arrivals"] = seed.make_arrivals(body["account"], region, body["la"])
+        return made
 
     def list_hosted(self, query):
         return hosting.tasks(query)

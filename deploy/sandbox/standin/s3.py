@@ -1,5 +1,5 @@
-"""What moto's S3 forgets or tells otherwise: EventBridge among the notifications, whole replication rules, whose bucket it is,
-and which policies S3 takes.
+"""What moto's S3 forgets or tells otherwise: EventBridge among the notifications, which version has arrived, whole replication
+rules, whose bucket it is, and which policies S3 takes.
 
 moto keeps that a bucket tells EventBridge and does not say so; of a replication rule it says half; an empty answer has
 another root element than S3's; and who asks for a name that another account has is denied, where S3 answers that the
@@ -11,6 +11,7 @@ import json
 import re
 
 from moto.core.responses import ActionResult
+from moto.s3 import notifications
 from moto.s3.exceptions import NoSuchBucketPolicy, ReplicationConfigurationNotFoundError, S3ClientError
 from moto.s3.models import S3Backend, s3_backends
 from moto.s3.responses import S3Response
@@ -53,6 +54,7 @@ class PublicPolicy(S3ClientError):
 def install():
     moto_create, moto_notification = S3Backend.create_bucket, S3Response.get_bucket_notification
     moto_put_policy, moto_versioning = S3Backend.put_bucket_policy, S3Response.get_bucket_versioning
+    moto_event = notifications._get_s3_event
     moto_delete_policy, moto_policy = S3Backend.delete_bucket_policy, S3Response.get_bucket_policy
 
     def create_bucket(backend, bucket_name, *arguments, **options):
@@ -91,6 +93,16 @@ def install():
     def get_bucket_versioning(response):
         return rewritten(moto_versioning(response), "VersioningConfiguration")
 
+    def get_s3_event(event_name, bucket, key, notification_id):
+        """Which version of an object it is: what S3 says in each record, and moto in none."""
+        event = moto_event(event_name, bucket, key, notification_id)
+        for record in event["Records"]:
+            record["s3"]["object"]["sequencer"] = f"{int(key.last_modified.timestamp() * 1e6):016X}"
+            if bucket.is_versioned:
+                record["s3"]["object"]["versionId"] = key.version_id
+        return event
+
+    notifications._get_s3_event = get_s3_event
     S3Backend.create_bucket, S3Backend.put_bucket_policy = create_bucket, put_bucket_policy
     S3Backend.delete_bucket_policy, S3Response.get_bucket_policy = delete_bucket_policy, get_bucket_policy
     S3Response.get_bucket_notification = get_bucket_notification

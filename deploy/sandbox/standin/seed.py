@@ -22,6 +22,7 @@ from moto.logs.models import logs_backends
 from moto.rds.models import rds_backends
 from moto.s3.models import s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
+from moto.sqs.models import sqs_backends
 from moto.sts.models import sts_backends
 
 AGE_SECONDS = 3600
@@ -109,7 +110,7 @@ def make_role(account):
     policy = {"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Resource": "*",
         "Action": ["ecs:*", "ecr:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole",
-                   "secretsmanager:*"]}]}
+                   "secretsmanager:*", "sqs:*"]}]}
     if not any(role.name == ROLE for role in iam.roles.values()):
         iam.create_role(ROLE, json.dumps(trust), "/", None, "The agent's own role", [], "3600")
         iam.put_role_policy(ROLE, "manage-the-platform", json.dumps(policy))
@@ -171,6 +172,17 @@ def make_secret(account, region, name):
 def secret_arn(account, region, name):
     secrets = secretsmanager_backends[account][region].secrets
     return secrets[f"{name}/database"].arn if f"{name}/database" in secrets else None
+
+
+def make_arrivals(account, region, la):
+    """The queue of what arrives in the data store, told by the bucket itself."""
+    name = f"sfdata-{la}-arrivals"
+    queue = sqs_backends[account][region].create_queue(name)
+    bucket = s3_backends[account]["aws"].get_bucket(f"sfdata-{la}-data-store")
+    # The backend takes what the XML of the request becomes.
+    bucket.set_notification_configuration({"QueueConfiguration": [
+        {"Id": "arrivals", "Queue": queue.queue_arn, "Event": ["s3:ObjectCreated:*"]}]})
+    return name
 
 
 def make_services(account, region, name, subnets, group, hosted):

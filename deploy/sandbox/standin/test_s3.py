@@ -29,6 +29,27 @@ class Buckets(unittest.TestCase):
             self.assertEqual(read().get("EventBridgeConfiguration"), event_bridge.get("EventBridgeConfiguration"))
             self.assertEqual(read()["QueueConfigurations"], [mine])
 
+    def test_an_arrival_is_told_to_its_queue_with_the_version_that_it_is(self):
+        estate = self.estate
+        name = test_standin.control("POST", "seed", account=estate.account, la=estate.la, arrivals=True)["arrivals"]
+        sqs = estate.client("sqs")
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+
+        def told():
+            read = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+            bodies = [json.loads(message["Body"]) for message in read]
+            return [record["s3"]["object"] for body in bodies for record in body.get("Records", [])]
+
+        for _ in range(2):
+            self.s3.put_object(Bucket=self.bucket, Key="a b/c.csv", Body=b"x")
+        first, second = told()
+        self.assertEqual((first["key"], first["eTag"]), ("a+b%2Fc.csv", second["eTag"]))
+        self.assertLess(first["sequencer"], second["sequencer"])
+        self.assertNotIn("versionId", first)
+        self.s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
+        version = self.s3.put_object(Bucket=self.bucket, Key="a", Body=b"x")["VersionId"]
+        self.assertEqual([one["versionId"] for one in told()], [version])
+
     def test_an_empty_answer_has_the_root_that_s3_gives_it(self):
         for asked, root in (("versioning", "VersioningConfiguration"), ("notification", "NotificationConfiguration")):
             with self.subTest(asked), urllib.request.urlopen(urllib.request.Request(
