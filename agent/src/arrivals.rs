@@ -12,7 +12,10 @@ mod event;
 mod hand_on;
 mod source;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
+};
 
 use jiff::Timestamp;
 use sfdata_common::{error::chain, limits, outcome::FailureCode};
@@ -77,6 +80,8 @@ struct Inner {
     handing_on: Mutex<()>,
     /// Something was handed on, parked or dropped, so that messages may be deleted.
     settled: Notify,
+    /// Why messages could not be deleted or hidden the last time.
+    kept_back: StdMutex<Option<String>>,
 }
 
 impl Handle {
@@ -106,6 +111,7 @@ impl Handle {
             source,
             handing_on: Mutex::default(),
             settled: Notify::new(),
+            kept_back: StdMutex::default(),
         };
         if source != "off" {
             inner.unreadable("it has not been looked at since the agent started".into());
@@ -150,7 +156,7 @@ impl Handle {
             None if count >= limits::ARRIVALS_WAITING => {
                 format!("full: {count} arrivals wait, and what comes after them stays in the queue; let Dagster wake")
             }
-            None => String::new(),
+            None => inner.kept_back().clone().unwrap_or_default(),
         };
         wire::ArrivalsHealth {
             waiting: count.try_into().unwrap_or(u32::MAX),
@@ -178,6 +184,10 @@ impl Inner {
             seen.unreadable = now;
             changed
         });
+    }
+
+    fn kept_back(&self) -> MutexGuard<'_, Option<String>> {
+        self.kept_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is known what arrives.

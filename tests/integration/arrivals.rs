@@ -134,14 +134,17 @@ async fn a_file_is_one_run_though_it_is_told_twice_and_the_agent_dies_between_la
                {{"name": "sfdata-la-0-data-store"}}, "object": {{"key": "{key}", "eTag": "e", "versionId": "{version}"}}}}}}"#
         )
     };
-    let message = |records: &[String]| format!(r#"{{"Records": [{}]}}"#, records.join(","));
+    let message = |records: &[&String]| {
+        let records: Vec<&str> = records.iter().map(|record| record.as_str()).collect();
+        format!(r#"{{"Records": [{}]}}"#, records.join(","))
+    };
     let (newer, older) = (record("ssda903/b.csv", "2"), record("ssda903/b.csv", "1"));
-    for records in [&[newer.clone()][..], &[older.clone(), newer.clone()], &[newer.clone()], &[older.clone()]] {
-        fleet.aws().send(&account, &queue, &message(records)).await.unwrap();
+    for records in [vec![&newer], vec![&older, &newer], vec![&newer], vec![&older]] {
+        fleet.aws().send(&account, &queue, &message(&records)).await.unwrap();
     }
     waits(&fleet.arrivals(0), 2).await;
     runs.hand_on(&fleet.arrivals(0), Ok(())).await;
-    fleet.aws().send(&account, &queue, &message(&[newer, older])).await.unwrap();
+    fleet.aws().send(&account, &queue, &message(&[&newer, &older])).await.unwrap();
     eventually("all but the forgotten message is deleted", SOON, async || {
         (fleet.aws().messages(&account, &queue).await.ok()? == 1).then_some(())
     })

@@ -89,6 +89,9 @@ impl Source {
                     let held = Held::default();
                     tokio::join!(self.poll(inner, queue, &place, &held), self.keep(inner, queue, &held));
                 }
+                None if inner.settings.queue.is_some() => {
+                    inner.unreadable("rejected: arrivals.queue names no queue; correct it".into());
+                }
                 None if inner.settings.list_every.is_zero() => {}
                 None => self.list_for_ever(inner).await,
             }
@@ -183,26 +186,37 @@ impl Source {
             }
             let waits = |id: &ArrivalId| inner.book.look(|state| state.waiting.contains_key(id));
             let (done, due) = held.due(Instant::now() + MARGIN, waits);
-            for batch in done.chunks(BATCH) {
-                let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
-                match self.services.sqs.delete(&queue.url, &receipts).await {
-                    // What SQS does not delete comes back, and is known then.
-                    Ok(_) => held.forget(batch.iter().map(|(id, _)| id)),
-                    Err(error) => warn!(%error, "what was handed on is still in the queue"),
-                }
+            let failed = match self.delete(queue, held, &done).await {
+                Ok(()) => self.hide(queue, held, &due).await.err(),
+                Err(error) => Some(error),
+            };
+            let mut kept_back = inner.kept_back();
+            if let Some(error) = failed.as_ref().filter(|_| kept_back.is_none()) {
+                warn!(%error, "messages of the queue stay in it, or will be received again");
             }
-            for batch in due.chunks(BATCH) {
-                let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
-                let until = Instant::now() + HIDDEN;
-                match self.services.sqs.hide(&queue.url, &receipts, HIDDEN).await {
-                    Ok(failed) => {
-                        held.forget(failed.iter().filter_map(|at| batch.get(*at)).map(|(id, _)| id));
-                        held.hidden(batch.iter().map(|(id, _)| id), until);
-                    }
-                    Err(error) => warn!(%error, "what waits may be received again"),
-                }
-            }
+            *kept_back = failed.map(|error| error.health());
         }
+    }
+
+    async fn delete(&self, queue: &Queue, held: &Held, done: &[(String, String)]) -> Result<(), Error> {
+        for batch in done.chunks(BATCH) {
+            let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
+            // What SQS does not delete comes back, and is known then.
+            self.services.sqs.delete(&queue.url, &receipts).await?;
+            held.forget(batch.iter().map(|(id, _)| id));
+        }
+        Ok(())
+    }
+
+    async fn hide(&self, queue: &Queue, held: &Held, due: &[(String, String)]) -> Result<(), Error> {
+        for batch in due.chunks(BATCH) {
+            let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
+            let until = Instant::now() + HIDDEN;
+            let failed = self.services.sqs.hide(&queue.url, &receipts, HIDDEN).await?;
+            held.forget(failed.iter().filter_map(|at| batch.get(*at)).map(|(id, _)| id));
+            held.hidden(batch.iter().map(|(id, _)| id), until);
+        }
+        Ok(())
     }
 
     async fn list_for_ever(&self, inner: &Inner) {

@@ -64,15 +64,15 @@ impl Sqs {
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(whole).collect())
     }
 
-    /// Delete up to ten messages, by their receipts; which of them, by place, SQS did not take.
-    pub async fn delete(&self, url: &str, receipts: &[String]) -> Result<Vec<usize>, Error> {
+    /// Delete up to ten messages, by their receipts. One that SQS does not delete comes back.
+    pub async fn delete(&self, url: &str, receipts: &[String]) -> Result<(), Error> {
         let entry = |(at, receipt): (usize, &String)| {
             DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(receipt).build()
         };
         let entries = built(receipts.iter().enumerate().map(entry).collect())?;
         let answer = self.client.delete_message_batch().queue_url(url).set_entries(Some(entries)).send().await;
-        let answer = answer.map_err(|e| failure("delete what was handed on from the queue", "sqs:DeleteMessage", e))?;
-        Ok(answer.failed.iter().filter_map(|failed| failed.id.parse().ok()).collect())
+        answer.map_err(|e| failure("delete what was handed on from the queue", "sqs:DeleteMessage", e))?;
+        Ok(())
     }
 
     /// Hide up to ten messages for so long from now; which of them, by place, SQS did not hide.

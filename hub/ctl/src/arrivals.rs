@@ -1,6 +1,7 @@
 //! Arrivals as `hubctl arrivals` shows them: what waits, what is parked and why.
 
 use serde_json::{Value, json};
+use sfdata_common::Timestamp;
 use sfdata_proto::v1::{ArrivalsHealth, ArrivalsListResult, ParkedArrival, WaitingArrival};
 
 use crate::{
@@ -19,6 +20,19 @@ pub(crate) fn health(health: &ArrivalsHealth) -> Value {
         "last": words::time(health.last_unix_ms),
         "error": none_if_empty(&health.error),
     })
+}
+
+/// The same on one line.
+pub(crate) fn line(health: &ArrivalsHealth, now: Timestamp) -> String {
+    let since = match health.oldest_unix_ms {
+        0 => String::new(),
+        oldest => format!(" (the oldest for {})", words::age(oldest, now)),
+    };
+    let last = match health.last_unix_ms {
+        0 => "never handed one on".to_owned(),
+        last => format!("handed on {} ago", words::age(last, now)),
+    };
+    format!("{} waiting{since}, {} parked; {last}; by {}", health.waiting, health.parked, health.source)
 }
 
 /// All that was told.
@@ -84,6 +98,15 @@ mod tests {
 
     use super::*;
     use crate::table::Table;
+
+    #[test]
+    fn an_agents_arrivals_are_one_line() {
+        let mut health = ArrivalsHealth { waiting: 2, source: "queue".into(), ..Default::default() };
+        let now = Timestamp::from_second(1000).unwrap();
+        assert_eq!(line(&health, now), "2 waiting, 0 parked; never handed one on; by queue");
+        (health.oldest_unix_ms, health.last_unix_ms) = (880_000, 990_000);
+        assert_eq!(line(&health, now), "2 waiting (the oldest for 2m), 0 parked; handed on 10s ago; by queue");
+    }
 
     #[test]
     fn a_list_tells_what_waits_what_is_parked_and_how_much_is_not_told() {

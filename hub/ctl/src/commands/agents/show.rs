@@ -10,6 +10,7 @@ use sfdata_proto::v1::{AgentSummary, Health, ListAgentsRequest};
 
 use super::list::{note, state};
 use crate::{
+    arrivals,
     cli::Context,
     client::Hub,
     exit::Exit,
@@ -87,9 +88,13 @@ fn health_tables(health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
         );
         facts.push(row!["journal", text]);
     }
+    if let Some(arrivals) = health.arrivals.as_ref().filter(|arrivals| arrivals.source != "off") {
+        facts.push(row!["arrivals", arrivals::line(arrivals, now)]);
+    }
     let errors = [
         ("services", health.ecs.as_ref().map(|ecs| &ecs.error)),
         ("database", health.aurora.as_ref().map(|aurora| &aurora.error)),
+        ("arrivals", health.arrivals.as_ref().map(|arrivals| &arrivals.error)),
     ];
     for (name, error) in errors {
         if let Some(error) = error.filter(|error| !error.is_empty()) {
