@@ -7,8 +7,8 @@ use prost::Message as _;
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
-        "envelope", "command", "ecs", "aurora", "s3", "logs", "arrivals", "power", "sealed", "trust", "enrol", "link",
-        "report", "operator",
+        "envelope", "command", "ecs", "aurora", "s3", "logs", "dagster", "arrivals", "power", "sealed", "trust",
+        "enrol", "link", "report", "operator",
     ]
     .map(|name| format!("sfdata/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

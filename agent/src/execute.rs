@@ -250,6 +250,7 @@ impl Inner {
             Action::Logs(action) => self.services.logs.execute(action, &job).await,
             Action::Arrivals(action) => self.arrivals.execute(action, Box::pin(self.services.account()), &job).await,
             Action::Power(action) => self.power.execute(action, &job).await,
+            Action::Dagster(action) => self.services.dagster.execute(action, &job).await,
             Action::Agent(action) => self.on_the_agent(action, &command.operator).await,
         };
         if acts {

@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod aurora;
+mod dagster;
 mod ecs;
 mod environment;
 mod logs;
@@ -23,6 +24,7 @@ use sfdata_proto::v1 as wire;
 pub use self::{
     arrivals::{ArrivalId, Arrivals},
     aurora::{Acu, Aurora, Capacity},
+    dagster::{COMMAND_TAG, Dagster, Launch, RUN_STATUSES},
     ecs::{Ecs, FargateCapacity},
     environment::{Environment, is_secret},
     logs::{LogSource, Logs, LogsUntil},
@@ -88,6 +90,8 @@ pub enum Action {
     Arrivals(Arrivals),
     /// Whether the platform sleeps.
     Power(Power),
+    /// Dagster itself.
+    Dagster(Dagster),
 }
 
 /// Actions on the agent itself.
@@ -114,6 +118,10 @@ pub enum Resource {
     RestoredDatabase(String),
     /// One task that belongs to no service, by the id of the command that runs it or by its own.
     Task(String),
+    /// One run of Dagster's, by its id or by that of the command that launches it.
+    Run(String),
+    /// What Dagster knows of its code locations.
+    CodeLocations,
     /// All buckets: what is done to one may need another to be as it should be.
     Buckets,
     /// The files that have arrived.
@@ -291,6 +299,7 @@ impl Action {
             Self::Logs(logs) => logs.name(),
             Self::Arrivals(arrivals) => arrivals.name(),
             Self::Power(power) => power.name(),
+            Self::Dagster(dagster) => dagster.name(),
         }
     }
 
@@ -305,6 +314,7 @@ impl Action {
             Self::Logs(logs) => logs.class(),
             Self::Arrivals(arrivals) => arrivals.class(),
             Self::Power(power) => power.class(),
+            Self::Dagster(dagster) => dagster.class(),
         }
     }
 
@@ -319,7 +329,7 @@ impl Action {
             Self::Logs(_) => true,
             Self::S3(s3) => s3.reveals_data(),
             Self::Arrivals(arrivals) => arrivals.reveals_data(),
-            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) => false,
+            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) | Self::Dagster(_) => false,
         }
     }
 
@@ -331,6 +341,7 @@ impl Action {
             Self::S3(s3) => s3.resource(),
             Self::Arrivals(arrivals) => arrivals.resource(),
             Self::Agent(_) | Self::Logs(_) | Self::Power(_) => None,
+            Self::Dagster(dagster) => dagster.resource(command),
         }
     }
 
@@ -353,6 +364,7 @@ impl Action {
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
             Self::Arrivals(arrivals) => action::Kind::Arrivals(arrivals.to_wire()),
             Self::Power(power) => action::Kind::Power(power.to_wire()),
+            Self::Dagster(dagster) => action::Kind::Dagster(dagster.to_wire()),
         };
         wire::Action { kind: Some(kind) }
     }
@@ -377,6 +389,7 @@ impl TryFrom<wire::Action> for Action {
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
             action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
             action::Kind::Power(power) => Self::Power(power.try_into()?),
+            action::Kind::Dagster(dagster) => Self::Dagster(dagster.try_into()?),
         })
     }
 }
@@ -414,6 +427,7 @@ mod tests {
             logs::tests::any_action().prop_map(Action::Logs),
             arrivals::tests::any_action().prop_map(Action::Arrivals),
             power::tests::any_action().prop_map(Action::Power),
+            dagster::tests::any_action().prop_map(Action::Dagster),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),

@@ -130,6 +130,16 @@ pub const DAGSTER_BYTES: usize = 8 * 1024 * 1024;
 pub const DAGSTER_PAGE: usize = 100;
 /// Runs under way that are looked at one by one; of more only the number is told.
 pub const DAGSTER_ACTIVE_RUNS: usize = 1_000;
+/// Runs that one command lists: with their tags some 150 KiB.
+pub const DAGSTER_RUNS: u32 = 300;
+/// Length of the name of a job, a location or a tag.
+pub const DAGSTER_NAME_BYTES: usize = 255;
+/// Length of a run's configuration: pages of it; data belongs into a bucket.
+pub const RUN_CONFIG_BYTES: usize = 16 * 1024;
+/// Tags that an order gives to a run.
+pub const RUN_TAGS: usize = 30;
+/// Length of a tag's value.
+pub const RUN_TAG_BYTES: usize = 500;
 /// Things of one kind that `discover` reads of an account: a platform has about ten, and each costs a call or two, which
 /// count against the account's quotas.
 pub const DISCOVER_MOST: usize = 500;

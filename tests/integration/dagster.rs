@@ -12,11 +12,11 @@ use sfdata_agent::{
         Error, Services,
         dagster::{
             Dagster as Client, Launch, RunsAsked,
-            seen::{COMMAND_TAG, LocationState, RunStatus, StepStatus},
+            seen::{LocationState, RunStatus, StepStatus},
         },
     },
 };
-use sfdata_common::{Timestamp, outcome::FailureCode};
+use sfdata_common::{Timestamp, command::COMMAND_TAG, outcome::FailureCode};
 use sfdata_tests::{
     dagster::{Dagster, Faulty, Reply},
     eventually,

@@ -13,6 +13,7 @@ mod door;
 mod frames;
 mod logs;
 mod join;
+mod launch;
 mod identity;
 mod crash;
 mod delivery;

@@ -118,7 +118,12 @@ pub struct Faulty {
 impl Faulty {
     /// Listen on a free port.
     pub async fn start(answers: impl Fn(usize, &Value) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::at("127.0.0.1:0", answers).await
+    }
+
+    /// Listen there.
+    pub async fn at(address: &str, answers: impl Fn(usize, &Value) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (asked, answers): (Arc<Mutex<Vec<Value>>>, Arc<Answers>) = (Arc::default(), Arc::new(answers));
         let heard = Arc::clone(&asked);

@@ -5,11 +5,13 @@
 //! version does not know is left out and named; everything else that is not a whole answer is an error, so that what could
 //! not be read never looks idle. Its own texts may quote an LA's data, and are in no error.
 
+mod actions;
 mod document;
 mod events;
 mod http;
 mod launch;
 mod observe;
+mod once;
 mod runs;
 pub mod seen;
 

@@ -13,6 +13,7 @@ mod health;
 mod lines;
 mod order;
 mod power;
+mod pipelines;
 mod progress;
 mod results;
 mod targets;

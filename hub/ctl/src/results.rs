@@ -12,7 +12,7 @@ use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_resul
 use crate::{
     arrivals, buckets, containers, database,
     follow::{Board, Target},
-    health, power,
+    health, pipelines, power,
     table::{Cell, Table, Tone, row},
     words,
 };
@@ -127,6 +127,12 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::Arrival(arrival) => json!({ "id": arrival.id, "state": words::arrival_state(arrival.state()) }),
         Kind::Logs(read) => json!({ "lines": read.lines, "end": words::logs_end(read.end()) }),
         Kind::Power(result) => power::result(result),
+        Kind::DagsterStatus(status) => pipelines::status(status),
+        Kind::DagsterRuns(runs) => pipelines::runs(runs),
+        Kind::DagsterRun(detail) => pipelines::detail(detail),
+        Kind::DagsterReload(reload) => pipelines::reload(reload),
+        Kind::DagsterSchedules(all) => pipelines::schedules(all),
+        Kind::DagsterSensors(all) => pipelines::sensors(all),
         Kind::Sealed(_) => json!({ "sealed": SEALED }),
         Kind::Plan(plan) => json!({ "plan": {
             "digest": hex::encode(&plan.digest),
@@ -192,6 +198,12 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::Arrival(_) => &["ARRIVAL", "STATE"],
         Kind::Logs(_) => &["LINES", "END"],
         Kind::Power(_) => &power::COLUMNS,
+        Kind::DagsterStatus(_) => &pipelines::STATUS_COLUMNS,
+        Kind::DagsterRuns(_) => &pipelines::RUN_COLUMNS,
+        Kind::DagsterRun(_) => &pipelines::DETAIL_COLUMNS,
+        Kind::DagsterReload(_) => &pipelines::RELOAD_COLUMNS,
+        Kind::DagsterSchedules(_) => &pipelines::SCHEDULE_COLUMNS,
+        Kind::DagsterSensors(_) => &pipelines::SENSOR_COLUMNS,
         Kind::Sealed(_) => &["RESULT"],
         Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
     }
@@ -227,6 +239,12 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::Arrival(arrival) => vec![row![&arrival.id, words::arrival_state(arrival.state())]],
         Kind::Logs(read) => vec![row![read.lines.to_string(), words::logs_end(read.end())]],
         Kind::Power(result) => vec![power::row(result.power.as_ref(), Timestamp::now())],
+        Kind::DagsterStatus(status) => pipelines::status_rows(status),
+        Kind::DagsterRuns(runs) => pipelines::run_rows(runs),
+        Kind::DagsterRun(detail) => pipelines::detail_rows(detail),
+        Kind::DagsterReload(reload) => pipelines::reload_rows(reload),
+        Kind::DagsterSchedules(all) => pipelines::schedule_rows(all),
+        Kind::DagsterSensors(all) => pipelines::sensor_rows(all),
         Kind::Sealed(_) => vec![row![SEALED]],
         Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
         Kind::Plan(plan) => plan
@@ -445,6 +463,18 @@ mod tests {
             Kind::ArrivalsList(Default::default()),
             Kind::ArrivalsList(wire::ArrivalsListResult { parked: vec![Default::default()], ..Default::default() }),
             Kind::Arrival(Default::default()),
+            Kind::DagsterStatus(Default::default()),
+            Kind::DagsterRuns(wire::DagsterRunsResult { runs: vec![Default::default()] }),
+            Kind::DagsterRun(Default::default()),
+            Kind::DagsterReload(wire::DagsterReloadResult { locations: vec![Default::default()] }),
+            Kind::DagsterSchedules(wire::DagsterSchedulesResult {
+                schedules: vec![Default::default()],
+                ..Default::default()
+            }),
+            Kind::DagsterSensors(wire::DagsterSensorsResult {
+                sensors: vec![Default::default()],
+                ..Default::default()
+            }),
             Kind::AgentRefresh(Default::default()),
             Kind::AgentCancel(Default::default()),
             Kind::Plan(Default::default()),

@@ -3,6 +3,8 @@
 //! None of these calls is repeated here. A launch that was not answered may have been heard: who must launch once gives the
 //! run a tag and looks for it.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sfdata_common::outcome::FailureCode;
@@ -131,6 +133,12 @@ struct Place {
     job: String,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} in {})", self.job, self.repository, self.location)
+    }
+}
+
 impl Dagster {
     /// Launch a job; the id of its run, which the daemon starts.
     ///
@@ -153,6 +161,13 @@ impl Dagster {
         });
         let mut told = self.ask(&tried, LAUNCH, json!({ "params": params })).await?;
         launched(&tried, told.data.remove("launched").unwrap_or_default())
+    }
+
+    /// The one job that is meant, as `name (repository in location)`.
+    pub(super) async fn defined(&self, launch: &Launch) -> Result<String, Error> {
+        let tried = format!("launch job {}", launch.job);
+        config(&tried, launch.config.as_deref())?;
+        only(&tried, launch, self.jobs(&tried).await?).map(|place| place.to_string())
     }
 
     /// Run what failed of a run, and what comes after it, again as a run of its own; its id.
@@ -222,7 +237,7 @@ fn only(tried: &str, launch: &Launch, all: Vec<Place>) -> Result<Place, Error> {
             && launch.repository.as_ref().is_none_or(|repository| *repository == place.repository)
     };
     let meant: Vec<&Place> = all.iter().filter(is_meant).collect();
-    let shown = |place: &Place| format!("{} ({} in {})", place.job, place.repository, place.location);
+    let shown = |place: &Place| place.to_string();
     let text = match meant[..] {
         [only] => return Ok(only.clone()),
         [] => {

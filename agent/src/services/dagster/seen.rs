@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use sfdata_common::command::COMMAND_TAG;
 
 /// One look at all of Dagster.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +115,12 @@ impl RunStatus {
         }
     }
 
+    /// By Dagster's own name.
+    pub fn named(name: &str) -> Option<Self> {
+        let ended = [Self::Success, Self::Failure, Self::Canceled];
+        Self::ACTIVE.into_iter().chain(ended).find(|status| status.as_str() == name)
+    }
+
     /// Whether it is over.
     pub fn has_ended(self) -> bool {
         !Self::ACTIVE.contains(&self)
@@ -157,9 +164,6 @@ pub const TAGS: [&str; 9] = [
     "ecs/task_arn",
     "ecs/cluster",
 ];
-
-/// The tag that says which command launched a run.
-pub const COMMAND_TAG: &str = "sfdata/command";
 
 /// A backfill that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod audit;
 mod aurora;
 #[expect(clippy::module_inception, reason = "the noun is called so")]
 mod commands;
+mod dagster;
 mod ecs;
 mod logs;
 mod power;
@@ -39,6 +40,8 @@ pub(crate) enum Noun {
     #[command(subcommand)]
     Ecs(ecs::Ecs),
     #[command(subcommand)]
+    Dagster(dagster::Dagster),
+    #[command(subcommand)]
     Aurora(aurora::Aurora),
     #[command(subcommand)]
     S3(s3::S3),
@@ -64,6 +67,7 @@ impl Noun {
             Self::Agents(agents) => agents.run(context).await,
             Self::Power(power) => power.run(context).await,
             Self::Ecs(ecs) => ecs.run(context).await,
+            Self::Dagster(dagster) => dagster.run(context).await,
             Self::Aurora(aurora) => aurora.run(context).await,
             Self::S3(s3) => s3.run(context).await,
             Self::Logs(logs) => logs.run(context).await,
