@@ -274,7 +274,6 @@ async fn what_another_version_does_not_know_is_left_out_and_named() {
         seen.degraded,
         [
             "errors of daemons",
-            "failing backfills",
             "future ticks of schedules",
             "intervals of sensors",
             "run keys of ticks",

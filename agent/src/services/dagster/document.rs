@@ -1,7 +1,8 @@
 //! GraphQL documents of which a part may be left out, and what Dagster's answer to one is.
 //!
 //! Pure. A line that ends in `# ? what` may be left out whole: a Dagster that does not know a field, a value or a type on it
-//! points at the line, and is asked again without it. What is then missing is told by that name.
+//! points at the line, and is asked again without it. What is then missing is told by that name; a line with `# ?` and no
+//! name asks for what there cannot be where it is not known.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// What marks a line that may be left out, before the name of what it asks for.
-const OPTIONAL: &str = "# ? ";
+const OPTIONAL: &str = "# ?";
 
 /// Of what Dagster says about its schema, so much is told.
 const MESSAGE_CHARACTERS: usize = 300;
@@ -80,7 +81,7 @@ impl<'a> Document<'a> {
 
     /// What was left out, by name.
     pub(super) fn degraded(&self) -> impl Iterator<Item = &'a str> {
-        self.left_out.iter().filter_map(|line| self.optional(*line))
+        self.left_out.iter().filter_map(|line| self.optional(*line)).filter(|what| !what.is_empty())
     }
 
     fn optional(&self, line: usize) -> Option<&'a str> {
@@ -125,7 +126,8 @@ mod tests {
 
     use super::*;
 
-    const TEXT: &str = "{\n  version # ? the version\n  runs {\n    id\n    made # ? creation times\n  }\n}";
+    const TEXT: &str =
+        "{\n  version # ? the version\n  runs {\n    id\n    made # ? creation times\n  }\n  newer # ?\n}";
 
     fn judge(answers: &[Value]) -> (Verdict, Vec<&'static str>, String) {
         let mut document = Document::new(TEXT);
@@ -142,9 +144,9 @@ mod tests {
 
     #[test]
     fn what_dagster_does_not_know_is_left_out_and_told_if_it_can_be() {
-        let (verdict, degraded, text) = judge(&[json!({"data": null, "errors": [unknown(2), unknown(5)]})]);
+        let (verdict, degraded, text) = judge(&[json!({"data": null, "errors": [unknown(2), unknown(5), unknown(7)]})]);
         assert_eq!((verdict, degraded), (Verdict::Again, vec!["the version", "creation times"]));
-        assert_eq!(text, "{\n\n  runs {\n    id\n\n  }\n}");
+        assert_eq!(text, "{\n\n  runs {\n    id\n\n  }\n\n}");
         let needed = judge(&[json!({"errors": [unknown(2), unknown(4)]})]).0;
         assert_eq!(needed, Verdict::Unknown("Cannot query field on 4".into()));
         let nowhere = judge(&[json!({"errors": [{"message": "m"}]})]).0;

@@ -306,7 +306,7 @@ fn document(now: Timestamp) -> String {
          # ? runs that ended lately
   requested: partitionBackfillsOrError(status: REQUESTED, limit: {BACKFILLS}) {{ ...Backfills }}
   canceling: partitionBackfillsOrError(status: CANCELING, limit: {BACKFILLS}) {{ ...Backfills }}
-  failing: partitionBackfillsOrError(status: FAILING, limit: {BACKFILLS}) {{ ...Backfills }} # ? failing backfills
+  failing: partitionBackfillsOrError(status: FAILING, limit: {BACKFILLS}) {{ ...Backfills }} # ?
 {}{RUN}",
         REST.trim_start_matches('\n').replace("TICKS", &TICKS.to_string())
     )

@@ -29,7 +29,8 @@ pub struct Seen {
     pub schedules: Vec<Schedule>,
     /// Of all locations that are loaded.
     pub sensors: Vec<Sensor>,
-    /// What this Dagster does not tell, by name. What rests on it is not known, and must not count as idle.
+    /// What this Dagster does not tell, by name. What rests on it is not known: without ticks of schedules or sensors
+    /// nobody can tell when it is needed. Dagster 1.8 to 1.13 tell all that is asked for.
     pub degraded: Vec<String>,
 }
 
