@@ -241,8 +241,17 @@ impl Inner {
         if acts {
             self.reports.nudge(); // what moves is looked at more often
         }
-        let changes_platform = acts && matches!(command.action, Action::Ecs(_) | Action::Aurora(_));
-        let _claim = changes_platform.then(|| self.power.at_work());
+        let _claim = match &command.action {
+            Action::Ecs(_) | Action::Aurora(_) if acts => Some(self.power.at_work()),
+            Action::Dagster(action) if acts => match action.launches() {
+                Some(deadline) => match self.power.awake_for(deadline, &job).await {
+                    Ok(claim) => claim,
+                    Err(error) => return error.into(),
+                },
+                None => Some(self.power.at_work()),
+            },
+            _ => None,
+        };
         let result = match &command.action {
             Action::Ecs(action) => self.services.ecs.execute(action, &job).await,
             Action::Aurora(action) => self.services.aurora.execute(action, &job).await,

@@ -99,6 +99,15 @@ impl Dagster {
         }
     }
 
+    /// How long it may take, if it launches a run: for that Dagster has to be awake.
+    pub fn launches(&self) -> Option<Duration> {
+        match self {
+            Self::Launch(Launch { deadline, .. }) | Self::Reexecute { deadline, .. } => Some(*deadline),
+            Self::Status | Self::Runs { .. } | Self::ShowRun { .. } | Self::Schedules | Self::Sensors => None,
+            Self::Cancel { .. } | Self::Reload { .. } => None,
+        }
+    }
+
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Status | Self::Runs { .. } | Self::ShowRun { .. } | Self::Schedules | Self::Sensors => Class::Read,

@@ -36,7 +36,7 @@ pub enum Power {
 
 impl Power {
     /// `power.verb`.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Status => "power.status",
             Self::Wake { .. } => "power.wake",
@@ -46,7 +46,7 @@ impl Power {
         }
     }
 
-    pub(super) fn class(&self) -> Class {
+    pub(super) fn class(self) -> Class {
         match self {
             Self::Status => Class::Read,
             Self::Wake { .. } | Self::Sleep { .. } | Self::StayAwake { .. } => Class::Operate,
@@ -54,16 +54,16 @@ impl Power {
         }
     }
 
-    pub(super) fn to_wire(&self) -> wire::PowerAction {
+    pub(super) fn to_wire(self) -> wire::PowerAction {
         let kind = match self {
             Self::Status => kind::Kind::Status(wire::PowerStatus {}),
-            Self::Wake { deadline } => kind::Kind::Wake(wire::PowerWake { deadline_seconds: seconds(*deadline) }),
-            Self::Sleep { deadline } => kind::Kind::Sleep(wire::PowerSleep { deadline_seconds: seconds(*deadline) }),
+            Self::Wake { deadline } => kind::Kind::Wake(wire::PowerWake { deadline_seconds: seconds(deadline) }),
+            Self::Sleep { deadline } => kind::Kind::Sleep(wire::PowerSleep { deadline_seconds: seconds(deadline) }),
             Self::StayAwake { until } => {
                 kind::Kind::StayAwake(wire::PowerStayAwake { until_unix_ms: until.as_millisecond() })
             }
             Self::SetMode { manual } => {
-                let mode = if *manual { wire::PowerMode::Manual } else { wire::PowerMode::Automatic };
+                let mode = if manual { wire::PowerMode::Manual } else { wire::PowerMode::Automatic };
                 kind::Kind::SetMode(wire::PowerSetMode { mode: mode.into() })
             }
         };

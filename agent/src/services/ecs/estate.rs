@@ -24,7 +24,7 @@ impl Ecs {
             let text = format!("AWS did not tell the state of cluster {} in time", self.platform.cluster);
             Error::failed(FailureCode::Unavailable, text)
         };
-        timeout(limits::AWS_CALL, self.see_estate(closely)).await.unwrap_or_else(|_| Err(late()))
+        timeout(limits::AWS_CALL, Box::pin(self.see_estate(closely))).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn see_estate(&self, closely: bool) -> Result<Estate, Error> {
