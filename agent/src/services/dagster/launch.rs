@@ -43,19 +43,6 @@ const LAUNCH: &str = "mutation Launch($params: ExecutionParams!) {
   }
 }";
 
-/// A Dagster that takes no tags for a re-execution makes it without: its parent's id is among its tags either way.
-const RE_EXECUTE: &str = "mutation ReExecute($id: String!, $tags: [ExecutionTag!]) {
-  launched: launchRunReexecution(reexecutionParams: {
-    parentRunId: $id
-    strategy: FROM_FAILURE
-    extraTags: $tags
-  }) {
-    __typename
-    ... on PythonError { className }
-    ... on LaunchRunSuccess { run { runId } }
-  }
-}";
-
 const RELOAD: &str = "mutation Reload($name: String!) {
   reloaded: reloadRepositoryLocation(repositoryLocationName: $name) {
     __typename
@@ -173,7 +160,7 @@ impl Dagster {
     /// Run what failed of a run, and what comes after it, again as a run of its own; its id.
     pub async fn re_execute_from_failure(&self, id: &str, with: &[(String, String)]) -> Result<String, Error> {
         let tried = format!("run again what failed of run {id}");
-        let mut told = self.ask(&tried, RE_EXECUTE, json!({ "id": id, "tags": tags(with) })).await?;
+        let mut told = self.ask(&tried, &re_execute(with), json!({ "id": id })).await?;
         launched(&tried, told.data.remove("launched").unwrap_or_default())
     }
 
@@ -215,6 +202,25 @@ impl Dagster {
         };
         Ok(found.nodes.into_iter().flat_map(of).collect())
     }
+}
+
+/// Dagster 1.8 takes no tags for a re-execution, and makes it without: its parent's id is among its tags either way.
+fn re_execute(tags: &[(String, String)]) -> String {
+    let one = |(key, value): &(String, String)| format!("{{key: {}, value: {}}}", json!(key), json!(value));
+    let tags = tags.iter().map(one).collect::<Vec<_>>().join(", ");
+    format!(
+        "mutation ReExecute($id: String!) {{
+  launched: launchRunReexecution(reexecutionParams: {{
+    parentRunId: $id
+    strategy: FROM_FAILURE
+    extraTags: [{tags}] # ? tags of re-executions
+  }}) {{
+    __typename
+    ... on PythonError {{ className }}
+    ... on LaunchRunSuccess {{ run {{ runId }} }}
+  }}
+}}"
+    )
 }
 
 fn tags(tags: &[(String, String)]) -> Vec<Value> {

@@ -19,7 +19,7 @@ use super::{
     Dagster,
     actions::{read, result},
     launch::Launch,
-    seen::{Detail, RunStatus, StepStatus},
+    seen::{Detail, Run, RunStatus, StepStatus},
 };
 use crate::{
     execute::Job,
@@ -29,6 +29,8 @@ use crate::{
 /// A request that was heard shows by then, or never: what Dagster does for it with a code server, it gives up after 60 s
 /// (DAGSTER_GRPC_TIMEOUT_SECONDS).
 const SETTLES: Duration = Duration::from_secs(90);
+/// By which Dagster itself says which run is run again.
+const PARENT_TAG: &str = "dagster/parent_run_id";
 /// Between two looks for it.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -86,7 +88,7 @@ impl Dagster {
                 note
             }
         };
-        let run = self.once(note, job, || self.launch(&launch)).await?;
+        let run = self.once(note, None, job, || self.launch(&launch)).await?;
         self.launched(&run, *wait, ends, job).await
     }
 
@@ -116,7 +118,7 @@ impl Dagster {
             }
         };
         let tags = [(COMMAND_TAG.to_owned(), job.command().to_string())];
-        let run = self.once(note, job, || self.re_execute_from_failure(id, &tags)).await?;
+        let run = self.once(note, Some(id), job, || self.re_execute_from_failure(id, &tags)).await?;
         self.launched(&run, wait, ends, job).await
     }
 
@@ -124,6 +126,7 @@ impl Dagster {
     async fn once<F: Future<Output = Result<String, Error>>>(
         &self,
         mut note: Note,
+        parent: Option<&str>,
         job: &Job,
         launch: impl Fn() -> F,
     ) -> Result<String, Error> {
@@ -132,7 +135,7 @@ impl Dagster {
         }
         let mut found = None;
         if job.resumed() {
-            found = self.settled(note.asked, job).await?;
+            found = self.settled(note.asked, note.asked, parent, job).await?;
             if found.is_none() {
                 note.asked = Timestamp::now().as_second();
                 job.keep(note.encode()).await?;
@@ -148,7 +151,7 @@ impl Dagster {
                 // It may have been heard.
                 Err(error) if error.is_passing() => {
                     job.progress("Dagster did not answer rightly; looking whether it launched a run", None);
-                    let found = self.settled(Timestamp::now().as_second(), job).await;
+                    let found = self.settled(note.asked, Timestamp::now().as_second(), parent, job).await;
                     let found = found.map_err(|unseen| error.clone().and(unseen))?;
                     found.ok_or_else(|| error.after("no run of this command was seen, and none was launched again"))?
                 }
@@ -160,13 +163,13 @@ impl Dagster {
         Ok(run)
     }
 
-    /// The run of this command that there is, looked for until a request of then must have settled.
-    async fn settled(&self, asked: i64, job: &Job) -> Result<Option<String>, Error> {
-        let left = asked + SETTLES.as_secs() as i64 - Timestamp::now().as_second();
+    /// The run of this command that there is, looked for until a request of `last` must have settled.
+    async fn settled(&self, first: i64, last: i64, parent: Option<&str>, job: &Job) -> Result<Option<String>, Error> {
+        let left = last + SETTLES.as_secs() as i64 - Timestamp::now().as_second();
         let by = Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or_default()).min(SETTLES);
         loop {
             let late = Instant::now() >= by;
-            match self.runs_by_tag(COMMAND_TAG, &job.command().to_string()).await {
+            match self.of_command(first, parent, job).await {
                 Ok(runs) if !runs.is_empty() => return Ok(runs.last().map(|run| run.id.clone())),
                 Ok(_) if late => return Ok(None),
                 Err(error) if late || !error.is_passing() => {
@@ -183,6 +186,17 @@ impl Dagster {
                 () = sleep(PAUSE) => {}
             }
         }
+    }
+
+    /// Runs of this command: by its tag or, where Dagster takes none for a re-execution, those of the parent since it was
+    /// asked for.
+    async fn of_command(&self, since: i64, parent: Option<&str>, job: &Job) -> Result<Vec<Run>, Error> {
+        let ours = self.runs_by_tag(COMMAND_TAG, &job.command().to_string()).await?;
+        let Some(parent) = parent.filter(|_| ours.is_empty()) else { return Ok(ours) };
+        let mut again = self.runs_by_tag(PARENT_TAG, parent).await?;
+        // A tag is another command's, or the parent's own, which is handed down where none is given: that tells nothing.
+        again.retain(|run| run.created.is_some_and(|created| created.as_second() >= since));
+        Ok(again)
     }
 
     async fn launched(&self, id: &str, wait: bool, ends: Instant, job: &Job) -> Result<Kind, Error> {
