@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 use sfdata_agent::{
@@ -20,7 +20,13 @@ use sfdata_common::{
     outcome::{FailureCode, Outcome},
 };
 use sfdata_proto::v1::{PowerPhase, PowerResult, PowerState, action_result::Kind};
-use sfdata_tests::{dagster::Dagster, eventually, fleet::Fleet};
+use sfdata_tests::{
+    dagster::{Dagster, Faulty, Reply},
+    eventually,
+    fleet::Fleet,
+    process::Process,
+    settings::write_agent,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -160,6 +166,82 @@ async fn services_that_somebody_starts_are_not_taken_away_from_them_at_once() {
     assert!(matches!(fleet.alice.run(start, &fleet.agents[0].id).await.unwrap(), Outcome::Succeeded(_)));
     let awake = is_at(&fleet, PowerPhase::Awake).await;
     assert_eq!((kinds(&awake), tasks(&fleet, "daemon").await), (vec!["person"], 1), "all of it is woken");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dagster_that_cannot_be_read_is_busy() {
+    let wrong: [fn() -> Reply; 5] = [
+        || Reply::Text(200, "text/html", "<html>starting</html>".into()),
+        || Reply::Json(200, json!({ "errors": [{ "message": "no" }] })),
+        || Reply::Json(200, json!({ "data": { "version": "1.13.27" }, "errors": [{ "message": "in part" }] })),
+        || Reply::Text(502, "text/plain", "bad gateway".into()),
+        || Reply::Half,
+    ];
+    let faulty = Faulty::start(move |before, _| wrong[before % wrong.len()]()).await;
+    let mut fleet = Fleet::start(1).await;
+    fleet.stop_agent(0).await;
+    let config = &mut fleet.agents[0].config;
+    config.dagster = config::Dagster { url: Some(faulty.url.clone()) };
+    // Every look is another wrong answer, and each of them would be the second one that is quiet.
+    config.power = Some(Settings { quiet: Duration::from_millis(1), ..settings() });
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    while faulty.asked().len() < 2 * wrong.len() {
+        let power = status(&fleet).await; // each is a look of its own
+        assert!(matches!(power.phase(), PowerPhase::Awake | PowerPhase::Waking), "{power:?}");
+    }
+    assert_eq!((tasks(&fleet, "webserver").await, tasks(&fleet, "code-server").await), (1, 1));
+    fleet.stop().await;
+}
+
+/// When each task of a service began and ended, in seconds; one that has not ended yet ends never.
+async fn lives(fleet: &Fleet, service: &str) -> Vec<(f64, f64)> {
+    let tasks = fleet.aws().all_tasks(&fleet.agents[0].account.id).await.unwrap();
+    let group = json!(format!("service:{service}"));
+    let of = tasks.iter().filter(|task| task["group"] == group);
+    let life = |task: &Value| (task["created_at"].as_f64().unwrap(), task["stopped_at"].as_f64().unwrap_or(f64::MAX));
+    let mut lives: Vec<_> = of.map(life).collect();
+    lives.sort_by(|one, other| one.0.total_cmp(&other.0));
+    lives
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_every_phase_the_agent_goes_on_where_it_was_and_never_runs_two_daemons() {
+    let dagster = Dagster::whole().await;
+    let mut fleet = managed(&dagster, settings()).await;
+    fleet.stop_agent(0).await;
+    let folder = fleet.folder.path().to_owned();
+    let config = write_agent(&fleet.agents[0].config, &folder.join("agent.toml")).unwrap();
+    let start =
+        || Process::start("sfdata-agent", &["--config", &config.display().to_string(), "run"], &folder.join("log"));
+    let mut agent = start().unwrap();
+    let mut killed_at = BTreeSet::new();
+    let mut cycles = 0;
+    for kill in 0_u64.. {
+        tokio::time::sleep(Duration::from_millis(300 + kill * 811 % 2900)).await; // the instant of the kill
+        agent.kill();
+        let kept = std::fs::read(folder.join("la-0/power.json")).unwrap_or_default(); // not there before the first look
+        let state: Value = serde_json::from_slice(&kept).unwrap_or(json!({ "phase": "awake" }));
+        killed_at.insert(state["phase"].as_str().unwrap().to_owned());
+        agent = start().unwrap();
+        if state["phase"] == "asleep" {
+            cycles += 1;
+            fleet.connected(0).await;
+            fleet.alice.submit(Action::Power(Power::Wake { deadline: SOON }), &[&fleet.agents[0].id]).await.unwrap();
+        }
+        if (cycles > 1 && killed_at.len() == 4) || kill > 60 {
+            break;
+        }
+    }
+    assert_eq!(killed_at.len(), 4, "{killed_at:?}");
+    fleet.connected(0).await;
+    is_at(&fleet, PowerPhase::Asleep).await;
+    assert_eq!(told(run(&fleet, Power::Wake { deadline: SOON }).await).phase(), PowerPhase::Awake);
+    let daemons = lives(&fleet, "daemon").await;
+    assert!(daemons.len() > 2, "it was put to sleep and woken: {daemons:?}");
+    assert!(daemons.windows(2).all(|two| two[0].1 <= two[1].0), "one begins before the other has ended: {daemons:?}");
+    agent.kill();
     fleet.stop().await;
 }
 

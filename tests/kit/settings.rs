@@ -60,8 +60,11 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
         writeln!(text, "\n[dagster]\nurl = {url:?}")?;
     }
     if let Some(power) = &config.power {
-        let [quiet, person, margin] = [power.quiet, power.person, power.margin].map(|span| span.as_millis());
-        writeln!(text, "\n[power]\nquiet = \"{quiet}ms\"\nperson = \"{person}ms\"\nmargin = \"{margin}ms\"")?;
+        writeln!(text, "\n[power]")?;
+        let spans = [("quiet", power.quiet), ("person", power.person), ("margin", power.margin), ("wake", power.wake)];
+        for (key, span) in spans {
+            writeln!(text, "{key} = \"{}ms\"", span.as_millis())?;
+        }
     }
     if let Some(arrivals) = &config.arrivals {
         writeln!(text, "\n[arrivals]\nlist_every = \"{}s\"", arrivals.list_every.as_secs())?;

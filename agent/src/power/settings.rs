@@ -67,7 +67,7 @@ impl Settings {
         let mut odd = Vec::new();
         let bounds = [
             ("quiet", self.quiet, 1, 3600),
-            ("person", self.person, 60, 24 * 3600),
+            ("person", self.person, 1, 24 * 3600),
             ("margin", self.margin, 0, 3600),
             ("wake", self.wake, 1, 3600),
             ("stuck", self.stuck, 60, 24 * 3600),
