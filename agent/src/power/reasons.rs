@@ -8,7 +8,7 @@ use super::{
     alarms::{What, alarms, forward, poll_due, sensor_due, stimulus, unloaded},
     observation::{Dagster, Observation, Reading},
     settings::Settings,
-    state::{Phase, State},
+    state::{DRAIN, Phase, State},
 };
 
 /// What is late by so much is not waited for any longer, and told as a fault: a tick that Dagster does not show, a sensor that
@@ -168,7 +168,7 @@ fn in_dagster(
             reasons.push(Reason::of(Kind::ScheduleDue, &schedule.name));
         }
         let next = schedule.next.iter().find(|at| **at > now);
-        if let Some(at) = next.filter(|at| **at <= forward(soon, settings.margin)) {
+        if let Some(at) = next.filter(|at| **at <= forward(now, state.lead(settings) + settings.quiet + DRAIN)) {
             reasons.push(Reason::of(Kind::ScheduleSoon, &schedule.name).until(*at));
         } else if next.is_none() {
             reasons.push(Reason::of(Kind::Unreadable, &schedule.name));

@@ -15,7 +15,7 @@ pub struct Settings {
     /// How long the platform stays awake for a person.
     #[serde(with = "humantime_serde")]
     pub person: Duration,
-    /// What is added to the learned wake duration, so that a schedule's tick finds the daemon awake.
+    /// So much longer than usual a wake may take before a schedule's tick finds no daemon.
     #[serde(with = "humantime_serde")]
     pub margin: Duration,
     /// The wake duration that is assumed before one was measured.
@@ -90,7 +90,7 @@ impl Default for Settings {
         Self {
             quiet: Duration::from_secs(30),
             person: Duration::from_secs(15 * 60),
-            margin: Duration::from_secs(30),
+            margin: Duration::from_secs(390),
             wake: Duration::from_secs(120),
             stuck: Duration::from_secs(10 * 60),
             longest_sleep: Duration::from_secs(24 * 3600),

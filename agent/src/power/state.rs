@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{alarms::Alarm, settings::Settings};
 
-/// So many wake durations are remembered: the longest counts, and one slow night is forgotten after as many others.
+/// So many wake durations are remembered; one slow night is forgotten after as many others.
 const WAKES: usize = 8;
+/// A wake for a schedule's tick may take so much longer than the longest of the last ones.
+const SPARE: Duration = Duration::from_secs(60);
 
 /// Everything that outlives the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,14 +150,17 @@ impl State {
         }
     }
 
-    /// How long waking is expected to take: the longest of the last ones.
+    /// How long waking usually takes: the median of the last ones.
     pub fn wake_duration(&self, settings: &Settings) -> Duration {
-        self.wakes.iter().copied().max().unwrap_or(settings.wake)
+        let mut wakes = self.wakes.clone();
+        wakes.sort_unstable();
+        wakes.get(wakes.len() / 2).copied().unwrap_or(settings.wake)
     }
 
     /// How long before a schedule's tick waking has to begin.
     pub fn lead(&self, settings: &Settings) -> Duration {
-        self.wake_duration(settings) + settings.margin
+        let longest = self.wakes.iter().copied().max().unwrap_or_default();
+        (self.wake_duration(settings) + settings.margin).max(longest + SPARE)
     }
 
     /// Staying awake for so long costs what sleeping and waking does.
@@ -171,4 +176,4 @@ impl State {
 }
 
 /// What draining takes: the daemon's and the webserver's end, and a look between them.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
