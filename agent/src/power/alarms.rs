@@ -103,7 +103,7 @@ pub(super) fn sensor_due(
 
 /// When a sensor is to tick though nothing has happened that Dagster knows of.
 pub(super) fn poll_due(sensor: &Sensor, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
-    let every = poll(&sensor.name, settings)?.max(sensor.interval);
+    let every = settings.poll(&sensor.name)?.max(sensor.interval);
     Some(forward(sensor.last.map_or(now, |tick| tick.at), every))
 }
 
@@ -152,13 +152,6 @@ pub(super) fn alarms(
     alarms.sort();
     alarms.dedup();
     alarms
-}
-
-/// How often a sensor is woken for.
-fn poll(name: &str, settings: &Settings) -> Option<Duration> {
-    let bare = name.rsplit('/').next().unwrap_or(name);
-    let own = settings.sensor_polls.get(name).or_else(|| settings.sensor_polls.get(bare));
-    own.unwrap_or(&settings.sensor_poll).0
 }
 
 /// Code locations that are not loaded.

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use super::{
     decide::{Act, Decision, Fault, decide, preview},
     observation::{Dagster, Observation},
-    settings::Settings,
+    settings::{Poll, Settings},
     sources::Sources,
     state::{Phase, State, Wishes},
     store::Store,
@@ -199,7 +199,11 @@ pub struct Parts<'a> {
 pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> Controller>) {
     let Parts { settings, data_dir, services, arrivals } = parts;
     let Some(settings) = settings else { return (Handle::off(), None) };
-    let settings = Arc::new(settings.clone());
+    let mut settings = settings.clone();
+    if arrivals.is_on() {
+        settings.sensor_poll.get_or_insert(Poll(None)); // they are told of what sensors would look for
+    }
+    let settings = Arc::new(settings);
     let (asks, asked) = mpsc::channel(limits::ACTIONS_AT_ONCE);
     let (shown, latest) = watch::channel(None);
     let busy = Arc::<Busy>::default();

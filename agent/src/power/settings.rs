@@ -27,8 +27,9 @@ pub struct Settings {
     /// Nothing sleeps for longer without a look: a schedule may have been switched on by somebody who reaches the database.
     #[serde(with = "humantime_serde")]
     pub longest_sleep: Duration,
-    /// Sensors, which may watch something outside of Dagster, are woken for so often.
-    pub sensor_poll: Poll,
+    /// Sensors, which may watch something outside of Dagster, are woken for so often; by default once a day, and never where
+    /// the agent is told of what arrives.
+    pub sensor_poll: Option<Poll>,
     /// The same by a sensor's name.
     pub sensor_polls: BTreeMap<String, Poll>,
     /// Spans of time in which the platform is kept awake, such as the week of a statutory return.
@@ -61,7 +62,22 @@ pub struct Span {
     pub until: Timestamp,
 }
 
+/// Once a day.
+const SENSOR_POLL: Poll = Poll(Some(Duration::from_secs(24 * 3600)));
+
 impl Settings {
+    /// How often a sensor is woken for, by `location/name` or by its name alone.
+    pub fn poll(&self, sensor: &str) -> Option<Duration> {
+        let bare = sensor.rsplit('/').next().unwrap_or(sensor);
+        let own = self.sensor_polls.get(sensor).or_else(|| self.sensor_polls.get(bare));
+        own.copied().unwrap_or_else(|| self.usual_poll()).0
+    }
+
+    /// Of sensors that have no setting of their own.
+    pub fn usual_poll(&self) -> Poll {
+        self.sensor_poll.unwrap_or(SENSOR_POLL)
+    }
+
     /// What can't be meant: which setting, what was given, what to do.
     pub fn odd(&self) -> Vec<(&'static str, String, &'static str)> {
         let mut odd = Vec::new();
@@ -94,7 +110,7 @@ impl Default for Settings {
             wake: Duration::from_secs(120),
             stuck: Duration::from_secs(10 * 60),
             longest_sleep: Duration::from_secs(24 * 3600),
-            sensor_poll: Poll(Some(Duration::from_secs(24 * 3600))),
+            sensor_poll: None,
             sensor_polls: BTreeMap::new(),
             awake: Vec::new(),
         }

@@ -54,7 +54,7 @@ pub(super) fn settings(settings: &Settings) -> wire::PowerSettings {
         margin_seconds: seconds(settings.margin),
         stuck_seconds: seconds(settings.stuck),
         longest_sleep_seconds: seconds(settings.longest_sleep),
-        sensor_poll_seconds: settings.sensor_poll.0.map_or(0, seconds),
+        sensor_poll_seconds: settings.usual_poll().0.map_or(0, seconds),
     }
 }
 
