@@ -12,7 +12,7 @@ use sfdata_agent::{
         Error, Services,
         dagster::{
             Dagster as Client, Launch, RunsAsked,
-            seen::{LocationState, RunStatus, StepStatus},
+            seen::{LocationState, RunStatus, StepStatus, Tick, TickStatus},
         },
     },
 };
@@ -64,7 +64,8 @@ async fn a_real_dagster_tells_all_that_decides_whether_it_is_needed() {
     let client = client(&dagster.url()).await;
     let seen = eventually("it is up, and its sensor has ticked", SOON, async || {
         let seen = client.observe().await.ok()?;
-        let ticked = seen.sensors.iter().any(|sensor| sensor.last_tick.is_some());
+        let ended = |tick: &Tick| tick.status != TickStatus::Started;
+        let ticked = seen.sensors.iter().any(|sensor| sensor.last_tick.as_ref().is_some_and(ended));
         (ticked && seen.daemons.iter().all(|daemon| daemon.last_heartbeat.is_some())).then_some(seen)
     })
     .await;

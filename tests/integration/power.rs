@@ -19,7 +19,7 @@ use sfdata_common::{
     command::{Action, Ecs, Power},
     outcome::{FailureCode, Outcome},
 };
-use sfdata_proto::v1::{PowerPhase, PowerResult, PowerState, action_result::Kind};
+use sfdata_proto::v1::{PowerMode, PowerPhase, PowerResult, PowerState, action_result::Kind};
 use sfdata_tests::{
     dagster::{Dagster, Faulty, Reply},
     eventually,
@@ -144,6 +144,10 @@ async fn what_people_ask_for_holds_across_a_restart() {
 
     // Left to people, services stay as they are put; taken back, they are brought up again and then sleep.
     told(run(&fleet, Power::SetMode { manual: true }).await);
+    fleet.stop_agent(0).await;
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    assert_eq!(status(&fleet).await.mode(), PowerMode::Manual);
     let stop = Action::Ecs(Ecs::Scale { service: "daemon".into(), desired: 0, deadline: SOON });
     assert!(matches!(fleet.alice.run(stop, &fleet.agents[0].id).await.unwrap(), Outcome::Succeeded(_)));
     assert!(matches!(

@@ -80,9 +80,10 @@ impl Alarm {
     }
 }
 
-/// The newest event that sensors have to see: the last run that ended, or the last arrival that was handed on.
-pub(super) fn stimulus(dagster: &Dagster, handed_on: Option<Timestamp>) -> Option<Timestamp> {
-    dagster.run_ended.max(handed_on)
+/// The newest event that sensors have to see: the last run that ended, or the last arrival that was handed on. A run that was
+/// still at work at a look has ended after it, whatever Dagster tells of those that ended.
+pub(super) fn stimulus(dagster: &Dagster, state: &State, handed_on: Option<Timestamp>) -> Option<Timestamp> {
+    dagster.run_ended.max(handed_on).max(state.ran)
 }
 
 /// When a sensor that has yet to see the last event may tick; `None` if it has seen it.
@@ -97,7 +98,7 @@ pub(super) fn sensor_due(
         let due = stimulus.map_or(awake, |event| forward(event, SETTLES + sensor.interval));
         return (forward(due.max(awake), UNSEEN) > now).then_some(due);
     };
-    let seen = tick.ended && stimulus.is_none_or(|event| tick.at > forward(event, SETTLES));
+    let seen = tick.ended && !tick.failed && stimulus.is_none_or(|event| tick.at > forward(event, SETTLES));
     (!seen).then(|| forward(tick.at, if tick.ended { sensor.interval } else { Duration::ZERO }))
 }
 
@@ -121,12 +122,17 @@ pub(super) fn alarms(
         let ticks = schedule.next.iter().filter(|at| **at > now).take(TICKS);
         alarms.extend(ticks.map(|at| Alarm { at: *at, what: What::Schedule(schedule.name.clone()) }));
     }
-    let stimulus = stimulus(dagster, handed_on);
+    let stimulus = stimulus(dagster, state, handed_on);
     let awake = state.awake.unwrap_or(now);
     for sensor in &dagster.sensors {
         let name = || sensor.name.clone();
         // What is late and not waited for any longer must not ring at once.
-        let later = |at: Timestamp| if at > now { at } else { forward(now, sensor.interval.max(LATE)) };
+        let fails = sensor.last.is_some_and(|tick| tick.failed);
+        let later = |at: Timestamp| match (at > now, fails) {
+            (true, false) => at,
+            (true, true) => at.max(forward(now, LATE)),
+            (false, _) => forward(now, sensor.interval.max(LATE)),
+        };
         alarms.extend(
             sensor_due(sensor, stimulus, awake, now).map(|at| Alarm { at: later(at), what: What::Sensor(name()) }),
         );

@@ -98,7 +98,7 @@ impl Handle {
                 }
                 () = sleep_until(ends) => {
                     let text = format!(
-                        "not {} within {} s: {waits_for}; it is still wanted, see hubctl power explain",
+                        "not {} within {} s: {waits_for}; see hubctl power explain",
                         to.as_str(), deadline.as_secs(),
                     );
                     return Err(Error::failed(FailureCode::Deadline, text));

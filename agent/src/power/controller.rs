@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     decide::{Act, Decision, Fault, decide, preview},
-    observation::{Dagster, Observation},
+    observation::Observation,
     settings::{Poll, Settings},
     sources::Sources,
     state::{Phase, State, Wishes},
@@ -173,6 +173,8 @@ pub struct Controller {
     settings: Arc<Settings>,
     store: Store,
     state: State,
+    /// What is on disk.
+    saved: Option<State>,
     sources: Sources,
     services: Services,
     arrivals: arrivals::Handle,
@@ -212,6 +214,7 @@ pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> C
     let controller = move |reports| Controller {
         settings,
         state: store.load(Timestamp::now()),
+        saved: None,
         store,
         sources: Sources::new(services.clone(), arrivals.clone()),
         services,
@@ -278,7 +281,10 @@ impl Controller {
         let seen = self.sources.look(&self.state, busy).await;
         let now = Timestamp::now();
         let mut decision = decide(&seen, &self.state, &self.settings, now);
-        self.store.save_changed(&self.state, &decision.state).await?;
+        if self.saved.as_ref() != Some(&decision.state) {
+            self.store.save(&decision.state).await?;
+            self.saved = Some(decision.state.clone());
+        }
         debug!(
             phase = decision.state.phase.as_str(),
             took = ?now.duration_since(asked).unsigned_abs(),
@@ -293,10 +299,12 @@ impl Controller {
             let State { phase, generation, cause, .. } = &self.state;
             info!(phase = phase.as_str(), generation, cause, "the platform's power");
         }
-        let loaded = seen.dagster.value().is_some_and(Dagster::is_loaded);
+        let broken = &self.state.broken;
+        let loaded = seen.dagster.value().is_some_and(|dagster| dagster.is_loaded(broken));
         decision.faults.extend(self.do_all(&decision.acts, loaded).await);
+        let told = self.shown.borrow().as_ref().map(|shown| kinds(&shown.decision.faults)).unwrap_or_default();
         let shown = self.show(&seen, decision, now);
-        if moved {
+        if moved || told != kinds(&shown.decision.faults) {
             self.reports.nudge();
         }
         let acted = !shown.decision.acts.is_empty();
@@ -354,6 +362,10 @@ impl Controller {
         }
         done.failure.map_or(Ok(()), Err)
     }
+}
+
+fn kinds(faults: &[Fault]) -> Vec<&'static str> {
+    faults.iter().map(|fault| fault.kind).collect()
 }
 
 fn wished(state: &mut State, wish: Wish, now: Timestamp) {

@@ -13,10 +13,10 @@ use jiff::Timestamp;
 
 use super::{
     alarms::{Alarm, back, forward},
-    observation::{Dagster, Database, Estate, Loading, Observation, Reading, Service, Trouble},
-    reasons::{ECHO, Kind, PATIENCE, Reason, follow, reasons, ringing, set_alarms, to_wake},
+    observation::{Dagster, Database, Estate, Loading, Observation, Reading, Schedule, Service, Trouble},
+    reasons::{ECHO, Kind, PATIENCE, Reason, follow, given_up, reasons, ringing, set_alarms, to_wake},
     settings::Settings,
-    state::{Phase, State, Waking},
+    state::{Phase, RETRY_MAX, State, Waking},
 };
 use crate::config::Role;
 
@@ -28,10 +28,13 @@ const RELOADS: u32 = 6;
 const RELOAD_PAUSE: Duration = Duration::from_secs(4);
 /// A source that fails for so short a time does not turn back what is draining: nothing goes on without a fresh look.
 const BLINK: Duration = Duration::from_secs(60);
-/// A wake that is stuck is tried anew at most so rarely.
-const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// What is gone of an awake platform, and does not come back in that time by ECS's own doing, is brought up as at a wake.
+const AILING: Duration = Duration::from_secs(180);
 
 /// Pauses until the next look, by how much is going on.
+/// What went wrong is told for so long.
+const TOLD: Duration = Duration::from_secs(24 * 3600);
+
 const LOOK_MOVING: Duration = Duration::from_secs(1);
 const LOOK_AWAKE: Duration = Duration::from_secs(15);
 const LOOK_ASLEEP: Duration = Duration::from_secs(60);
@@ -113,6 +116,17 @@ pub fn decide(seen: &Observation, state: &State, settings: &Settings, now: Times
             Phase::Draining => made.draining(),
         }
     };
+    for (schedule, since) in &made.state.missed {
+        let detail = format!(
+            "schedule {schedule} was due and Dagster showed no tick of it by {since}; look at the daemon's logs, and launch \
+             what it would have launched"
+        );
+        made.faults.push(Fault { kind: "tick-missing", detail });
+    }
+    for service in seen.ecs.value().iter().flat_map(|estate| &estate.missing) {
+        let detail = format!("the cluster has no service {service}; correct [platform] in the agent's configuration");
+        made.faults.push(Fault { kind: "service-missing", detail });
+    }
     let again = if made.state.generation == state.generation { again } else { Duration::ZERO };
     let Making { state, mut acts, faults, .. } = made;
     acts.sort();
@@ -206,7 +220,7 @@ impl Making<'_> {
             };
             self.stuck(&self.to_renew(estate), &cause);
         }
-        (reasons, LOOK_MOVING)
+        (reasons, if self.state.waking.retries == 0 { LOOK_MOVING } else { LOOK_AWAKE })
     }
 
     /// Ask for the services that are missing and may come now.
@@ -242,7 +256,7 @@ impl Making<'_> {
         if open || !all_run || !self.daemon_lives(dagster) {
             return;
         }
-        if self.state.waking.from_sleep && self.state.waking.retries == 0 {
+        if self.state.waking.from_sleep {
             self.state.learn(between(self.state.since, self.now).min(self.settings.stuck));
         }
         self.state.enter(Phase::Awake, self.now);
@@ -262,6 +276,8 @@ impl Making<'_> {
     fn to_renew<'e>(&self, estate: &'e Estate) -> Vec<&'e Service> {
         let silent: Vec<&Service> = estate.services.iter().filter(|one| one.desired > 0 && one.running == 0).collect();
         let role = match self.seen.dagster.since(self.state.since) {
+            // A network that does not let the agent in is not mended by a new webserver.
+            None if self.state.waking.retries > 2 => return silent,
             None => Role::Webserver,
             Some(dagster) if !self.daemon_lives(dagster) => Role::Daemon,
             Some(_) => return silent,
@@ -306,7 +322,8 @@ impl Making<'_> {
                 self.state.broken.insert(location.name.clone());
             }
             // What was broken at the last wake is not waited for at each; other code may have mended it.
-            open |= !tried && !self.state.broken.contains(&location.name) || location.state == Loading::Loading;
+            let loading = location.state == Loading::Loading && self.state.waking.retries == 0;
+            open |= !tried && !self.state.broken.contains(&location.name) || loading;
         }
         open
     }
@@ -348,16 +365,20 @@ impl Making<'_> {
         if !reasons.iter().any(|reason| reason.kind == Kind::Person) {
             self.state.wishes.person = None;
         }
+        if let Some(estate) = estate {
+            for daemon in estate.services.iter().filter(|one| one.role == Role::Daemon && one.desired > 1) {
+                self.acts.push(Act::Scale { service: daemon.name.clone(), to: 1 });
+                let detail = format!("{} was to run {} times, and must never run twice", daemon.name, daemon.desired);
+                self.faults.push(Fault { kind: "two-daemons", detail });
+            }
+        }
         if let Some(estate) = estate.filter(|_| !gone) {
             self.state.counts = estate.services.iter().map(|one| (one.name.clone(), one.desired)).collect();
             self.know_definitions(estate);
         }
         match &self.seen.dagster {
             Reading::At(at, dagster) if *at >= self.state.since => {
-                self.look_at(dagster);
-                if !self.daemon_lives(dagster) {
-                    reasons.push(Reason::of(Kind::Unreadable, "daemon"));
-                }
+                reasons.extend(self.look_at(dagster));
             }
             Reading::Unread { since, why } if forward(*since, PATIENCE) <= self.now => {
                 let detail = format!("Dagster cannot be read since {since}, and stays awake until it can: {why}");
@@ -368,6 +389,12 @@ impl Making<'_> {
         if self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0) {
             self.acts.push(Act::HandOn);
         }
+        if self.ails(estate) {
+            self.state.cause = Some("repair".into());
+            self.state.waking = Waking::default();
+            self.state.enter(Phase::Waking, self.now);
+            return (reasons, Duration::ZERO);
+        }
         self.rest(&reasons);
         let again = match self.state.quiet {
             Some(quiet) => between(self.now, forward(quiet, self.settings.quiet)).min(LOOK_AWAKE),
@@ -377,8 +404,14 @@ impl Making<'_> {
     }
 
     /// What is wrong with a Dagster that is awake, and which ticks it is to have next.
-    fn look_at(&mut self, dagster: &Dagster) {
+    /// What of it is a reason to stay awake.
+    fn look_at(&mut self, dagster: &Dagster) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        if dagster.runs > 0 {
+            self.state.ran = self.seen.dagster.at();
+        }
         if !self.daemon_lives(dagster) {
+            reasons.push(Reason::of(Kind::Unreadable, "daemon"));
             let last = dagster.heartbeat.map_or("never".to_owned(), |at| format!("last at {at}"));
             let detail = format!("Dagster's daemon does not tell that it lives ({last}); look at its logs, restart it");
             self.faults.push(Fault { kind: "daemon-silent", detail });
@@ -387,12 +420,39 @@ impl Making<'_> {
             let detail = format!("code location {} does not load; see hubctl dagster status", location.name);
             self.faults.push(Fault { kind: "location-failed", detail });
         }
-        self.reload(dagster);
-        for schedule in follow(&mut self.state, dagster, self.now) {
-            let detail =
-                format!("schedule {schedule} was due and Dagster shows no tick of it; look at the daemon's logs");
-            self.faults.push(Fault { kind: "tick-missing", detail });
+        // Its sensors can't be seen meanwhile.
+        if self.reload(dagster) {
+            reasons.push(Reason::of(Kind::Unreadable, "code location"));
         }
+        for schedule in follow(&mut self.state, dagster, self.now) {
+            self.state.missed.insert(schedule, self.now);
+        }
+        let now = self.now;
+        self.state.missed.retain(|name, since| {
+            let ticked = |one: &Schedule| one.name == *name && one.last.is_some_and(|tick| tick.at > *since);
+            !dagster.schedules.iter().any(ticked) && forward(*since, TOLD) > now
+        });
+        for sensor in given_up(dagster, self.seen, &self.state, self.now) {
+            let detail =
+                format!("sensor {sensor} fails, or does not tick; it is looked after again later; see its ticks");
+            self.faults.push(Fault { kind: "sensor-late", detail });
+        }
+        reasons
+    }
+
+    /// Whether something that should run has not for long: a service, the daemon's heartbeat, the page.
+    fn ails(&mut self, estate: Option<&Estate>) -> bool {
+        let gone = estate.is_some_and(|estate| estate.services.iter().any(|one| one.desired > 0 && one.running == 0));
+        let dark = match &self.seen.dagster {
+            Reading::At(_, dagster) => !self.daemon_lives(dagster),
+            Reading::Unread { .. } | Reading::Off => estate.is_some(),
+        };
+        if self.seen.commands > 0 || !(gone || dark) {
+            self.state.ailing = None;
+            return false;
+        }
+        let since = *self.state.ailing.get_or_insert(self.now);
+        forward(since, AILING) <= self.now
     }
 
     /// No reason in one look, and none in another that was begun a while later: begin to drain.
@@ -418,7 +478,7 @@ impl Making<'_> {
         let closing = self.state.closing;
         reasons.retain(|reason| reason.kind != Kind::Unreadable || (!closing && self.is_dark(&reason.name)));
         reasons.extend(ringing(&self.state, self.settings, self.now));
-        if !closing && forward(self.state.since, self.settings.stuck) <= self.now {
+        if forward(self.state.since, self.settings.stuck) <= self.now {
             reasons.push(Reason::of(Kind::Unreadable, "dagster")); // waking mends what keeps it from answering
         }
         if let Some(first) = reasons.first() {
@@ -479,3 +539,6 @@ pub fn preview(seen: &Observation, state: &State, settings: &Settings, now: Time
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! What one look at the world gives the decision: each source on its own, with when it was asked, or since when it can't be
 //! read. Plain values: the services fill them in, and so does a simulation.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use jiff::Timestamp;
-use std::time::Duration;
 
 use crate::config::Role;
 
@@ -64,9 +65,9 @@ pub struct Observation {
     pub arrivals: Reading<Arrivals>,
     /// `Off` where there is none.
     pub database: Reading<Database>,
-    /// Commands at work that change the platform or need Dagster.
+    /// Commands at work that change the platform.
     pub commands: u32,
-    /// Whether one of them can't go on before Dagster is awake.
+    /// Whether another one can't go on before Dagster is awake.
     pub needs_dagster: bool,
 }
 
@@ -77,6 +78,8 @@ pub struct Estate {
     pub services: Vec<Service>,
     /// Tasks of runs that have not stopped.
     pub run_tasks: u32,
+    /// Services that the configuration names and the cluster does not have.
+    pub missing: Vec<String>,
 }
 
 /// One service.
@@ -129,9 +132,9 @@ pub struct Dagster {
 }
 
 impl Dagster {
-    /// Whether all code locations are.
-    pub fn is_loaded(&self) -> bool {
-        self.locations.iter().all(|one| one.state == Loading::Loaded)
+    /// Whether all code locations are that are not known to be broken.
+    pub fn is_loaded(&self, broken: &BTreeSet<String>) -> bool {
+        self.locations.iter().all(|one| one.state == Loading::Loaded || broken.contains(&one.name))
     }
 }
 
@@ -184,6 +187,8 @@ pub struct Tick {
     pub at: Timestamp,
     /// Whether it has come to its end.
     pub ended: bool,
+    /// Whether its evaluation failed: then a sensor has seen nothing.
+    pub failed: bool,
 }
 
 /// Files that wait.

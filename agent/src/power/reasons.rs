@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     alarms::{What, alarms, forward, poll_due, sensor_due, stimulus, unloaded},
-    observation::{Dagster, Observation, Reading},
+    observation::{Dagster, Observation, Reading, Sensor},
     settings::Settings,
     state::{DRAIN, Phase, State},
 };
@@ -125,6 +125,8 @@ pub(super) fn reasons(seen: &Observation, state: &State, settings: &Settings, no
     match &seen.dagster {
         Reading::At(_, dagster) => reasons.extend(in_dagster(dagster, seen, state, settings, now)),
         Reading::Unread { .. } => reasons.push(Reason::of(Kind::Unreadable, "dagster")),
+        // Awake, there should be somebody to ask.
+        Reading::Off if state.phase == Phase::Awake => reasons.push(Reason::of(Kind::Unreadable, "dagster")),
         Reading::Off => {}
     }
     reasons
@@ -142,7 +144,7 @@ pub(super) fn asked_for(seen: &Observation, state: &State, settings: &Settings, 
         Some(ends) if ends > now => reasons.push(Reason::new(Kind::Person).until(ends)),
         _ => {}
     }
-    reasons.extend(Reason::many(Kind::Command, seen.commands));
+    reasons.extend(Reason::many(Kind::Command, seen.commands + u32::from(seen.needs_dagster)));
     reasons
 }
 
@@ -174,10 +176,9 @@ fn in_dagster(
             reasons.push(Reason::of(Kind::Unreadable, &schedule.name));
         }
     }
-    let stimulus = stimulus(dagster, seen.arrivals.value().and_then(|arrivals| arrivals.handed_on));
+    let stimulus = stimulus(dagster, state, seen.arrivals.value().and_then(|arrivals| arrivals.handed_on));
     for sensor in &dagster.sensors {
-        // One that is late for long is told as a fault and not waited for.
-        let waits = |at: &Timestamp| *at <= soon && forward((*at).max(awake), PATIENCE) > now;
+        let waits = |at: &Timestamp| *at <= soon && is_waited_for(sensor, *at, awake, now);
         if let Some(at) = sensor_due(sensor, stimulus, awake, now).filter(waits) {
             reasons.push(Reason::of(Kind::SensorPending, &sensor.name).until(at));
         } else if let Some(at) = poll_due(sensor, settings, now).filter(waits) {
@@ -185,6 +186,23 @@ fn in_dagster(
         }
     }
     reasons
+}
+
+/// One that is late for long, or fails again and again, is told as a fault and not waited for.
+fn is_waited_for(sensor: &Sensor, due: Timestamp, awake: Timestamp, now: Timestamp) -> bool {
+    let fails = sensor.last.is_some_and(|tick| tick.failed);
+    forward(if fails { awake } else { due.max(awake) }, PATIENCE) > now
+}
+
+/// Sensors that have yet to see the last event, and are not waited for any longer.
+pub(super) fn given_up(dagster: &Dagster, seen: &Observation, state: &State, now: Timestamp) -> Vec<String> {
+    let awake = state.awake.unwrap_or(now);
+    let stimulus = stimulus(dagster, state, seen.arrivals.value().and_then(|arrivals| arrivals.handed_on));
+    let late = |sensor: &&Sensor| {
+        let due = sensor_due(sensor, stimulus, awake, now).filter(|at| *at <= now);
+        due.is_some_and(|at| !is_waited_for(sensor, at, awake, now))
+    };
+    dagster.sensors.iter().filter(late).map(|sensor| sensor.name.clone()).collect()
 }
 
 /// Why to wake, of a platform that sleeps.

@@ -62,6 +62,7 @@ impl Sources {
             }
         };
         let arrivals = self.arrivals();
+        let commands = commands.saturating_sub(needs);
         Observation { ecs, dagster, arrivals, database, commands, needs_dagster: needs > 0 }
     }
 
@@ -156,5 +157,6 @@ fn sensor(sensor: &seen::Sensor) -> Sensor {
 }
 
 fn tick(tick: &seen::Tick) -> Tick {
-    Tick { at: tick.at, ended: tick.status != TickStatus::Started }
+    let ended = tick.status != TickStatus::Started;
+    Tick { at: tick.at, ended, failed: matches!(tick.status, TickStatus::Failure | TickStatus::Unknown) }
 }

@@ -16,8 +16,12 @@ const WAKES: usize = 8;
 /// A wake for a schedule's tick may take so much longer than the longest of the last ones.
 const SPARE: Duration = Duration::from_secs(60);
 
+/// A wake that is stuck is tried anew at least so often.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(3600);
+
 /// Everything that outlives the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     /// Grows with each phase that is entered.
     pub generation: u64,
@@ -33,6 +37,12 @@ pub struct State {
     pub alarms: Vec<Alarm>,
     /// The ticks that schedules are to have next, by schedule: who is late is known by it.
     pub expected: BTreeMap<String, Timestamp>,
+    /// Ticks that did not come, by schedule, and when they were given up; told until a later one comes.
+    pub missed: BTreeMap<String, Timestamp>,
+    /// When runs were last seen at work.
+    pub ran: Option<Timestamp>,
+    /// Since when something of an awake platform is not there that should be.
+    pub ailing: Option<Timestamp>,
     /// What people asked for.
     pub wishes: Wishes,
     /// How long the last wakes took, newest last.
@@ -83,6 +93,7 @@ impl Phase {
 
 /// What people asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Wishes {
     /// Stay awake until then, whatever happens.
     pub awake_until: Option<Timestamp>,
@@ -94,6 +105,7 @@ pub struct Wishes {
 
 /// How a wake goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Waking {
     /// How often it was tried anew after being stuck.
     pub retries: u32,
@@ -103,6 +115,12 @@ pub struct Waking {
     pub reloads: BTreeMap<String, (u32, Timestamp)>,
     /// Whether it began asleep, so that it shows how long waking takes.
     pub from_sleep: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new(Timestamp::UNIX_EPOCH)
+    }
 }
 
 impl State {
@@ -116,6 +134,9 @@ impl State {
             cause: None,
             alarms: Vec::new(),
             expected: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            ran: None,
+            ailing: None,
             wishes: Wishes::default(),
             wakes: Vec::new(),
             definitions: BTreeMap::new(),
@@ -132,7 +153,15 @@ impl State {
     /// A clock that was set back leaves nothing in the future, where it would be waited for.
     pub(super) fn keep_in_time(&mut self, now: Timestamp) {
         self.since = self.since.min(now);
-        for at in [&mut self.awake, &mut self.quiet, &mut self.still, &mut self.wishes.person] {
+        self.waking.retry_at = self.waking.retry_at.map(|at| at.min(now + RETRY_MAX));
+        for at in [
+            &mut self.awake,
+            &mut self.ran,
+            &mut self.ailing,
+            &mut self.quiet,
+            &mut self.still,
+            &mut self.wishes.person,
+        ] {
             *at = at.map(|at| at.min(now));
         }
         for (_, last) in self.waking.reloads.values_mut() {
@@ -144,7 +173,7 @@ impl State {
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp) {
         self.generation += 1;
         (self.phase, self.since) = (phase, now);
-        (self.quiet, self.still, self.closing) = (None, None, false);
+        (self.quiet, self.still, self.closing, self.ailing) = (None, None, false, None);
         if phase == Phase::Awake {
             self.awake = Some(now);
         }

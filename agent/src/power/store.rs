@@ -37,11 +37,8 @@ impl Store {
         }
     }
 
-    /// Keep it where it is another one; durable when this returns.
-    pub(super) async fn save_changed(&self, before: &State, state: &State) -> Result<(), String> {
-        if before == state && self.path.exists() {
-            return Ok(());
-        }
+    /// Keep it; durable when this returns.
+    pub(super) async fn save(&self, state: &State) -> Result<(), String> {
         let text = serde_json::to_vec(state).map_err(|error| error.to_string())?;
         let path = self.path.clone();
         let write = move || keyfile::write(&path, &text).map_err(|error| chain(&error).to_string());

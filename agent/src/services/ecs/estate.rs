@@ -1,7 +1,10 @@
 //! The services as the power controller sees and moves them. It does without a journal: each of its orders is made anew from
 //! what is seen, and sets what may be set twice.
 
-use aws_sdk_ecs::types::{CapacityProviderStrategyItem, DesiredStatus, Service, Task};
+use aws_sdk_ecs::{
+    operation::update_service::builders::UpdateServiceFluentBuilder,
+    types::{CapacityProviderStrategyItem, Container, DeploymentRolloutState, DesiredStatus, Service, Task},
+};
 use sfdata_common::{limits, outcome::FailureCode};
 use tokio::time::timeout;
 
@@ -28,67 +31,83 @@ impl Ecs {
     }
 
     async fn see_estate(&self, closely: bool) -> Result<Estate, Error> {
-        let ending = async { if closely { self.tasks(None, DesiredStatus::Stopped).await } else { Ok(Vec::new()) } };
-        let (found, wanted, ending) = tokio::try_join!(self.found(), self.tasks(None, DesiredStatus::Running), ending)?;
-        let tasks: Vec<&Task> =
-            wanted.iter().chain(&ending).filter(|task| task.last_status() != Some("STOPPED")).collect();
-        let mut services = Vec::new();
+        let tasks = async {
+            // In this order: who moves from one list to the other meanwhile is in both, and not in none.
+            let mut tasks = self.tasks(None, DesiredStatus::Running).await?;
+            if closely {
+                let ending = self.tasks(None, DesiredStatus::Stopped).await?;
+                let is_new = |task: &Task| tasks.iter().all(|one| one.task_arn() != task.task_arn());
+                let ending: Vec<Task> = ending.into_iter().filter(is_new).collect();
+                tasks.extend(ending);
+            }
+            Ok(tasks)
+        };
+        let (found, tasks) = tokio::try_join!(self.found(), tasks)?;
+        let tasks: Vec<&Task> = tasks.iter().filter(|task| task.last_status() != Some("STOPPED")).collect();
+        let (mut services, mut missing) = (Vec::new(), Vec::new());
         for (name, role) in self.dagster() {
             let Some(service) = found.iter().find(|service| service.service_name() == Some(name)) else {
-                services.push(missing(name, role));
+                missing.push(name.to_owned());
                 continue;
             };
             let tasks = tasks.iter().filter(|task| is_of(task, name)).count();
             let mut seen = seen(service, role, whole(tasks));
             if closely && seen.desired > 0 && seen.running == 0 && seen.trouble.is_none() {
-                seen.trouble = self.last_stop(name).await?.map(Trouble::Other);
+                seen.trouble = self.last_stop(name).await.unwrap_or_default().map(Trouble::Other);
             }
             services.push(seen);
         }
-        // A task of no service is a run's, or somebody's who needs Dagster's database.
-        let run_tasks = whole(tasks.iter().filter(|task| service_of(task).is_none()).count());
-        Ok(Estate { services, run_tasks })
+        let run_tasks = whole(tasks.iter().filter(|task| is_run(task)).count());
+        Ok(Estate { services, run_tasks, missing })
     }
 
-    /// Set how many tasks a service of Dagster has. The daemon is made so first that it can't run twice.
+    /// Set how many tasks a service of Dagster has.
     pub async fn set_count(&self, name: &str, to: u32) -> Result<(), Error> {
-        let (name, role) = self.named(name)?;
-        let _turn = self.free(name)?;
-        let call = self.client.update_service().cluster(&self.platform.cluster).service(name);
-        let mut call = call.desired_count(i32::try_from(to).unwrap_or(i32::MAX));
-        if role == Role::Daemon && to > 0 {
-            let service = self.look(name).await?;
-            call = call
-                .set_deployment_configuration(alone::configuration(&service, role))
-                .set_availability_zone_rebalancing(alone::unbalanced(&service, role));
-        }
         let tried = format!("set the desired count of service {name} to {to}");
-        call.send().await.map(|_| ()).map_err(|e| failure(tried, "ecs:UpdateService", e))
+        let count = i32::try_from(to).unwrap_or(i32::MAX);
+        self.update(name, tried, |call, service| {
+            // A deployment that ECS gave up places no more tasks.
+            let given_up = service.deployments().iter().any(|one| {
+                one.status() == Some("PRIMARY") && one.rollout_state() == Some(&DeploymentRolloutState::Failed)
+            });
+            let call = call.desired_count(count);
+            if to > 0 && given_up { call.force_new_deployment(true) } else { call }
+        })
+        .await
     }
 
     /// Let ECS try anew to bring up a service's tasks: it pauses longer after each failure, and forgets that with a deployment.
     pub async fn renew(&self, name: &str) -> Result<(), Error> {
-        let (name, _) = self.named(name)?;
-        let _turn = self.free(name)?;
-        let call = self.client.update_service().cluster(&self.platform.cluster).service(name);
-        let sent = call.force_new_deployment(true).send().await;
-        sent.map(|_| ()).map_err(|e| failure(format!("deploy service {name} anew"), "ecs:UpdateService", e))
+        self.update(name, format!("deploy service {name} anew"), |call, _| call.force_new_deployment(true)).await
     }
 
     /// Set a service's capacity provider strategy, in the words of [`Estate`].
     pub async fn set_strategy(&self, name: &str, to: &str) -> Result<(), Error> {
-        let (name, _) = self.named(name)?;
-        let _turn = self.free(name)?;
         let items: Option<Vec<CapacityProviderStrategyItem>> = to.split(',').map(item).collect();
         let Some(items) = items else {
             let text = format!("{to:?} is no capacity provider strategy; set it with hubctl ecs capacity");
             return Err(Error::failed(FailureCode::Internal, text));
         };
-        let call =
-            self.client.update_service().cluster(&self.platform.cluster).service(name).force_new_deployment(true);
-        let sent = call.set_capacity_provider_strategy(Some(items)).send().await;
-        sent.map(|_| ())
-            .map_err(|e| failure(format!("set the capacity of service {name} to {to}"), "ecs:UpdateService", e))
+        let tried = format!("set the capacity of service {name} to {to}");
+        self.update(name, tried, |call, _| call.set_capacity_provider_strategy(Some(items)).force_new_deployment(true))
+            .await
+    }
+
+    /// Change a service of Dagster that no command is at work on. The daemon is made so with it that it can't run twice.
+    async fn update(
+        &self,
+        name: &str,
+        tried: String,
+        change: impl FnOnce(UpdateServiceFluentBuilder, &Service) -> UpdateServiceFluentBuilder,
+    ) -> Result<(), Error> {
+        let (name, role) = self.named(name)?;
+        let _turn = self.free(name)?;
+        let service = self.look(name).await?;
+        let call = self.client.update_service().cluster(&self.platform.cluster).service(name);
+        let call = change(call, &service)
+            .set_deployment_configuration(alone::configuration(&service, role))
+            .set_availability_zone_rebalancing(alone::unbalanced(&service, role));
+        call.send().await.map(|_| ()).map_err(|e| failure(tried, "ecs:UpdateService", e))
     }
 
     /// Nobody else's turn: a command that is at work on a service knows what it wants of it.
@@ -116,18 +135,13 @@ fn seen(service: &Service, role: Role, tasks: u32) -> observation::Service {
     }
 }
 
-fn missing(name: &str, role: Role) -> observation::Service {
-    let text = "the configuration names it and the cluster has no such service";
-    observation::Service {
-        name: name.into(),
-        role,
-        desired: 0,
-        running: 0,
-        tasks: 0,
-        definition: String::new(),
-        capacity: String::new(),
-        trouble: Some(Trouble::Other(text.into())),
-    }
+/// Whether it is the task of a run, as Dagster's `EcsRunLauncher` makes it: of a family that begins with `run`, or with a
+/// container of that name. Others may share the cluster.
+fn is_run(task: &Task) -> bool {
+    let family = task.group().and_then(|group| group.strip_prefix("family:"));
+    let mut names = task.containers().iter().filter_map(Container::name);
+    service_of(task).is_none()
+        && (family.is_some_and(|family| family.starts_with("run")) || names.any(|name| name == "run"))
 }
 
 /// Whether ECS says, since the service's primary deployment was changed last, that there is no room for its tasks.
