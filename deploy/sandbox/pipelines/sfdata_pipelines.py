@@ -6,8 +6,8 @@ shared bucket. No job tells the next one: what is not looked at again stays undo
 Sensors ask for a run by the id of the run before, so that looking twice starts nothing twice.
 
 The environment says where things are: DATA_STORE, WORKSPACE and SHARED are `s3://bucket` or folders, and folders in
-DAGSTER_HOME where they are not given; SENSOR_MIN_INTERVAL in seconds; NIGHTLY_CRON in UTC. A file that is not UTF-8
-fails its ingest; the option `seconds` of each op makes a run as long as a test needs it.
+DAGSTER_HOME where they are not given; SENSOR_MIN_INTERVAL in seconds; NIGHTLY_CRON in NIGHTLY_TIMEZONE (UTC). A
+file that is not UTF-8 fails its ingest; the option `seconds` of each op makes a run as long as a test needs it.
 """
 
 import os
@@ -21,6 +21,7 @@ from dagster import (DagsterRunStatus, DefaultScheduleStatus, DefaultSensorStatu
 DATASETS = ("ssda903", "cin")
 SENSOR_MIN_INTERVAL = int(os.environ.get("SENSOR_MIN_INTERVAL", "3600"))
 NIGHTLY_CRON = os.environ.get("NIGHTLY_CRON", "0 2 * * *")
+NIGHTLY_TIMEZONE = os.environ.get("NIGHTLY_TIMEZONE", "UTC")
 OPTIONS = {"dataset": Field(str, default_value="", is_required=False),
            "seconds": Field(float, default_value=0.0, is_required=False)}
 
@@ -127,8 +128,8 @@ def publish_after_clean(context):
     yield from requests(context, lambda _: "clean", "share")
 
 
-nightly = ScheduleDefinition(name="nightly", job=INGESTS[0], cron_schedule=NIGHTLY_CRON, execution_timezone="UTC",
-                             default_status=DefaultScheduleStatus.RUNNING)
+nightly = ScheduleDefinition(name="nightly", job=INGESTS[0], cron_schedule=NIGHTLY_CRON,
+                             execution_timezone=NIGHTLY_TIMEZONE, default_status=DefaultScheduleStatus.RUNNING)
 
 
 @repository

@@ -1,12 +1,13 @@
 """`deploy/sandbox/run`: prepare, start everything, walk, stay up or end."""
 
 import argparse
+import random
 import shlex
 import signal
 import sys
 import time
 
-from . import ground, steps, talk
+from . import cycles, ground, steps, talk
 from .children import Problem, kill_group, tail
 from .estate import Estate
 from .walker import SFDATA_HOME, Failed, Walker
@@ -28,7 +29,7 @@ def main():
     try:
         lock = ground.take()
         ground.make_venv()
-        return 0 if options.venv else run(lock, options.check)
+        return 0 if options.venv else run(lock, options)
     except Problem as problem:
         talk.complain(str(problem))
         return 1
@@ -43,6 +44,9 @@ def read_options():
     which.add_argument("--check", action="store_true",
                        help="walk without a person: judge each step, end everything, exit with 0 or 1")
     which.add_argument("--venv", action="store_true", help="only make the virtual environment of the stand-in")
+    which.add_argument("--cycles", type=int, metavar="N",
+                       help="let northshire sleep and wake so often while files arrive, judge that, end everything")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of --cycles: when files arrive")
     return parser.parse_args()
 
 
@@ -50,15 +54,17 @@ def stop(number, _):
     raise Stopped(number)
 
 
-def run(lock, check):
+def run(lock, options):
     ground.build()
-    estate = Estate(lock, check)
+    estate, check = Estate(lock, options.check), options.check
     try:
         begun = time.monotonic()
         talk.say("Starting the AWS stand-in")
         estate.start_standin()
-        passed = walk(Walker(estate))
-        if passed and check:
+        passed = walk(Walker(estate), options)
+        if passed and options.cycles:
+            talk.done(f"Nothing was lost in {options.cycles} cycles: {time.monotonic() - begun:.0f} s")
+        elif passed and check:
             talk.done(f"The walk is right: {len(steps.STEPS)} steps in {time.monotonic() - begun:.0f} s")
         elif passed:
             stay(estate)
@@ -67,9 +73,12 @@ def run(lock, check):
     return 0 if passed and not killed else 1
 
 
-def walk(walker):
+def walk(walker, options):
     try:
-        steps.take(walker)
+        if options.cycles:
+            cycles.take(walker, options.cycles, options.seed)
+        else:
+            steps.take(walker)
         return True
     except Failed as failed:
         talk.complain(f"\n{walker.step}: FAILED\n  what      {failed.what}\n  expected  {failed.expected}\n"

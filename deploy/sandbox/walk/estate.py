@@ -52,14 +52,37 @@ data_store = "{data_store}"
 workspace = "{workspace}"
 shared = "{shared}"
 """
-# northshire lets one person read its logs; southby has the policy that ships, which shows none to anybody.
+# What northshire's agent is given when it is to put its platform to sleep. Short, lest somebody who watches gets bored.
+POWER = """
+[power]
+quiet = "{quiet}"
+person = "1m"
+margin = "10s"
+wake = "30s"
+
+[log]
+level = "info,sfdata_agent::power=debug"
+
+[arrivals]
+queue = "{url}/{account}/{arrivals}"
+"""
+RULE = """
+[[arrivals.rule]]
+prefix = "{dataset}/"
+job = "ingest_{dataset}"
+tags = {{ dataset = "{dataset}" }}
+key_tag = "file"
+"""
+DATASETS = ("ssda903", "cin")
+# northshire lets one person read its logs and see what arrives; southby has the policy that ships, which shows none to anybody.
 POLICIES = {"northshire": """\
 permit (principal, action in [Action::"read", Action::"operate", Action::"change"], resource);
-permit (principal == Operator::"alice", action == Action::"logs.read", resource);
+permit (principal == Operator::"alice", action in [Action::"logs.read", Action::"arrivals.list"], resource);
 """}
 # Variables of the real Dagster's containers: polling every ten seconds, and no nightly tick while somebody walks.
 SENSOR_SECONDS = 10
-DAGSTER = {"SENSOR_MIN_INTERVAL": str(SENSOR_SECONDS),
+TIMEZONE = "Europe/London"
+DAGSTER = {"SENSOR_MIN_INTERVAL": str(SENSOR_SECONDS), "NIGHTLY_TIMEZONE": TIMEZONE,
            "NIGHTLY_CRON": f"0 {(time.gmtime().tm_hour + 12) % 24} * * *"}
 CREDENTIALS = """\
 [default]
@@ -105,6 +128,7 @@ class Estate:
                          ground.LOGS / f"{name}.log", **options)
             for name in AUTHORITIES}
         self.url = self.facts = None
+        self.variables = dict(DAGSTER)
 
     def servers(self):
         return [*self.agents.values(), self.hub, self.runner, self.standin]
@@ -116,7 +140,7 @@ class Estate:
 
     def seed(self, name):
         """Make an authority's account, and the configuration of its agent."""
-        hosted = {"hosted": DAGSTER} if name == HOSTED else {}
+        hosted = {"hosted": self.variables} if name == HOSTED else {}
         facts = self.ask_standin("POST", "seed", account=AUTHORITIES[name], la=name, **hosted)
         folder, buckets = ground.STATE / name, facts["buckets"]
         if hosted:
@@ -129,6 +153,15 @@ class Estate:
         write(folder / "agent.toml", AGENT.format(
             data=folder / "data", policy=policy, url=self.url, credentials=folder / "credentials", data_store=buckets["data-store"],
             workspace=buckets["workspace"], shared=buckets["shared"], **facts))
+
+    def manage_power(self, quiet="10s"):
+        """From now on the agent of the hosted authority puts its platform to sleep, and takes in what arrives."""
+        facts = self.ask_standin("POST", "seed", account=AUTHORITIES[HOSTED], la=HOSTED, hosted=self.variables, arrivals=True)
+        agent, config = self.agents[HOSTED], ground.STATE / HOSTED / "agent.toml"
+        agent.stop()
+        rules = "".join(RULE.format(dataset=dataset) for dataset in DATASETS)
+        write(config, config.read_text() + POWER.format(url=self.url, quiet=quiet, **facts) + rules)
+        agent.start()
 
     def start_runner(self, facts, folder):
         """Have the tasks of an account run."""

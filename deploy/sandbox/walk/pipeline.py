@@ -17,6 +17,8 @@ RUNS = """query($limit: Int) { runsOrError(limit: $limit) { __typename ... on Ru
   runId jobName status creationTime startTime endTime tags { key value } } } } }"""
 LAUNCH = """mutation($given: ExecutionParams!) { launchRun(executionParams: $given) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+RELOAD = """mutation($location: String!) { reloadRepositoryLocation(repositoryLocationName: $location) { __typename } }"""
+SERVICE = "AmazonEC2ContainerServiceV20141113"
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"""
 
 
@@ -25,13 +27,21 @@ class Pipeline:
         self.estate = estate
 
     def s3(self, method, bucket, path="", data=None):
+        return self.aws("s3", method, f"/{self.estate.facts['buckets'][bucket]}{path}", data, {"Content-Type": "text/csv"})
+
+    def aws(self, service, method, path, data, headers):
         facts = self.estate.facts
-        whose = (f"AWS4-HMAC-SHA256 Credential={facts['access_key_id']}/20240101/{facts['region']}/s3/aws4_request, "
+        whose = (f"AWS4-HMAC-SHA256 Credential={facts['access_key_id']}/20240101/{facts['region']}/{service}/aws4_request, "
                  "SignedHeaders=host, Signature=none")
-        request = urllib.request.Request(f"{self.estate.url}/{facts['buckets'][bucket]}{path}", data,
-                                         {"Authorization": whose, "Content-Type": "text/csv"}, method=method)
+        request = urllib.request.Request(f"{self.estate.url}{path}", data, {"Authorization": whose, **headers}, method=method)
         with urllib.request.urlopen(request, timeout=30) as reply:
             return reply.read().decode()
+
+    def scale(self, service, desired):
+        """By hand, past the product."""
+        body = {"cluster": self.estate.facts["cluster"], "service": service, "desiredCount": desired}
+        self.aws("ecs", "POST", "/", json.dumps(body).encode(),
+                 {"X-Amz-Target": f"{SERVICE}.UpdateService", "Content-Type": "application/x-amz-json-1.1"})
 
     def put(self, bucket, key, text):
         self.s3("PUT", bucket, "/" + urllib.parse.quote(key), text.encode())
@@ -63,9 +73,16 @@ class Pipeline:
         return running and self.is_loaded()
 
     def is_loaded(self):
+        return self.location() == "RepositoryLocation"
+
+    def location(self):
+        """What Dagster's page has of the code: RepositoryLocation, PythonError, or None while it has neither."""
         entries = ((self.ask(LOCATIONS) or {}).get("workspaceOrError") or {}).get("locationEntries") or []
         kinds = [(entry["locationOrLoadError"] or {}).get("__typename") for entry in entries]
-        return kinds == ["RepositoryLocation"]
+        return kinds[0] if len(kinds) == 1 else None
+
+    def reload(self):
+        self.ask(RELOAD, location=LOCATION)
 
     def page(self):
         """Where Dagster's page is, if it is anywhere."""

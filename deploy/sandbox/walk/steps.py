@@ -7,7 +7,7 @@ A later step relies on those before it. Services are those that stand-in/seed.py
 import json
 import time
 
-from . import talk
+from . import power, talk
 from .estate import AUTHORITIES, SHORT_LIFE_SECONDS
 
 PILOT = ("--group", "pilot")
@@ -414,7 +414,7 @@ def measure(walk):
 
 STEPS = (start_hub, log_in, make_trust, join_agents, see_fleet, see_services, scale, restart, deploy, run_task,
          see_database_and_buckets, secure_buckets, begin_pipeline, read_logs, refresh, wait_for_absent, hold, lock, deny,
-         end_pipeline, certificates, audit, measure)
+         end_pipeline, *power.STEPS, certificates, audit, measure)
 
 
 def take(walk):
