@@ -18,6 +18,8 @@ from .walker import Failed
 
 SLOT_SECONDS = 0.1
 SLOTS = 80  # draining takes seconds; what comes later finds it asleep
+ASK_SECONDS = 2
+SILENT_SECONDS = 100  # after so long the heartbeat of the daemon's last life is old
 IN_DRAINING = 0.8  # of the cycles
 QUIET, SENSOR_SECONDS = "1s", 3
 CONTENT, TIDY = "CHILD,PLACE  \n\n7,U1\n", "CHILD,PLACE\n7,U1\n"
@@ -55,7 +57,16 @@ class Cycles:
         return self.phases[-1] if self.phases else "awake"
 
     def until(self, phase, seconds=240):
-        self.walk.until(f"it is {phase}", lambda: self.phase() == phase, seconds, self.log, pause=0.02)
+        """Awake it looks every 15 s by itself; asked how it is, it looks at once."""
+        asked = [time.monotonic()]
+
+        def there():
+            if self.phase() == "awake" != phase and time.monotonic() - asked[0] > ASK_SECONDS:
+                self.walk.hubctl("power", "status", *steps.NORTHSHIRE, quiet=True)
+                asked[0] = time.monotonic()
+            return self.phase() == phase
+
+        self.walk.until(f"it is {phase}", there, seconds, self.log, pause=0.02)
 
     def slot(self):
         if not self.slots:
@@ -85,6 +96,10 @@ class Cycles:
             self.until("asleep")
             talk.say(f"cycle {number} of {self.count}: {time.monotonic() - begun:.0f} s, {len(self.put_at)} files")
         self.asleep()
+        time.sleep(SILENT_SECONDS)
+        self.after_long = self.wait_for_run(self.put("long-asleep"))
+        self.until("asleep")
+        self.asleep()
 
     def asleep(self):
         """Asleep is asleep: no task is wanted and no process is left but the database's."""
@@ -95,6 +110,7 @@ class Cycles:
         run = self.walk.until(f"{key} has a run", lambda: power.find(
             self.pipeline, lambda run: run["tags"].get("file") == key), 60, self.log)
         self.waits.append(run["creationTime"] - self.put_at[key])
+        return self.waits[-1]
 
     def judge(self):
         """All of it, with figures; false where anything is amiss."""
@@ -127,6 +143,7 @@ class Cycles:
             **{f"files_while_{kind.replace('-', '_')}": count for kind, count in sorted(self.kinds.items())},
             "slots_of_draining": len(self.used), "runs": len(runs),
             "arrival_to_queued_p50_s": round(waits[len(waits) // 2], 2), "arrival_to_queued_max_s": round(waits[-1], 2),
+            "long_asleep_arrival_to_queued_s": round(self.after_long, 2),
             "agent_log_warnings": len(re.findall(r"^\S+ +WARN ", text, re.M)), **amiss}
         for name, value in figures.items():
             talk.say(f"{name}: {value}")
