@@ -23,7 +23,7 @@ SILENT_SECONDS = 100  # after so long the heartbeat of the daemon's last life is
 IN_DRAINING = 0.8  # of the cycles
 QUIET, SENSOR_SECONDS = "1s", 3
 CONTENT, TIDY = "CHILD,PLACE  \n\n7,U1\n", "CHILD,PLACE\n7,U1\n"
-PHASE = re.compile(r"the platform's power phase=\"?(\w+)")
+PHASE = re.compile(r"the platform's power phase=\"?(\w+)\"? generation")
 NOISE = re.compile(r"\x1b\[[0-9;]*m")
 
 
