@@ -253,7 +253,13 @@ impl Making<'_> {
         let code_runs = self.code_runs(estate);
         let open = code_runs && self.reload(dagster);
         let all_run = code_runs && estate.services.iter().all(|one| one.role == Role::CodeServer || one.running > 0);
-        if open || !all_run || !self.daemon_lives(dagster) {
+        // What is launched now is queued, and the daemon starts it when it is there.
+        if code_runs && !open && self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0) {
+            self.acts.push(Act::HandOn);
+        }
+        // After a short sleep the last heartbeat may be that of the daemon before.
+        let new = !self.state.waking.from_sleep || dagster.heartbeat.is_some_and(|at| at >= self.state.since);
+        if open || !all_run || !new || !self.daemon_lives(dagster) {
             return;
         }
         if self.state.waking.from_sleep {
@@ -396,9 +402,11 @@ impl Making<'_> {
             return (reasons, Duration::ZERO);
         }
         self.rest(&reasons);
+        let until = reasons.iter().filter_map(|reason| reason.until).filter(|until| *until > self.now).min();
+        let until = until.map_or(LOOK_AWAKE, |until| between(self.now, until) + LOOK_MOVING);
         let again = match self.state.quiet {
             Some(quiet) => between(self.now, forward(quiet, self.settings.quiet)).min(LOOK_AWAKE),
-            None => LOOK_AWAKE,
+            None => LOOK_AWAKE.min(until),
         };
         (reasons, again.max(LOOK_MOVING))
     }
