@@ -1,4 +1,4 @@
-//! The decision, one rule after the other; `tests/sim` has what comes of all of them together.
+//! The decision, one rule after the other.
 
 use std::collections::BTreeMap;
 
