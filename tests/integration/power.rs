@@ -76,7 +76,6 @@ fn kinds(power: &PowerState) -> Vec<&str> {
 
 /// Wait until the platform is at this, as the agent's health says.
 async fn is_at(fleet: &Fleet, phase: PowerPhase) -> PowerState {
-    // Its daemon goes on beside the stand-in's tasks, and posts a heartbeat every 30 s: so long may a wake wait for one.
     eventually(&format!("the platform is {phase:?}"), 3 * SOON, async || {
         let health = fleet.alice.agent(&fleet.agents[0].id).await.ok()?.health?;
         health.power.filter(|power| power.phase() == phase)

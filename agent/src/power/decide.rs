@@ -257,9 +257,7 @@ impl Making<'_> {
         if code_runs && !open && self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0) {
             self.acts.push(Act::HandOn);
         }
-        // After a short sleep the last heartbeat may be that of the daemon before.
-        let new = !self.state.waking.from_sleep || dagster.heartbeat.is_some_and(|at| at >= self.state.since);
-        if open || !all_run || !new || !self.daemon_lives(dagster) {
+        if open || !all_run || !self.daemon_lives(dagster) {
             return;
         }
         if self.state.waking.from_sleep {
