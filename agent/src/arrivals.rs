@@ -22,11 +22,14 @@ use sfdata_common::{error::chain, limits, outcome::FailureCode};
 use sfdata_proto::v1 as wire;
 use tokio::sync::{Mutex, Notify, watch};
 
-use self::book::{Book, State};
 pub use self::{
     book::Error,
     hand_on::{ARRIVAL_TAG, COUNT_TAG, HandedOn, Launch},
     source::Source,
+};
+use self::{
+    book::{Book, State},
+    hand_on::Troubles,
 };
 use crate::{
     config::{Config, arrivals::Arrivals as Settings},
@@ -77,7 +80,7 @@ struct Inner {
     region: String,
     source: &'static str,
     /// One hands on at a time.
-    handing_on: Mutex<()>,
+    handing_on: Mutex<Troubles>,
     /// Something was handed on, parked or dropped, so that messages may be deleted.
     settled: Notify,
     /// Why messages could not be deleted or hidden the last time.

@@ -64,7 +64,7 @@ impl Runs {
             }
             async move { says.map_err(|code| Error::failed(code, "said so")) }
         };
-        handle.hand_on(true, find, launch).await.unwrap()
+        handle.hand_on(async |_| Ok(true), find, launch).await.unwrap()
     }
 
     fn count(&self) -> usize {

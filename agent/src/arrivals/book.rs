@@ -11,6 +11,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -21,6 +22,9 @@ use tokio::sync::watch;
 
 use super::{Waiting, event::Arrival};
 
+/// How often, and after which pause each, opening is tried again.
+const OPEN_TRIES: u32 = 50;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 const FOLDER: &str = "arrivals";
 const WAITS: u8 = b'w';
 const PARKED: u8 = b'p';
@@ -81,12 +85,15 @@ pub(super) struct Waits {
     /// The run that it is, or may be, part of.
     #[prost(bytes = "vec", tag = "6")]
     pub(super) batch: Vec<u8>,
+    /// When that was last to be launched; 0 when it was not, as far as is known.
+    #[prost(int64, tag = "7")]
+    pub(super) asked: i64,
 }
 
 impl Waits {
     pub(super) fn new(arrival: Arrival, now: Timestamp) -> Self {
         let Arrival { key, mark, size, at } = arrival;
-        Self { key, mark, size, at, since: now.as_millisecond(), batch: Vec::new() }
+        Self { key, mark, size, at, since: now.as_millisecond(), batch: Vec::new(), asked: 0 }
     }
 }
 
@@ -274,6 +281,16 @@ impl Book {
         .await
     }
 
+    /// These are to be launched, or were not.
+    pub(super) async fn asked(&self, ids: Vec<ArrivalId>, at: Option<Timestamp>) -> Result<(), Error> {
+        self.change(move |state, changes| {
+            let asked = at.map_or(0, Timestamp::as_millisecond);
+            let waiting = ids.into_iter().filter_map(|id| state.waiting.get(&id).map(|waits| (id, waits.clone())));
+            changes.extend(waiting.map(|(id, waits)| Change::Wait(id, Waits { asked, ..waits })));
+        })
+        .await
+    }
+
     /// Dagster refused these for good; `false` when there is no room for them, so that they wait on.
     pub(super) async fn refused(&self, ids: Vec<ArrivalId>, detail: String, now: Timestamp) -> Result<bool, Error> {
         self.change(move |state, changes| {
@@ -282,7 +299,7 @@ impl Book {
             }
             for id in ids {
                 if let Some(waits) = state.waiting.get(&id) {
-                    let arrival = Some(Waits { batch: Vec::new(), ..waits.clone() });
+                    let arrival = Some(Waits { batch: Vec::new(), asked: 0, ..waits.clone() });
                     let (reason, parked) = (ParkReason::Refused.into(), now.as_millisecond());
                     let parks = Parks { reason, detail: detail.clone(), parked, arrival, body: String::new() };
                     changes.extend([Change::Unwait(id), Change::Park(id, parks)]);
@@ -459,11 +476,20 @@ impl Disk {
         let path = data_dir.join(FOLDER);
         let open = |source: io::Error| Error::Open { path: path.clone(), source: Arc::new(source) };
         let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(4 * 1024 * 1024);
-        // sled panics on some damage that it does not expect.
-        let db = match panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(source))) => return Err(open(source)),
-            Ok(Err(_)) | Err(_) => return Err(Error::Damaged { path }),
+        let mut tries = 0;
+        let db = loop {
+            // sled panics on some damage that it does not expect.
+            match panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
+                Ok(Ok(db)) => break db,
+                // Of a book that was just closed, threads of sled's hold the lock for a moment longer.
+                Ok(Err(sled::Error::Io(_))) if tries < OPEN_TRIES => {
+                    tries += 1;
+                    #[expect(clippy::disallowed_methods, reason = "once, at the start, before anything else runs")]
+                    std::thread::sleep(OPEN_PAUSE);
+                }
+                Ok(Err(sled::Error::Io(source))) => return Err(open(source)),
+                Ok(Err(_)) | Err(_) => return Err(Error::Damaged { path }),
+            }
         };
         let file = File::open(path.join("db")).map_err(open)?;
         Ok(Self { db, file, path })

@@ -299,9 +299,7 @@ impl Controller {
             let State { phase, generation, cause, .. } = &self.state;
             info!(phase = phase.as_str(), generation, cause, "the platform's power");
         }
-        let broken = &self.state.broken;
-        let loaded = seen.dagster.value().is_some_and(|dagster| dagster.is_loaded(broken));
-        decision.faults.extend(self.do_all(&decision.acts, loaded).await);
+        decision.faults.extend(self.do_all(&decision.acts).await);
         let told = self.shown.borrow().as_ref().map(|shown| kinds(&shown.decision.faults)).unwrap_or_default();
         let shown = self.show(&seen, decision, now);
         if moved || told != kinds(&shown.decision.faults) {
@@ -321,10 +319,10 @@ impl Controller {
     }
 
     /// All at once, each within its own time.
-    async fn do_all(&self, acts: &[Act], loaded: bool) -> Vec<Fault> {
+    async fn do_all(&self, acts: &[Act]) -> Vec<Fault> {
         let each = acts.iter().map(|act| async move {
             let late = || Error::failed(FailureCode::Unavailable, "it took too long");
-            let done = timeout(limits::POWER_ACT, self.act(act, loaded)).await.unwrap_or_else(|_| Err(late()));
+            let done = timeout(limits::POWER_ACT, self.act(act)).await.unwrap_or_else(|_| Err(late()));
             match done {
                 Ok(()) => None,
                 Err(error) => {
@@ -336,20 +334,20 @@ impl Controller {
         join_all(each).await.into_iter().flatten().collect()
     }
 
-    /// `loaded`: all code locations are.
-    async fn act(&self, act: &Act, loaded: bool) -> Result<(), Error> {
+    async fn act(&self, act: &Act) -> Result<(), Error> {
         match act {
             Act::StartDatabase => self.services.aurora.start().await,
             Act::Scale { service, to } => self.services.ecs.set_count(service, *to).await,
             Act::Renew { service } => self.services.ecs.renew(service).await,
             Act::Capacity { service, to } => self.services.ecs.set_strategy(service, to).await,
             Act::Reload { location } => self.services.dagster.reload(location).await.map(|_| ()),
-            Act::HandOn => self.hand_on(loaded).await,
+            Act::HandOn => self.hand_on().await,
         }
     }
 
-    async fn hand_on(&self, loaded: bool) -> Result<(), Error> {
+    async fn hand_on(&self) -> Result<(), Error> {
         let dagster = &self.services.dagster;
+        let loaded = async |location: Option<String>| dagster.is_loaded(location.as_deref()).await;
         let find = async |run: String| Ok(!dagster.runs_by_tag(arrivals::ARRIVAL_TAG, &run).await?.is_empty());
         let launch = async |one: arrivals::Launch| {
             let arrivals::Launch { job, location, repository, tags } = one;

@@ -1,7 +1,7 @@
 //! What one look at the world gives the decision: each source on its own, with when it was asked, or since when it can't be
 //! read. Plain values: the services fill them in, and so does a simulation.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -129,13 +129,6 @@ pub struct Dagster {
     pub schedules: Vec<Schedule>,
     /// Sensors that are switched on.
     pub sensors: Vec<Sensor>,
-}
-
-impl Dagster {
-    /// Whether all code locations are that are not known to be broken.
-    pub fn is_loaded(&self, broken: &BTreeSet<String>) -> bool {
-        self.locations.iter().all(|one| one.state == Loading::Loaded || broken.contains(&one.name))
-    }
 }
 
 /// One code location.

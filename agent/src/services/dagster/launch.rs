@@ -55,6 +55,16 @@ const RELOAD: &str = "mutation Reload($name: String!) {
   }
 }";
 
+const LOADED: &str = "query Loaded {
+  workspaceOrError {
+    __typename
+    ... on PythonError { className }
+    ... on Workspace {
+      locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { className } } }
+    }
+  }
+}";
+
 const LOCATIONS: &str = "query Locations {
   workspaceOrError {
     __typename
@@ -99,6 +109,12 @@ struct Named {
 #[serde(rename_all = "camelCase")]
 struct FoundWorkspace {
     location_entries: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FoundStates {
+    location_entries: Vec<FoundLocation>,
 }
 
 #[derive(Deserialize)]
@@ -192,6 +208,14 @@ impl Dagster {
         Ok(found.location_entries.into_iter().map(|entry| entry.name).collect())
     }
 
+    /// Whether this code location is loaded, or each one; where there is none, none is.
+    pub async fn is_loaded(&self, location: Option<&str>) -> Result<bool, Error> {
+        let tried = "look whether the code locations are loaded";
+        let mut told = self.ask(tried, LOADED, json!({})).await?;
+        let found: FoundStates = told.part(tried, "workspaceOrError", "Workspace")?;
+        Ok(all_loaded(found.location_entries.into_iter().map(Location::from).collect(), location))
+    }
+
     async fn jobs(&self, tried: &str) -> Result<Vec<Place>, Error> {
         let mut told = self.ask(tried, JOBS, json!({})).await?;
         let found: FoundRepositories = told.part(tried, "repositoriesOrError", "RepositoryConnection")?;
@@ -202,6 +226,11 @@ impl Dagster {
         };
         Ok(found.nodes.into_iter().flat_map(of).collect())
     }
+}
+
+fn all_loaded(mut locations: Vec<Location>, only: Option<&str>) -> bool {
+    locations.retain(|one| only.is_none_or(|name| one.name == name));
+    !locations.is_empty() && locations.iter().all(|one| one.state == LocationState::Loaded)
 }
 
 /// Dagster 1.8 takes no tags for a re-execution, and makes it without: its parent's id is among its tags either way.
@@ -309,6 +338,17 @@ mod tests {
         assert!(message.contains("clean (sync in a), clean (sync in b)") && message.contains("location"), "{message}");
         let Err(Error::Failed { code: FailureCode::NotFound, message }) = launch("cleen", None) else { panic!() };
         assert!(message.contains("move (sync in a)") && !message.contains(ASSETS), "{message}");
+    }
+
+    #[test]
+    fn a_location_is_judged_by_itself_and_no_location_is_not_loaded() {
+        let locations = || {
+            let state = |name: &str, state| Location { name: name.into(), state };
+            vec![state("ours", LocationState::Loaded), state("another", LocationState::Loading)]
+        };
+        assert!(all_loaded(locations(), Some("ours")), "another one does not matter");
+        assert!(!all_loaded(locations(), Some("another")) && !all_loaded(locations(), Some("gone")));
+        assert!(!all_loaded(locations(), None) && !all_loaded(vec![], None));
     }
 
     #[test]
