@@ -105,7 +105,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         (!hidden.is_empty()).then_some(())
     })
     .await;
-    let done = arrivals.hand_on(true, async |_| Ok(false), async |_| Ok(())).await.unwrap();
+    let done = arrivals.hand_on(async |_| Ok(true), async |_| Ok(false), async |_| Ok(())).await.unwrap();
     assert_eq!((done.arrivals, done.runs), (1, 0));
     eventually("it is deleted", MINUTE, async || {
         (fleet.aws().messages(&account, &queue).await.ok()? == 0).then_some(())
