@@ -73,6 +73,9 @@ impl Agent {
         let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
         let services = services.with_dagster(&config.dagster);
         let arrivals = Handle::open(config)?;
+        if arrivals.is_on() && config.power.is_none() {
+            tracing::warn!("[arrivals] without [power]: what arrives is taken in and waits; nothing hands it on");
+        }
         let taking_in = Source::new(&arrivals, services.clone(), &config.aws).run(stop.clone());
         let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone());
         let (power, controller) = power::controller::new(power::controller::Parts {

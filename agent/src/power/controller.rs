@@ -39,6 +39,8 @@ use crate::{
 
 /// Nothing goes unseen for longer, whatever the decision says: clocks jump, and people start services by hand.
 const LOOK_MOST: Duration = Duration::from_secs(60);
+/// Before an order that failed is given again.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// Before the next try when the state can't be written.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -299,14 +301,14 @@ impl Controller {
             let State { phase, generation, cause, .. } = &self.state;
             info!(phase = phase.as_str(), generation, cause, "the platform's power");
         }
-        decision.faults.extend(self.do_all(&decision.acts).await);
+        let failed = self.do_all(&decision.acts).await;
+        let pause = if failed.is_empty() { decision.again } else { decision.again.max(FAILED_PAUSE) };
+        decision.faults.extend(failed);
         let told = self.shown.borrow().as_ref().map(|shown| kinds(&shown.decision.faults)).unwrap_or_default();
         let shown = self.show(&seen, decision, now);
         if moved || told != kinds(&shown.decision.faults) {
             self.reports.nudge();
         }
-        let acted = !shown.decision.acts.is_empty();
-        let pause = if acted { shown.decision.again.max(Duration::from_secs(1)) } else { shown.decision.again };
         Ok((shown, pause))
     }
 

@@ -31,11 +31,16 @@ const BLINK: Duration = Duration::from_secs(60);
 /// What is gone of an awake platform, and does not come back in that time by ECS's own doing, is brought up as at a wake.
 const AILING: Duration = Duration::from_secs(180);
 
-/// Pauses until the next look, by how much is going on.
 /// What went wrong is told for so long.
 const TOLD: Duration = Duration::from_secs(24 * 3600);
+/// Runs and backfills that alone keep the platform awake for so long are told: one may hang, and each hour of it costs.
+const LONG_AWAKE: Duration = Duration::from_secs(12 * 3600);
 
+/// Pauses until the next look, by how much is going on.
 const LOOK_MOVING: Duration = Duration::from_secs(1);
+/// What has just begun to move is looked at sooner: a look comes late by no more than a part of what it took so far.
+const LOOK_BEGUN: Duration = Duration::from_millis(100);
+const LOOK_PART: u32 = 20;
 const LOOK_AWAKE: Duration = Duration::from_secs(15);
 const LOOK_ASLEEP: Duration = Duration::from_secs(60);
 
@@ -107,7 +112,7 @@ pub fn decide(seen: &Observation, state: &State, settings: &Settings, now: Times
         made.state.wishes.awake_until = None;
     }
     let (reasons, again) = if state.wishes.manual {
-        (Vec::new(), LOOK_AWAKE)
+        made.by_hand()
     } else {
         match state.phase {
             Phase::Asleep => made.asleep(),
@@ -127,6 +132,7 @@ pub fn decide(seen: &Observation, state: &State, settings: &Settings, now: Times
         let detail = format!("the cluster has no service {service}; correct [platform] in the agent's configuration");
         made.faults.push(Fault { kind: "service-missing", detail });
     }
+    made.tell_unreadable();
     let again = if made.state.generation == state.generation { again } else { Duration::ZERO };
     let Making { state, mut acts, faults, .. } = made;
     acts.sort();
@@ -145,6 +151,32 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
+    /// People start and stop the services. What arrives is handed on whenever they have Dagster run.
+    fn by_hand(&mut self) -> (Vec<Reason>, Duration) {
+        let waits = self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0);
+        if waits && self.seen.dagster.value().is_some() {
+            self.acts.push(Act::HandOn);
+        }
+        (Vec::new(), LOOK_AWAKE)
+    }
+
+    /// What cannot be read for long; unknown is busy, which costs.
+    fn tell_unreadable(&mut self) {
+        let Observation { ecs, dagster, arrivals, database, .. } = self.seen;
+        let each = [
+            ("ecs-unreadable", "ECS", ecs.unread()),
+            ("dagster-unreadable", "Dagster", dagster.unread()),
+            ("arrivals-unreadable", "the queue or bucket of arrivals", arrivals.unread()),
+            ("database-unreadable", "the database's state", database.unread()),
+        ];
+        for (kind, what, unread) in each {
+            if let Some((since, why)) = unread.filter(|(since, _)| forward(*since, PATIENCE) <= self.now) {
+                let detail = format!("{what} cannot be read since {since}, so that nothing is put to sleep: {why}");
+                self.faults.push(Fault { kind, detail });
+            }
+        }
+    }
+
     fn asleep(&mut self) -> (Vec<Reason>, Duration) {
         let reasons = to_wake(self.seen, &self.state, self.settings, self.now);
         if let Some(first) = reasons.first() {
@@ -185,11 +217,11 @@ impl Making<'_> {
         reasons.retain(|reason| reason.kind != Kind::Unreadable);
         let Some(estate) = self.seen.ecs.value() else {
             self.stuck(&[], "ECS cannot be read");
-            return (reasons, LOOK_MOVING);
+            return (reasons, self.soon());
         };
         // An older look may not know of a daemon that is still ending.
         if self.seen.ecs.since(self.state.since).is_none() {
-            return (reasons, LOOK_MOVING);
+            return (reasons, self.soon());
         }
         self.know_definitions(estate);
         match self.seen.database.value() {
@@ -220,7 +252,7 @@ impl Making<'_> {
             };
             self.stuck(&self.to_renew(estate), &cause);
         }
-        (reasons, if self.state.waking.retries == 0 { LOOK_MOVING } else { LOOK_AWAKE })
+        (reasons, if self.state.waking.retries == 0 { self.soon() } else { LOOK_AWAKE })
     }
 
     /// Ask for the services that are missing and may come now.
@@ -384,10 +416,6 @@ impl Making<'_> {
             Reading::At(at, dagster) if *at >= self.state.since => {
                 reasons.extend(self.look_at(dagster));
             }
-            Reading::Unread { since, why } if forward(*since, PATIENCE) <= self.now => {
-                let detail = format!("Dagster cannot be read since {since}, and stays awake until it can: {why}");
-                self.faults.push(Fault { kind: "dagster-unreadable", detail });
-            }
             _ => {}
         }
         if self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0) {
@@ -399,6 +427,7 @@ impl Making<'_> {
             self.state.enter(Phase::Waking, self.now);
             return (reasons, Duration::ZERO);
         }
+        self.tell_long(&reasons);
         self.rest(&reasons);
         let until = reasons.iter().filter_map(|reason| reason.until).filter(|until| *until > self.now).min();
         let until = until.map_or(LOOK_AWAKE, |until| between(self.now, until) + LOOK_MOVING);
@@ -409,8 +438,8 @@ impl Making<'_> {
         (reasons, again.max(LOOK_MOVING))
     }
 
-    /// What is wrong with a Dagster that is awake, and which ticks it is to have next.
-    /// What of it is a reason to stay awake.
+    /// What is wrong with a Dagster that is awake, and which ticks it is to have next. Returns what of it is a reason to stay
+    /// awake.
     fn look_at(&mut self, dagster: &Dagster) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if dagster.runs > 0 {
@@ -444,6 +473,19 @@ impl Making<'_> {
             self.faults.push(Fault { kind: "sensor-late", detail });
         }
         reasons
+    }
+
+    /// Runs whose process has died count as started for ever where Dagster does not watch over them.
+    fn tell_long(&mut self, reasons: &[Reason]) {
+        let at_work = |reason: &Reason| matches!(reason.kind, Kind::Runs | Kind::RunTasks | Kind::Backfills);
+        if forward(self.state.since, LONG_AWAKE) > self.now || reasons.is_empty() || !reasons.iter().all(at_work) {
+            return;
+        }
+        let since = self.state.since;
+        let detail = format!(
+            "awake since {since}, and kept so by runs or backfills alone; see hubctl dagster runs, and cancel what hangs"
+        );
+        self.faults.push(Fault { kind: "long-awake", detail });
     }
 
     /// Whether something that should run has not for long: a service, the daemon's heartbeat, the page.
@@ -493,11 +535,11 @@ impl Making<'_> {
             self.state.enter(Phase::Waking, self.now);
             return (reasons, Duration::ZERO);
         }
-        let Some(estate) = self.seen.ecs.since(self.state.since) else { return (reasons, LOOK_MOVING) };
+        let Some(estate) = self.seen.ecs.since(self.state.since) else { return (reasons, self.soon()) };
         let daemon = |service: &&Service| service.role == Role::Daemon;
         self.scale_down(estate.services.iter().filter(daemon));
         if !estate.services.iter().filter(daemon).all(|service| service.tasks == 0 && service.desired == 0) {
-            return (reasons, LOOK_MOVING);
+            return (reasons, self.soon());
         }
         let still = *self.state.still.get_or_insert(self.now);
         if !closing {
@@ -507,14 +549,19 @@ impl Making<'_> {
                 self.state.closing = true;
                 return (reasons, Duration::ZERO);
             }
-            return (reasons, LOOK_MOVING);
+            return (reasons, self.soon());
         }
         self.scale_down(estate.services.iter());
         if estate.services.iter().all(|service| service.tasks == 0 && service.desired == 0) {
             self.state.enter(Phase::Asleep, self.now);
             return (reasons, Duration::ZERO);
         }
-        (reasons, LOOK_MOVING)
+        (reasons, self.soon())
+    }
+
+    /// Until the next look at what moves.
+    fn soon(&self) -> Duration {
+        (between(self.state.since, self.now) / LOOK_PART).clamp(LOOK_BEGUN, LOOK_MOVING)
     }
 
     fn scale_down<'s>(&mut self, services: impl Iterator<Item = &'s Service>) {

@@ -45,6 +45,14 @@ impl<T> Reading<T> {
         matches!(self, Self::Unread { .. })
     }
 
+    /// Since when it can't be read, and why.
+    pub fn unread(&self) -> Option<(Timestamp, &str)> {
+        match self {
+            Self::Unread { since, why } => Some((*since, why)),
+            Self::At(..) | Self::Off => None,
+        }
+    }
+
     /// When it was asked with success.
     pub fn at(&self) -> Option<Timestamp> {
         match self {

@@ -346,9 +346,59 @@ fn what_is_left_to_people_is_left_alone() {
     world.pass(300);
     let web = world.service("web");
     (web.desired, web.running, web.tasks) = (0, 0, 0);
-    world.arrive(3);
     world.pass(300);
     assert_eq!((world.done.len(), world.state.phase), (0, Phase::Awake));
+}
+
+#[test]
+fn what_arrives_is_handed_on_whenever_people_have_dagster_run() {
+    let mut world = World::awake();
+    world.state.wishes.manual = true;
+    world.arrive(3);
+    let dagster = std::mem::replace(&mut world.seen.dagster, Reading::Off);
+    world.pass(60);
+    assert_eq!(world.done, []);
+    world.seen.dagster = dagster;
+    world.look(2);
+    assert_eq!(world.done, [Act::HandOn]);
+}
+
+#[test]
+fn what_cannot_be_read_for_long_is_told_whatever_the_platform_is_at() {
+    for phase in [Phase::Asleep, Phase::Waking, Phase::Awake, Phase::Draining] {
+        let mut world = World::awake();
+        world.state.enter(phase, at(0));
+        world.seen.ecs = Reading::Unread { since: at(0), why: "throttled".into() };
+        world.look(590);
+        assert!(!world.faults().contains(&"ecs-unreadable"), "{phase:?}");
+        world.look(20);
+        assert!(world.faults().contains(&"ecs-unreadable"), "{phase:?}: {:?}", world.decision.faults);
+    }
+}
+
+#[test]
+fn runs_that_alone_keep_it_awake_for_half_a_day_are_told() {
+    let mut world = World::awake();
+    world.dagster().runs = 1;
+    let told = |world: &World| world.faults().contains(&"long-awake");
+    world.look(10 * 3600);
+    assert!(!told(&world));
+    world.look(2 * 3600);
+    assert!(told(&world), "{:?}", world.decision);
+    world.state.wishes.awake_until = Some(at(world.now + 3600));
+    world.look(2);
+    assert!(!told(&world), "somebody wants it awake");
+}
+
+#[test]
+fn what_has_just_begun_to_move_is_looked_at_sooner() {
+    let mut world = World::asleep();
+    world.service("code").trouble = Some(Trouble::Other("no image".into()));
+    world.dagster().heartbeat = None;
+    world.state.wishes.person = Some(at(world.now));
+    world.look(1);
+    let pauses = [1, 3, 6, 30].map(|later| world.look(later).again.as_millis());
+    assert_eq!(pauses, [100, 200, 500, 1000]);
 }
 
 #[test]
