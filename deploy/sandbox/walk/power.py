@@ -14,8 +14,9 @@ NORTHSHIRE = ("--agent", "northshire")
 CHAIN = ("ingest_ssda903", "clean", "publish")
 FILE_KEY, CONTENT, TIDY = "ssda903/2025/outcomes.csv", "CHILD,PLACE  \n\n7,U1\n", "CHILD,PLACE\n7,U1\n"
 RATIO = 1.15  # of the time to a queued run to the time by hand: told, not judged
-# Awake for longer than a schedule must be away for it to be worth sleeping: two wakes, a quiet while and draining.
-TICK_SECONDS = 165
+# A schedule has to be so far away that it is worth sleeping before it, after what comes until then: a job with its
+# sensors, draining, and waking ahead of the tick. All of that takes as long as the machine needs for a wake, and more.
+TICK_SECONDS, TICK_WAKES = 110, 11
 
 
 def by_hand(walk):
@@ -114,10 +115,12 @@ def wake(walk):
     its own time zone, and says that she needs nothing any more: it sleeps as soon as nothing else does."""
     begun = time.time()
     woken = power_of(walk, walk.hubctl("power", "wake", *NORTHSHIRE, "--reason", "look at a failed run"))
-    tell(walk, "person_to_awake_s", time.time() - begun)
+    woken_s = time.time() - begun
+    tell(walk, "person_to_awake_s", woken_s)
     walk.expect("what was woken, and why", lambda: (woken["phase"], woken["cause"]), ("awake", "person"))
     walk.expect("everything runs", walk.pipeline.is_awake, True, walk.estate.runner.log)
-    walk.tick = (datetime.now(timezone.utc) + timedelta(seconds=TICK_SECONDS + 60)).replace(second=0, microsecond=0)
+    away = TICK_SECONDS + TICK_WAKES * woken_s + 60
+    walk.tick = (datetime.now(timezone.utc) + timedelta(seconds=away)).replace(second=0, microsecond=0)
     local = walk.tick.astimezone(ZoneInfo(TIMEZONE))
     walk.hubctl("ecs", "set-env", "code-server", f"NIGHTLY_CRON={local.minute} {local.hour} * * *", *NORTHSHIRE,
                 "--settle", "1s", "--reason", "tonight it is early")
