@@ -1,19 +1,14 @@
-//! Asleep unless there is a reason: when the platform is put to sleep, and when it wakes.
+//! Asleep unless there is a reason: the platform is put to sleep, and woken, as `sfdata_power` decides.
 //!
-//! `observation` is what is seen of the world, `state` what is remembered of it, durably. `decide` looks at both and at the
-//! time and says what to do; it has no I/O. `reasons` are why to be awake, `alarms` why to wake later. The `controller` looks by
-//! `sources`, remembers by `store` and does what was decided; `command` hands it operators' wishes.
+//! The `controller` looks by `sources`, lets `decide` say what to do, remembers by `store` and does what was decided; `command`
+//! hands it operators' wishes.
 
-pub mod alarms;
 mod command;
 pub mod controller;
-pub mod decide;
-pub mod observation;
-pub mod reasons;
-pub mod settings;
 mod sources;
-pub mod state;
 mod store;
 mod tell;
+
+pub use sfdata_power::{alarms, decide, observation, reasons, settings, state};
 
 pub use self::controller::{Claim, Handle};

@@ -170,7 +170,7 @@ impl State {
     }
 
     /// Enter another phase.
-    pub(super) fn enter(&mut self, phase: Phase, now: Timestamp) {
+    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
         self.generation += 1;
         (self.phase, self.since) = (phase, now);
         (self.quiet, self.still, self.closing, self.ailing) = (None, None, false, None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::Role;
+use crate::Role;
 
 /// One source, as it was last asked.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::power::{
+use crate::{
     alarms::What,
     observation::{Location, Sensor, Tick},
     settings::Span,

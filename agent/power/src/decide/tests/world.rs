@@ -1,7 +1,7 @@
 //! A world for the tests of the decision: it does what it is told at once.
 
 use super::super::*;
-use crate::power::observation::{Arrivals, Location, Sensor, Tick};
+use crate::observation::{Arrivals, Location, Sensor, Tick};
 
 pub(super) const START: i64 = 1_800_000_000;
 

@@ -6,6 +6,8 @@
 //! `asleep → waking → awake → draining → asleep`. Waking: the database, then code servers and webserver, then the daemon, which
 //! must find its code; then every code location is loaded. Draining: the daemon goes first, because what Dagster says after
 //! that is final; then Dagster is looked at once more; then the rest goes.
+//!
+//! `tests/sim` drives it through years of simulated time, with faults, and counts what must not happen.
 
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use super::{
     settings::Settings,
     state::{Phase, RETRY_MAX, State, Waking},
 };
-use crate::config::Role;
+use crate::Role;
 
 /// A daemon posts its heartbeat every 30 s (Dagster's `DEFAULT_HEARTBEAT_INTERVAL_SECONDS`); three are to be missed.
 const HEARTBEAT: Duration = Duration::from_secs(100);
