@@ -53,10 +53,11 @@ pub struct Agent {
     executor: Executor,
     stop: CancellationToken,
     failed: watch::Receiver<Option<journal::Error>>,
+    arrivals_failed: watch::Receiver<Option<arrivals::Error>>,
 }
 
 impl Agent {
-    /// Open everything and begin; it stops when `stop` is cancelled or the journal fails.
+    /// Open everything and begin; it stops when `stop` is cancelled, or the journal or the book of arrivals fails.
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
         let data_dir = &config.data_dir;
         if !Identity::exists(data_dir) {
@@ -121,7 +122,8 @@ impl Agent {
         tasks.spawn(reporter.run(reporting));
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });
-        Ok(Self { id, status, arrivals, tasks, executor, stop, failed })
+        let arrivals_failed = arrivals.failed();
+        Ok(Self { id, status, arrivals, tasks, executor, stop, failed, arrivals_failed })
     }
 
     /// Its id.
@@ -140,18 +142,22 @@ impl Agent {
     }
 
     /// Wait until it was asked to stop and has. What runs stays begun in the journal and is taken up at the next start. An
-    /// error means that the journal failed.
-    pub async fn stopped(mut self) -> Result<(), journal::Error> {
+    /// error means that the journal, or the book of arrivals, failed.
+    pub async fn stopped(mut self) -> Result<(), Error> {
         tokio::select! {
             () = self.stop.cancelled() => {}
             Ok(_) = self.failed.wait_for(Option::is_some) => self.stop.cancel(),
+            Ok(_) = self.arrivals_failed.wait_for(Option::is_some) => self.stop.cancel(),
         }
         self.tasks.close();
         self.tasks.wait().await;
         self.executor.stopped().await;
-        match self.failed.borrow().clone() {
-            Some(failure) => Err(failure),
-            None => Ok(()),
+        if let Some(failure) = self.failed.borrow().clone() {
+            return Err(failure.into());
         }
+        if let Some(failure) = self.arrivals_failed.borrow().clone() {
+            return Err(failure.into());
+        }
+        Ok(())
     }
 }

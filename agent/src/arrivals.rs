@@ -122,6 +122,11 @@ impl Handle {
         Ok(Self { inner: Some(Arc::new(inner)), ..Self::off() })
     }
 
+    /// Tells how the book could not be written, once it could not. Nothing is received from then on; the process must end.
+    pub fn failed(&self) -> watch::Receiver<Option<Error>> {
+        self.inner.as_ref().map_or_else(|| watch::channel(None).1, |inner| inner.book.failed())
+    }
+
     /// Whether anything is looked for.
     pub fn is_on(&self) -> bool {
         self.inner.as_ref().is_some_and(|inner| inner.source != "off")

@@ -163,6 +163,9 @@ pub const NONCURRENT_VERSION_DAYS: i32 = 90;
 pub const ARRIVALS_WAITING: usize = 10_000;
 /// Messages and arrivals that wait for a person. When there are as many, what is more stays in the queue.
 pub const ARRIVALS_PARKED: usize = 1_000;
+/// Nothing is received, or listed, when the disk of the book has less free: ten messages of SQS's greatest size, some times
+/// over, since a message that cannot be written counts as received all the same.
+pub const ARRIVALS_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// So much of a message that is parked is kept.
 pub const ARRIVAL_BYTES: usize = 64 * 1024;
 /// An arrival that was handed on is known again for so long: the longest time that SQS keeps a message.

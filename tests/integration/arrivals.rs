@@ -15,6 +15,7 @@ use sfdata_agent::{
 };
 use sfdata_common::{
     command::{Action, Agent, ArrivalId, Arrivals},
+    limits,
     outcome::{FailureCode, Outcome},
 };
 use sfdata_proto::v1::{ArrivalState, ArrivalsHealth, ArrivalsListResult, ParkReason, action_result::Kind};
@@ -192,6 +193,45 @@ async fn what_cannot_be_handed_on_is_parked_shown_retried_and_dropped() {
     assert_eq!((health(&fleet).await.parked, runs.count()), (0, 1));
     let unknown = order(&fleet, Arrivals::Retry(ArrivalId::of(&[b"another"]))).await;
     assert!(matches!(&unknown, Outcome::Failed { code: FailureCode::NotFound, .. }), "{unknown:?}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_more_can_be_parked_files_go_on_and_the_message_is_hidden_until_there_is_room() {
+    let mut fleet = Fleet::start(1).await;
+    let queue = fleet.with_arrivals(0, rules(), true).await;
+    fleet.with_policy(0, ALL).await;
+    let (account, runs) = (fleet.agents[0].account.id.clone(), Runs::default());
+    let full: Vec<String> = (0..limits::ARRIVALS_PARKED).map(|number| number.to_string()).collect();
+    fleet.aws().send(&account, &queue, &format!(r#"{{"Records": [{}]}}"#, full.join(","))).await.unwrap();
+    eventually("as many are parked as may", SOON, async || {
+        (list(&fleet).await.parked_count as usize == limits::ARRIVALS_PARKED).then_some(())
+    })
+    .await;
+    empties(&fleet, &queue).await;
+
+    let record = r#"{"eventSource": "aws:s3", "awsRegion": "eu-west-2", "eventName": "ObjectCreated:Put", "s3":
+        {"bucket": {"name": "sfdata-la-0-data-store"}, "object": {"key": "ssda903/a.csv", "eTag": "e"}}}"#;
+    fleet.aws().send(&account, &queue, &format!(r#"{{"Records": ["odd", {record}]}}"#)).await.unwrap();
+    waits(&fleet.arrivals(0), 1).await;
+    eventually("it is hidden", SOON, async || {
+        let calls = fleet.aws().calls(&account, "sqs", "ChangeMessageVisibilityBatch").await.unwrap();
+        calls.iter().any(|call| call.to_string().contains("900")).then_some(())
+    })
+    .await;
+    assert_eq!(runs.hand_on(&fleet.arrivals(0), Ok(())).await.runs, 1);
+    let told = eventually("it is told", SOON, async || {
+        let error = health(&fleet).await.error;
+        (!error.is_empty()).then_some(error)
+    })
+    .await;
+    assert!(told.contains("full: ") && told.contains("hubctl arrivals list"), "{told}");
+    assert_eq!(fleet.aws().messages(&account, &queue).await.unwrap(), 1, "it is not lost");
+
+    let one = list(&fleet).await.parked[0].id.parse().unwrap();
+    assert_eq!(state(&order(&fleet, Arrivals::Drop(one)).await), ArrivalState::Settled);
+    empties(&fleet, &queue).await;
+    assert_eq!((list(&fleet).await.parked_count as usize, runs.count()), (limits::ARRIVALS_PARKED, 1));
     fleet.stop().await;
 }
 

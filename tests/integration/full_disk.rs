@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use sfdata_agent::config::arrivals::Arrivals;
 use sfdata_common::{
     command::{Action, Agent},
     ids::CommandId,
@@ -223,4 +224,51 @@ async fn a_failed_write_stops_the_agent_and_every_command_ends_once_all_the_same
         assert!(matches!(fleet.alice.outcome(id, &la).await.unwrap(), Outcome::Succeeded(_)));
     }
     fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_little_disk_nothing_is_received_and_a_book_that_cannot_be_written_ends_the_agent() {
+    let mut fleet = Fleet::start(1).await;
+    let queue = fleet.with_arrivals(0, Arrivals::default(), true).await;
+    let account = fleet.agents[0].account.id.clone();
+    let (old, new) = (fleet.agents[0].config.data_dir.clone(), fleet.folder.path().join("small"));
+    let Some(small) = Small::mount(&new, 60, fleet.folder.path()).await else { return fleet.stop().await };
+    let from = format!("{}/.", old.display());
+    let copy = Run::start("/bin/cp", &["-a", &from, &new.display().to_string()], fleet.folder.path());
+    assert!(copy.ended().await.0.success());
+    fleet.agents[0].config.data_dir = new;
+    small.fill(40);
+    fleet.start_agent(0).await;
+    let mut seen = fleet.arrivals(0).subscribe();
+    let low = seen.wait_for(|waiting| waiting.unreadable.as_ref().is_some_and(|one| one.why.contains("free space")));
+    tokio::time::timeout(SOON, low).await.unwrap().unwrap();
+    fleet.aws().send(&account, &queue, "of no use").await.unwrap();
+    assert!(fleet.aws().calls(&account, "sqs", "ReceiveMessage").await.unwrap().is_empty());
+    small.free();
+    eventually("it is taken in", SOON, async || {
+        (fleet.arrivals(0).health().parked == 1 && fleet.arrivals(0).health().error.is_empty()).then_some(())
+    })
+    .await;
+    fleet.stop_agent(0).await;
+
+    let file = write_agent(&fleet.agents[0].config, &fleet.folder.path().join("agent.toml")).unwrap();
+    let run = format!("exec {} --config {} run", binary("sfdata-agent").display(), file.display());
+    let limited = Run::start("/bin/sh", &["-c", &format!("trap '' XFSZ; ulimit -f 1040; {run}")], fleet.folder.path());
+    for number in 0..20 {
+        let records: Vec<_> = (0..20).map(|record| format!("\"{number} {record} {}\"", "x".repeat(3_000))).collect();
+        fleet.aws().send(&account, &queue, &format!("{{\"Records\": [{}]}}", records.join(","))).await.unwrap();
+    }
+    let (status, said) = limited.ended().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("the book of arrivals in") && said.contains("then start the agent again"), "{said}");
+    let received = fleet.aws().calls(&account, "sqs", "ReceiveMessage").await.unwrap().len();
+    assert!(fleet.aws().messages(&account, &queue).await.unwrap() > 0, "what was not written is in the queue");
+    fleet.start_agent(0).await;
+    eventually("all of it is taken in", Duration::from_secs(60), async || {
+        (fleet.arrivals(0).health().parked == 401).then_some(())
+    })
+    .await;
+    assert!(fleet.aws().calls(&account, "sqs", "ReceiveMessage").await.unwrap().len() > received);
+    fleet.stop().await;
+    drop(small);
 }

@@ -54,13 +54,27 @@ pub enum Error {
         path: PathBuf,
     },
     /// It can't be written.
-    #[error("the book of arrivals in {path} cannot be written; free space on that disk or mend it")]
+    #[error(
+        "the book of arrivals in {path} cannot be written; free space on that disk or mend it, then start the agent again"
+    )]
     Write {
         /// Where.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: Arc<io::Error>,
+    },
+    /// There may be no room to write it.
+    #[error(
+        "the disk of the book of arrivals in {path} has {free_bytes} bytes free and {} are kept in reserve; free space \
+         on it: until then what arrives stays in the queue, or is listed later",
+        limits::ARRIVALS_RESERVE_BYTES
+    )]
+    Low {
+        /// Where.
+        path: PathBuf,
+        /// How much there is.
+        free_bytes: u64,
     },
 }
 
@@ -168,10 +182,10 @@ enum Change {
 pub(super) enum Taken {
     /// All of it is in the book.
     All,
-    /// Nothing was taken in: too many wait.
-    Full,
-    /// Nothing was taken in: too many are parked.
-    ParkFull,
+    /// Nothing was taken in: too many wait for so many more.
+    Full(usize),
+    /// Only what waits was taken in: too many are parked for so many more.
+    ParkFull(usize),
 }
 
 /// The book. Cheap to clone.
@@ -187,6 +201,7 @@ struct Inner {
     writing: Mutex<()>,
     disk: Disk,
     seen: watch::Sender<Waiting>,
+    failed: watch::Sender<Option<Error>>,
 }
 
 #[derive(Debug)]
@@ -202,7 +217,24 @@ impl Book {
         let disk = Disk::open(data_dir)?;
         let state = disk.load()?;
         let seen = watch::channel(Waiting::of(&state)).0;
-        Ok(Self { inner: Arc::new(Inner { state: Mutex::new(state), writing: Mutex::default(), disk, seen }) })
+        let (state, failed) = (Mutex::new(state), watch::channel(None).0);
+        Ok(Self { inner: Arc::new(Inner { state, writing: Mutex::default(), disk, seen, failed }) })
+    }
+
+    /// Tells how a write failed, once one has. The database writes no more then, so that the process must end.
+    pub(super) fn failed(&self) -> watch::Receiver<Option<Error>> {
+        self.inner.failed.subscribe()
+    }
+
+    /// Whether there is room on the disk for what one call brings.
+    pub(super) fn has_disk(&self) -> Result<(), Error> {
+        let path = &self.inner.disk.path;
+        let Ok(stat) = rustix::fs::statvfs(path) else { return Ok(()) };
+        let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free_bytes < limits::ARRIVALS_RESERVE_BYTES {
+            return Err(Error::Low { path: path.clone(), free_bytes });
+        }
+        Ok(())
     }
 
     /// How many wait, and whether that is known; told anew with each change.
@@ -215,19 +247,20 @@ impl Book {
         at(&self.inner.state())
     }
 
-    /// Take in what one message or one page tells: what is known already is not taken in again.
+    /// Take in what one message or one page tells: what is known already is not taken in again. What has to be parked and
+    /// finds no room does not keep the rest out.
     pub(super) async fn take_in(&self, arrivals: Each<Waits>, odd: Each<Parks>) -> Result<Taken, Error> {
         self.change(move |state, changes| {
             let (mut new, mut news) = (BTreeMap::new(), BTreeMap::new());
             new.extend(arrivals.into_iter().filter(|(id, _)| !state.knows(id)));
             news.extend(odd.into_iter().filter(|(id, _)| !state.knows(id)));
             if !new.is_empty() && state.waiting.len() + new.len() > limits::ARRIVALS_WAITING {
-                return Taken::Full;
-            }
-            if !news.is_empty() && state.parked.len() + news.len() > limits::ARRIVALS_PARKED {
-                return Taken::ParkFull;
+                return Taken::Full(new.len());
             }
             changes.extend(new.into_iter().map(|(id, waits)| Change::Wait(id, waits)));
+            if !news.is_empty() && state.parked.len() + news.len() > limits::ARRIVALS_PARKED {
+                return Taken::ParkFull(news.len());
+            }
             changes.extend(news.into_iter().map(|(id, parks)| Change::Park(id, parks)));
             Taken::All
         })
@@ -322,7 +355,7 @@ impl Book {
             let others = |other: &ArrivalId| *other == id || !state.knows(other);
             let waits: Vec<_> = arrivals.into_iter().filter(|(id, _)| others(id)).collect();
             if state.waiting.len() + waits.len() > limits::ARRIVALS_WAITING {
-                return Taken::Full;
+                return Taken::Full(waits.len());
             }
             changes.push(Change::Unpark(id));
             let mut kept = waits.iter().any(|(other, _)| *other == id);
@@ -364,7 +397,7 @@ impl Book {
             if changes.is_empty() {
                 return Ok(said);
             }
-            inner.disk.write(&changes)?;
+            inner.disk.write(&changes).inspect_err(|error| drop(inner.failed.send_replace(Some(error.clone()))))?;
             let mut state = inner.state();
             changes.into_iter().for_each(|change| state.apply(change));
             let now = Waiting::of(&state);
@@ -385,6 +418,15 @@ impl Inner {
 }
 
 impl State {
+    /// Whether what found no room would find it now.
+    pub(super) fn has_room(&self, taken: Taken) -> bool {
+        match taken {
+            Taken::All => true,
+            Taken::Full(more) => self.waiting.len() + more <= limits::ARRIVALS_WAITING,
+            Taken::ParkFull(more) => self.parked.len() + more <= limits::ARRIVALS_PARKED,
+        }
+    }
+
     /// Whether it waits, is parked, or was handed on or dropped.
     pub(super) fn knows(&self, id: &ArrivalId) -> bool {
         self.waiting.contains_key(id) || self.parked.contains_key(id) || self.settled.contains_key(id)

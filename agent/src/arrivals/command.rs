@@ -119,7 +119,7 @@ impl Inner {
             let (arrivals, odd) = found;
             match written(self.book.replace(id, arrivals, odd, now).await)? {
                 Taken::All => self.settled.notify_one(),
-                Taken::Full | Taken::ParkFull => {
+                Taken::Full(_) | Taken::ParkFull(_) => {
                     let text =
                         format!("arrival {id} stays parked: as many wait as may; try again when Dagster has woken");
                     return Err(Error::failed(FailureCode::Conflict, text));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{command::ArrivalId, limits, retry::Reconnect};
+use sfdata_common::{command::ArrivalId, limits, outcome::FailureCode, retry::Reconnect};
 use sfdata_proto::v1::ParkReason;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{
     Handle, Inner,
-    book::{Each, Listed, Parks, Taken, Waits},
+    book::{Each, Listed, Parks, State, Taken, Waits},
     event::{self, Arrival, Place, Record},
     written,
 };
@@ -68,7 +68,23 @@ struct Held(Mutex<HashMap<String, Hold>>);
 struct Hold {
     receipt: String,
     arrivals: Vec<ArrivalId>,
+    /// Whether all of it is in the book; what is not, is kept hidden until there is room, so that it is not received, and
+    /// counted by a dead-letter queue, time and again.
+    taken: Taken,
     until: Instant,
+}
+
+/// What is to be done with the messages that are held.
+#[derive(Default)]
+struct Due {
+    /// To be deleted.
+    done: Receipts,
+    /// To be hidden again.
+    hide: Receipts,
+    /// There is room for them now.
+    show: Receipts,
+    /// For so many there is none.
+    outside: usize,
 }
 
 impl Source {
@@ -125,8 +141,16 @@ impl Source {
         let (mut pause, mut wait) = (Reconnect::default(), FIRST_POLL);
         let mut told = false;
         loop {
-            let room = |count: usize| count < limits::ARRIVALS_WAITING;
-            if !room(inner.book.seen().borrow().count) {
+            let waiting = inner.book.seen().borrow().count;
+            if waiting >= limits::ARRIVALS_WAITING || held.outside() >= limits::ARRIVALS_PARKED {
+                sleep(FULL).await;
+                continue;
+            }
+            if let Err(low) = written(inner.book.has_disk()) {
+                if !std::mem::replace(&mut told, true) {
+                    warn!(error = %low, "nothing is received");
+                }
+                inner.unreadable(low.health());
                 sleep(FULL).await;
                 continue;
             }
@@ -141,25 +165,20 @@ impl Source {
                     continue;
                 }
             };
-            let mut taken = Ok(Taken::All);
+            let mut all = true;
             for message in messages {
                 match self.take_in(inner, place, held, message).await {
-                    Ok(Taken::All) => {}
-                    other => taken = other,
+                    Ok(taken) => all &= taken == Taken::All,
+                    Err(error) => return inner.unreadable(error.health()), // of the book, with which the agent ends
                 }
             }
-            match &taken {
-                Ok(_) => {
-                    if std::mem::take(&mut told) {
-                        info!("it is known again what arrives");
-                    }
-                    (pause, wait) = (Reconnect::default(), LONG_POLL);
-                    inner.readable();
-                }
-                Err(error) => inner.unreadable(error.health()),
+            if std::mem::take(&mut told) {
+                info!("it is known again what arrives");
             }
-            if taken != Ok(Taken::All) {
-                sleep(FULL).await; // what was not taken in comes back by itself
+            (pause, wait) = (Reconnect::default(), LONG_POLL);
+            inner.readable();
+            if !all {
+                sleep(FULL).await;
             }
         }
     }
@@ -170,10 +189,8 @@ impl Source {
         let (arrivals, odd) = inner.sorted(event::read(&message.body, place, now), now);
         let ids = arrivals.iter().map(|(id, _)| *id).collect();
         let taken = written(inner.book.take_in(arrivals, odd).await)?;
-        if taken == Taken::All {
-            held.add(message, ids, until);
-            inner.settled.notify_one();
-        }
+        held.add(message, ids, taken, until);
+        inner.settled.notify_one();
         Ok(taken)
     }
 
@@ -184,12 +201,24 @@ impl Source {
                 () = inner.settled.notified() => {}
                 () = sleep(KEEP) => {}
             }
-            let waits = |id: &ArrivalId| inner.book.look(|state| state.waiting.contains_key(id));
-            let (done, due) = held.due(Instant::now() + MARGIN, waits);
-            let failed = match self.delete(queue, held, &done).await {
-                Ok(()) => self.hide(queue, held, &due).await.err(),
+            let due = inner.book.look(|state| held.due(Instant::now() + MARGIN, state));
+            let failed = match self.delete(queue, held, &due.done).await {
+                Ok(()) => self.hide(queue, held, &due.hide).await.err(),
                 Err(error) => Some(error),
             };
+            let failed = match self.show(queue, held, &due.show).await {
+                Ok(()) => failed,
+                Err(error) => failed.or(Some(error)),
+            };
+            let full = (due.outside > 0).then(|| {
+                let text = format!(
+                    "full: of {} messages not all was taken in, and they stay in the queue; see hubctl arrivals list, \
+                     then retry or drop what is parked",
+                    due.outside
+                );
+                Error::failed(FailureCode::Unavailable, text)
+            });
+            let failed = failed.or(full);
             let mut kept_back = inner.kept_back();
             if let Some(error) = failed.as_ref().filter(|_| kept_back.is_none()) {
                 warn!(%error, "messages of the queue stay in it, or will be received again");
@@ -219,6 +248,16 @@ impl Source {
         Ok(())
     }
 
+    /// What there is room for now is received again, at once.
+    async fn show(&self, queue: &Queue, held: &Held, room: &[(String, String)]) -> Result<(), Error> {
+        for batch in room.chunks(BATCH) {
+            let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
+            self.services.sqs.hide(&queue.url, &receipts, Duration::ZERO).await?;
+            held.forget(batch.iter().map(|(id, _)| id));
+        }
+        Ok(())
+    }
+
     async fn list_for_ever(&self, inner: &Inner) {
         let mut told = false;
         loop {
@@ -240,6 +279,7 @@ impl Source {
 
     /// One listing, page by page. What is there the first time is known and starts nothing.
     async fn list(&self, inner: &Inner) -> Result<(), Error> {
+        written(inner.book.has_disk())?;
         let before = inner.book.look(|state| state.listed);
         let began = Timestamp::now();
         let mut reached = (began - limits::CLOCK_SKEW).as_millisecond();
@@ -262,7 +302,7 @@ impl Source {
                 written(inner.book.know(ids, began).await)?;
             } else {
                 let (arrivals, odd) = inner.sorted(found.into_iter().map(Record::Arrival).collect(), began);
-                if written(inner.book.take_in(arrivals, odd).await)? != Taken::All {
+                if let Taken::Full(_) = written(inner.book.take_in(arrivals, odd).await)? {
                     return Ok(()); // as many wait as may; the rest is listed again
                 }
             }
@@ -307,24 +347,35 @@ impl Held {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, message: Message, arrivals: Vec<ArrivalId>, until: Instant) {
-        self.each(|held| held.insert(message.id, Hold { receipt: message.receipt, arrivals, until }));
+    fn add(&self, message: Message, arrivals: Vec<ArrivalId>, taken: Taken, until: Instant) {
+        self.each(|held| held.insert(message.id, Hold { receipt: message.receipt, arrivals, taken, until }));
     }
 
-    /// What can be deleted, and what has to be hidden again before `by`: ids and receipts.
-    fn due(&self, by: Instant, waits: impl Fn(&ArrivalId) -> bool) -> (Receipts, Receipts) {
-        let (mut done, mut due) = (Vec::new(), Vec::new());
+    /// How many messages are not wholly in the book.
+    fn outside(&self) -> usize {
+        self.each(|held| held.values().filter(|hold| hold.taken != Taken::All).count())
+    }
+
+    /// What is to be done now; what would come back before `by` is to be hidden again.
+    fn due(&self, by: Instant, state: &State) -> Due {
+        let mut due = Due::default();
         self.each(|held| {
             for (id, hold) in held.iter() {
                 let one = || (id.clone(), hold.receipt.clone());
-                if !hold.arrivals.iter().any(&waits) {
-                    done.push(one());
+                let outside = hold.taken != Taken::All;
+                if outside && state.has_room(hold.taken) {
+                    due.show.push(one());
+                    continue;
+                }
+                due.outside += usize::from(outside);
+                if !outside && !hold.arrivals.iter().any(|id| state.waiting.contains_key(id)) {
+                    due.done.push(one());
                 } else if hold.until < by {
-                    due.push(one());
+                    due.hide.push(one());
                 }
             }
         });
-        (done, due)
+        due
     }
 
     fn hidden<'a>(&self, ids: impl Iterator<Item = &'a String>, until: Instant) {

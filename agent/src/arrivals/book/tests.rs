@@ -53,18 +53,19 @@ async fn what_a_listing_would_take_for_new_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn a_message_is_taken_in_whole_or_not_at_all() {
+async fn what_finds_no_room_among_the_parked_keeps_nothing_else_out() {
     let folder = tempfile::tempdir().unwrap();
     let book = Book::open(folder.path()).unwrap();
     let many = (0..limits::ARRIVALS_PARKED).map(|number| parks(&number.to_string())).collect();
     assert_eq!(book.take_in(vec![], many).await.unwrap(), Taken::All);
     let both = (vec![waits("a", 1)], vec![parks("more")]);
-    assert_eq!(book.take_in(both.0, both.1).await.unwrap(), Taken::ParkFull);
-    assert_eq!(book.seen().borrow().count, 0);
+    assert_eq!(book.take_in(both.0, both.1).await.unwrap(), Taken::ParkFull(1));
+    assert_eq!(book.seen().borrow().count, 1);
+    assert!(book.look(|state| !state.has_room(Taken::ParkFull(1)) && state.has_room(Taken::Full(1))));
     assert_eq!(book.take_in(vec![waits("a", 1)], vec![parks("7")]).await.unwrap(), Taken::All, "it is parked already");
     assert!(!book.refused(vec![waits("a", 1).0], "no".into(), at(1)).await.unwrap(), "it waits on");
     let many = (0..limits::ARRIVALS_WAITING).map(|number| waits(&number.to_string(), 1)).collect();
-    assert_eq!(book.take_in(many, vec![]).await.unwrap(), Taken::Full);
+    assert_eq!(book.take_in(many, vec![]).await.unwrap(), Taken::Full(limits::ARRIVALS_WAITING));
     assert_eq!(book.seen().borrow().count, 1);
 }
 
