@@ -173,7 +173,7 @@ async fn forgetful(launches: Arc<AtomicUsize>, answer: Reply) -> Faulty {
     Faulty::start(move |_, question| {
         let launched = launches.load(Ordering::SeqCst);
         let run = json!({"__typename": "Run", "runId": "0f1e2d3c", "jobName": "good", "status": "SUCCESS", "tags": [],
-            "stepStats": [], "executionPlan": {"steps": []}});
+            "stepStats": [{"stepKey": "load[mary_csv]", "status": "SUCCESS"}], "executionPlan": {"steps": []}});
         let data = match question["query"].as_str().unwrap().split_whitespace().nth(1).unwrap() {
             "Jobs" => json!({"repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": [
                 {"name": "sync", "location": {"name": "pipelines"}, "jobs": [{"name": "good"}]}]}}),
@@ -203,6 +203,7 @@ async fn a_launch_that_was_not_answered_is_found_and_not_repeated() {
         let dagster = forgetful(Arc::clone(&launches), answer).await;
         point(&mut fleet, &dagster.url).await;
         let found = detail(run(&fleet, launch("good", None, true)).await);
+        assert_eq!(found.steps[0].key, "load[#1]", "a mapping key may name a file");
         assert_eq!((found.run.unwrap().id.as_str(), launches.load(Ordering::SeqCst)), ("0f1e2d3c", 1));
     }
     fleet.stop().await;

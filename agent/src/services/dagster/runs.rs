@@ -198,6 +198,7 @@ impl Dagster {
         let found: FoundDetail = told.part(&tried, "run", "Run")?;
         let mut steps: Vec<Step> = found.step_stats.unwrap_or_default().into_iter().map(Step::from).collect();
         steps.sort_by_key(|step| step.started.unwrap_or(Timestamp::MAX));
+        number(&mut steps);
         let total = found.execution_plan.map(|plan| plan.steps.len().max(steps.len()));
         Ok(Detail { run: found.run.seen(), steps, total, degraded: told.degraded })
     }
@@ -217,5 +218,37 @@ impl Dagster {
             Some(kind) => Err(refused(&tried, kind, &value)),
             None => Err(lacks(&tried, "ended")),
         }
+    }
+}
+
+/// The mapping keys of dynamic steps, as in `load[a_file_csv]`, are often names of files: each becomes its number, in the
+/// order in which they come.
+fn number(steps: &mut [Step]) {
+    let mut seen: Vec<String> = Vec::new();
+    for step in steps {
+        let Some((op, rest)) = step.key.split_once('[') else { continue };
+        let (mapped, after) = rest.rsplit_once(']').unwrap_or((rest, ""));
+        let number = seen.iter().position(|known| known == mapped).unwrap_or_else(|| {
+            seen.push(mapped.to_owned());
+            seen.len() - 1
+        });
+        step.key = format!("{op}[#{}]{after}", number + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapping_keys_of_dynamic_steps_are_told_as_numbers() {
+        let step = |key: &&str| {
+            Step { key: (*key).into(), status: StepStatus::Success, started: None, ended: None, attempts: None }
+        };
+        let keys = ["find", "load[mary_csv]", "load[john_csv]", "all.clean[mary_csv]", "tell[?]", "odd[john", "end"];
+        let mut steps: Vec<Step> = keys.iter().map(step).collect();
+        number(&mut steps);
+        let told: Vec<&str> = steps.iter().map(|step| step.key.as_str()).collect();
+        assert_eq!(told, ["find", "load[#1]", "load[#2]", "all.clean[#1]", "tell[#3]", "odd[#4]", "end"]);
     }
 }

@@ -287,7 +287,7 @@ impl Detail {
 /// A step of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// Its key.
+    /// Its key, with a number in place of a dynamic step's mapping key: `load[#1]`.
     pub key: String,
     /// Where it stands.
     pub status: StepStatus,
