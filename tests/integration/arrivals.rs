@@ -48,6 +48,13 @@ async fn empties(fleet: &Fleet, queue: &str) {
     .await;
 }
 
+/// Whether a message was hidden for longer than by being received.
+async fn is_hidden(fleet: &Fleet) -> bool {
+    let account = &fleet.agents[0].account.id;
+    let calls = fleet.aws().calls(account, "sqs", "ChangeMessageVisibilityBatch").await.unwrap();
+    calls.iter().any(|call| call.to_string().contains("900"))
+}
+
 /// In the place of Dagster: what was launched.
 #[derive(Default)]
 struct Runs(Arc<Mutex<Vec<Launch>>>);
@@ -214,11 +221,7 @@ async fn where_no_more_can_be_parked_files_go_on_and_the_message_is_hidden_until
         {"bucket": {"name": "sfdata-la-0-data-store"}, "object": {"key": "ssda903/a.csv", "eTag": "e"}}}"#;
     fleet.aws().send(&account, &queue, &format!(r#"{{"Records": ["odd", {record}]}}"#)).await.unwrap();
     waits(&fleet.arrivals(0), 1).await;
-    eventually("it is hidden", SOON, async || {
-        let calls = fleet.aws().calls(&account, "sqs", "ChangeMessageVisibilityBatch").await.unwrap();
-        calls.iter().any(|call| call.to_string().contains("900")).then_some(())
-    })
-    .await;
+    eventually("it is hidden", SOON, async || is_hidden(&fleet).await.then_some(())).await;
     assert_eq!(runs.hand_on(&fleet.arrivals(0), Ok(())).await.runs, 1);
     let told = eventually("it is told", SOON, async || {
         let error = health(&fleet).await.error;
@@ -232,6 +235,28 @@ async fn where_no_more_can_be_parked_files_go_on_and_the_message_is_hidden_until
     assert_eq!(state(&order(&fleet, Arrivals::Drop(one)).await), ArrivalState::Settled);
     empties(&fleet, &queue).await;
     assert_eq!((list(&fleet).await.parked_count as usize, runs.count()), (limits::ARRIVALS_PARKED, 1));
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_stays_hidden_while_nothing_can_be_deleted() {
+    let mut fleet = Fleet::start(1).await;
+    let queue = fleet.with_arrivals(0, rules(), true).await;
+    let account = fleet.agents[0].account.id.clone();
+    let fault = serde_json::json!({"service": "sqs", "action": "DeleteMessageBatch", "kind": "access_denied",
+        "times": null, "account": account});
+    fleet.aws().fault(fault).await.unwrap();
+    fleet.aws().send(&account, &queue, "parked, and to be deleted").await.unwrap();
+    put(&fleet, "ssda903/a.csv", "x").await;
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    waits(&fleet.arrivals(0), 1).await;
+    eventually("it is told", SOON, async || health(&fleet).await.error.contains("sqs:DeleteMessage").then_some(()))
+        .await;
+    eventually("what waits is hidden", SOON, async || is_hidden(&fleet).await.then_some(())).await;
+    fleet.aws().heal().await.unwrap();
+    Runs::default().hand_on(&fleet.arrivals(0), Ok(())).await;
+    empties(&fleet, &queue).await;
     fleet.stop().await;
 }
 

@@ -202,14 +202,13 @@ impl Source {
                 () = sleep(KEEP) => {}
             }
             let due = inner.book.look(|state| held.due(Instant::now() + MARGIN, state));
-            let failed = match self.delete(queue, held, &due.done).await {
-                Ok(()) => self.hide(queue, held, &due.hide).await.err(),
-                Err(error) => Some(error),
-            };
-            let failed = match self.show(queue, held, &due.show).await {
-                Ok(()) => failed,
-                Err(error) => failed.or(Some(error)),
-            };
+            // One that fails keeps no other from being tried: what is not hidden comes back, and is counted.
+            let (hidden, deleted, shown) = tokio::join!(
+                self.hide(queue, held, &due.hide),
+                self.delete(queue, held, &due.done),
+                self.show(queue, held, &due.show),
+            );
+            let failed = hidden.or(deleted).or(shown);
             let full = (due.outside > 0).then(|| {
                 let text = format!(
                     "full: of {} messages not all was taken in, and they stay in the queue; see hubctl arrivals list, \
@@ -227,35 +226,43 @@ impl Source {
         }
     }
 
-    async fn delete(&self, queue: &Queue, held: &Held, done: &[(String, String)]) -> Result<(), Error> {
+    async fn delete(&self, queue: &Queue, held: &Held, done: &[(String, String)]) -> Option<Error> {
+        let mut failed = None;
         for batch in done.chunks(BATCH) {
-            let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
-            // What SQS does not delete comes back, and is known then.
-            self.services.sqs.delete(&queue.url, &receipts).await?;
-            held.forget(batch.iter().map(|(id, _)| id));
+            match self.services.sqs.delete(&queue.url, &receipts(batch)).await {
+                // What SQS does not delete comes back, and is known then.
+                Ok(()) => held.forget(batch.iter().map(|(id, _)| id)),
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(())
+        failed
     }
 
-    async fn hide(&self, queue: &Queue, held: &Held, due: &[(String, String)]) -> Result<(), Error> {
+    async fn hide(&self, queue: &Queue, held: &Held, due: &[(String, String)]) -> Option<Error> {
+        let mut failed = None;
         for batch in due.chunks(BATCH) {
-            let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
             let until = Instant::now() + HIDDEN;
-            let failed = self.services.sqs.hide(&queue.url, &receipts, HIDDEN).await?;
-            held.forget(failed.iter().filter_map(|at| batch.get(*at)).map(|(id, _)| id));
-            held.hidden(batch.iter().map(|(id, _)| id), until);
+            match self.services.sqs.hide(&queue.url, &receipts(batch), HIDDEN).await {
+                Ok(gone) => {
+                    held.forget(gone.iter().filter_map(|at| batch.get(*at)).map(|(id, _)| id));
+                    held.hidden(batch.iter().map(|(id, _)| id), until);
+                }
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(())
+        failed
     }
 
     /// What there is room for now is received again, at once.
-    async fn show(&self, queue: &Queue, held: &Held, room: &[(String, String)]) -> Result<(), Error> {
+    async fn show(&self, queue: &Queue, held: &Held, room: &[(String, String)]) -> Option<Error> {
+        let mut failed = None;
         for batch in room.chunks(BATCH) {
-            let receipts: Vec<_> = batch.iter().map(|(_, receipt)| receipt.clone()).collect();
-            self.services.sqs.hide(&queue.url, &receipts, Duration::ZERO).await?;
-            held.forget(batch.iter().map(|(id, _)| id));
+            match self.services.sqs.hide(&queue.url, &receipts(batch), Duration::ZERO).await {
+                Ok(_) => held.forget(batch.iter().map(|(id, _)| id)),
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(())
+        failed
     }
 
     async fn list_for_ever(&self, inner: &Inner) {
@@ -335,6 +342,10 @@ impl Inner {
         }
         (arrivals, odd)
     }
+}
+
+fn receipts(batch: &[(String, String)]) -> Vec<String> {
+    batch.iter().map(|(_, receipt)| receipt.clone()).collect()
 }
 
 fn parks(reason: ParkReason, why: &str, mut body: String, now: Timestamp) -> Parks {
