@@ -145,7 +145,8 @@ impl Handle {
     /// When an arrival was handed on last, by this agent or one before it: what sensors have to see has been there since.
     pub fn last_handed_on(&self) -> Option<Timestamp> {
         let last = self.inner.as_ref()?.book.look(|state| state.last);
-        last.and_then(|at| Timestamp::from_millisecond(at).ok())
+        let last = last.and_then(|at| Timestamp::from_millisecond(at).ok())?;
+        Some(last.min(Timestamp::now())) // the clock may have been ahead then
     }
 
     /// Counts and times, for the health report: nothing of what has arrived.
@@ -154,7 +155,7 @@ impl Handle {
             return wire::ArrivalsHealth { source: "off".into(), ..Default::default() };
         };
         let Waiting { count, oldest, unreadable } = self.waiting();
-        let (parked, last) = inner.book.look(|state| (state.parked.len(), state.last));
+        let parked = inner.book.look(|state| state.parked.len());
         let error = match unreadable {
             Some(Unreadable { why, .. }) => why,
             None if parked >= limits::ARRIVALS_PARKED => format!(
@@ -170,7 +171,7 @@ impl Handle {
             waiting: count.try_into().unwrap_or(u32::MAX),
             parked: parked.try_into().unwrap_or(u32::MAX),
             oldest_unix_ms: oldest.map_or(0, Timestamp::as_millisecond),
-            last_unix_ms: last.unwrap_or_default(),
+            last_unix_ms: self.last_handed_on().map_or(0, Timestamp::as_millisecond),
             source: inner.source.into(),
             error,
         }

@@ -274,8 +274,7 @@ impl Book {
                 state.settle(id, now, changes);
             }
             state.forget(now, changes);
-            let now = now.as_millisecond();
-            changes.push(Change::Last(state.last.map_or(now, |last| last.max(now))));
+            changes.push(Change::Last(now.as_millisecond())); // also where the clock was ahead and was set back
         })
         .await
     }

@@ -172,6 +172,19 @@ async fn each_rule_launches_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_leaves_no_time_to_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = open(folder.path());
+    let (now, ahead) = (Timestamp::now(), Timestamp::now() + Duration::from_secs(365 * 24 * 3600));
+    let book = &handle.inner.as_ref().unwrap().book;
+    book.handed_on(vec![arrival("wake/a").0], ahead).await.unwrap();
+    assert!(handle.last_handed_on().unwrap() <= Timestamp::now());
+    assert!(handle.health().last_unix_ms < ahead.as_millisecond());
+    book.handed_on(vec![arrival("wake/b").0], now).await.unwrap();
+    assert_eq!(handle.last_handed_on().unwrap().as_millisecond(), now.as_millisecond(), "set anew, not kept for good");
+}
+
+#[tokio::test]
 async fn what_dagster_refuses_for_good_is_parked_and_nothing_else_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let (handle, dagster) = (open(folder.path()), Dagster::default());

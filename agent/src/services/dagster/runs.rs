@@ -242,8 +242,12 @@ mod tests {
 
     #[test]
     fn mapping_keys_of_dynamic_steps_are_told_as_numbers() {
-        let step = |key: &&str| {
-            Step { key: (*key).into(), status: StepStatus::Success, started: None, ended: None, attempts: None }
+        let step = |key: &&str| Step {
+            key: (*key).into(),
+            status: StepStatus::Success,
+            started: None,
+            ended: None,
+            attempts: None,
         };
         let keys = ["find", "load[mary_csv]", "load[john_csv]", "all.clean[mary_csv]", "tell[?]", "odd[john", "end"];
         let mut steps: Vec<Step> = keys.iter().map(step).collect();
