@@ -6,9 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io,
-    panic::{self, AssertUnwindSafe},
+    io, panic,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,7 +21,10 @@ use sfdata_common::{
 use sfdata_proto::v1 as wire;
 use tokio::sync::watch;
 
-use crate::verify::Verified;
+use crate::{
+    database::{Database, OpenError},
+    verify::Verified,
+};
 
 const FOLDER: &str = "journal";
 const POSITION: &[u8] = b"position";
@@ -107,8 +108,7 @@ struct State {
 }
 
 struct Disk {
-    db: sled::Db,
-    file: File,
+    database: Database,
     path: PathBuf,
 }
 
@@ -129,9 +129,9 @@ impl Journal {
     /// come to its end is emptied.
     pub fn create(data_dir: &Path, epoch: u64) -> Result<(), Error> {
         let disk = Disk::open(data_dir)?;
-        disk.db.clear().map_err(|source| disk.failed(source))?;
+        disk.database.db.clear().map_err(|source| disk.failed(source))?;
         let position = PositionRecord { epoch, sequence: 0 };
-        disk.db.insert(POSITION, position.encode_to_vec()).map_err(|source| disk.failed(source))?;
+        disk.database.db.insert(POSITION, position.encode_to_vec()).map_err(|source| disk.failed(source))?;
         disk.sync()
     }
 
@@ -294,7 +294,7 @@ impl Journal {
         for id in ids {
             state.unsent.remove(id);
             if let Some(disk) = &self.disk {
-                let _ = disk.db.remove(key(UNSENT, *id)); // flushed with the next change
+                let _ = disk.database.db.remove(key(UNSENT, *id)); // flushed with the next change
             }
         }
     }
@@ -323,7 +323,7 @@ impl Journal {
     async fn write(&self, batch: sled::Batch) -> Result<(), Error> {
         let Some(disk) = self.disk.clone() else { return Ok(()) };
         let write = move || {
-            disk.db.apply_batch(batch).map_err(|source| disk.failed(source))?;
+            disk.database.db.apply_batch(batch).map_err(|source| disk.failed(source))?;
             disk.sync()
         };
         let written = match tokio::task::spawn_blocking(write).await {
@@ -372,23 +372,15 @@ impl State {
 impl Disk {
     fn open(data_dir: &Path) -> Result<Self, Error> {
         let path = data_dir.join(FOLDER);
-        let open = |source: Arc<dyn std::error::Error + Send + Sync>| Error::Open { path: path.clone(), source };
-        let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(4 * 1024 * 1024);
-        // sled panics on some damage that it does not expect.
-        let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(source))) => return Err(open(Arc::new(source))),
-            Ok(Err(_)) | Err(_) => return Err(Error::Damaged { path }),
-        };
-        let file = File::open(path.join("db")).map_err(|source| open(Arc::new(source)))?;
-        Ok(Self { db, file, path })
+        match Database::open(&path) {
+            Ok(database) => Ok(Self { database, path }),
+            Err(OpenError::Io(source)) => Err(Error::Open { path, source: Arc::new(source) }),
+            Err(OpenError::Damaged) => Err(Error::Damaged { path }),
+        }
     }
 
-    /// sled's flush does not survive a power cut (its issues 1351 and 1452); the sync does.
     fn sync(&self) -> Result<(), Error> {
-        self.db.flush().map_err(|source| self.failed(source))?;
-        self.file.sync_data().map_err(|source| self.failed(source))
+        self.database.sync().map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -399,7 +391,7 @@ impl Disk {
         let damaged = || Error::Damaged { path: self.path.clone() };
         let mut state = State::default();
         let mut position = None;
-        for item in self.db.iter() {
+        for item in self.database.db.iter() {
             let (key, value) = item.map_err(|_| damaged())?;
             if key == POSITION {
                 let record = PositionRecord::decode(&value[..]).map_err(|_| damaged())?;

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod verify;
 pub mod policy;
 pub mod journal;
+mod database;
 pub mod execute;
 pub mod services;
 pub mod power;

@@ -6,12 +6,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
-    io,
-    panic::{self, AssertUnwindSafe},
+    io, panic,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -21,10 +18,8 @@ use sfdata_proto::v1::ParkReason;
 use tokio::sync::watch;
 
 use super::{Waiting, event::Arrival};
+use crate::database::{Database, OpenError};
 
-/// How often, and after which pause each, opening is tried again.
-const OPEN_TRIES: u32 = 50;
-const OPEN_PAUSE: Duration = Duration::from_millis(20);
 const FOLDER: &str = "arrivals";
 const WAITS: u8 = b'w';
 const PARKED: u8 = b'p';
@@ -206,8 +201,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Disk {
-    db: sled::Db,
-    file: File,
+    database: Database,
     path: PathBuf,
 }
 
@@ -515,25 +509,11 @@ fn key(kind: u8, id: &ArrivalId) -> Vec<u8> {
 impl Disk {
     fn open(data_dir: &Path) -> Result<Self, Error> {
         let path = data_dir.join(FOLDER);
-        let open = |source: io::Error| Error::Open { path: path.clone(), source: Arc::new(source) };
-        let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(4 * 1024 * 1024);
-        let mut tries = 0;
-        let db = loop {
-            // sled panics on some damage that it does not expect.
-            match panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
-                Ok(Ok(db)) => break db,
-                // Of a book that was just closed, threads of sled's hold the lock for a moment longer.
-                Ok(Err(sled::Error::Io(_))) if tries < OPEN_TRIES => {
-                    tries += 1;
-                    #[expect(clippy::disallowed_methods, reason = "once, at the start, before anything else runs")]
-                    std::thread::sleep(OPEN_PAUSE);
-                }
-                Ok(Err(sled::Error::Io(source))) => return Err(open(source)),
-                Ok(Err(_)) | Err(_) => return Err(Error::Damaged { path }),
-            }
-        };
-        let file = File::open(path.join("db")).map_err(open)?;
-        Ok(Self { db, file, path })
+        match Database::open(&path) {
+            Ok(database) => Ok(Self { database, path }),
+            Err(OpenError::Io(source)) => Err(Error::Open { path, source: Arc::new(source) }),
+            Err(OpenError::Damaged) => Err(Error::Damaged { path }),
+        }
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), Error> {
@@ -554,16 +534,14 @@ impl Disk {
             path: self.path.clone(),
             source: Arc::new(io::Error::other(source)),
         };
-        self.db.apply_batch(batch).map_err(|source| failed(source.into()))?;
-        // sled's flush does not survive a power cut (its issues 1351 and 1452); the sync does.
-        self.db.flush().map_err(|source| failed(source.into()))?;
-        self.file.sync_data().map_err(|source| failed(source.into()))
+        self.database.db.apply_batch(batch).map_err(|source| failed(source.into()))?;
+        self.database.sync().map_err(failed)
     }
 
     fn load(&self) -> Result<State, Error> {
         let damaged = || Error::Damaged { path: self.path.clone() };
         let mut state = State::default();
-        for item in self.db.iter() {
+        for item in self.database.db.iter() {
             let (key, value) = item.map_err(|_| damaged())?;
             let change = if key == LAST {
                 Last::decode(&value[..]).map(|last| Change::Last(last.at))

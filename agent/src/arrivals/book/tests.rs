@@ -89,7 +89,7 @@ async fn what_is_dropped_or_replaced_is_known_when_its_message_comes_again() {
 async fn a_damaged_book_is_told_and_not_taken_for_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
-    disk.db.insert(b"x/no id", b"what").unwrap();
+    disk.database.db.insert(b"x/no id", b"what").unwrap();
     drop(disk);
     assert!(matches!(Book::open(folder.path()), Err(Error::Damaged { .. })));
 }
