@@ -19,7 +19,7 @@ pub fn stamp(at: Ms) -> Timestamp {
 }
 
 /// Days since 1970 of a date (Howard Hinnant's `days_from_civil`).
-pub fn days(year: i64, month: i64, day: i64) -> i64 {
+pub const fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year - era * 400;
@@ -41,18 +41,30 @@ pub fn date(days: i64) -> (i64, i64, i64) {
 }
 
 /// Monday is 0.
-pub fn weekday(days: i64) -> i64 {
+pub const fn weekday(days: i64) -> i64 {
     (days + 3).rem_euclid(7)
 }
 
-/// Whether it is summer time in London: from 01:00 UTC on the last Sunday of March until that of October.
+/// When summer time begins and ends, by years since 1970: at 01:00 UTC on the last Sunday of March and of October.
+const SUMMERS: [(Ms, Ms); 200] = {
+    let mut summers = [(0, 0); 200];
+    let mut year = 0;
+    while year < summers.len() {
+        let march = days(1970 + year as i64, 3, 31);
+        let october = days(1970 + year as i64, 10, 31);
+        let begin = march - (weekday(march) + 1) % 7;
+        let end = october - (weekday(october) + 1) % 7;
+        summers[year] = (begin * DAY + HOUR, end * DAY + HOUR);
+        year += 1;
+    }
+    summers
+};
+
+/// Whether it is summer time in London.
 fn is_summer(at: Ms) -> bool {
-    let (year, ..) = date(at.div_euclid(DAY));
-    let last_sunday = |month: i64| {
-        let end = days(year, month, 31);
-        (end - (weekday(end) + 1).rem_euclid(7)) * DAY + HOUR
-    };
-    last_sunday(3) <= at && at < last_sunday(10)
+    const YEAR: Ms = 31_556_952_000; // its few hours beside the calendar's year do not reach into summer
+    let year = usize::try_from(at.div_euclid(YEAR)).unwrap_or(usize::MAX);
+    SUMMERS.get(year).is_some_and(|(begin, end)| *begin <= at && at < *end)
 }
 
 /// The instant at which London's clocks show so many milliseconds after midnight on a day. What they skip is an hour later,

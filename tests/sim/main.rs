@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -25,7 +26,7 @@ use sfdata_sim::{
 #[derive(Parser)]
 struct Args {
     /// So many LA-months, rounded up to whole traces.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     months: u32,
     /// The first seed; each further trace has the next one.
     #[arg(long, default_value_t = 1)]
@@ -34,30 +35,30 @@ struct Args {
     #[arg(long)]
     faults: bool,
     /// A trace of your own instead of generated ones, repeated with other chances.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE", conflicts_with = "any")]
     trace: Option<PathBuf>,
     /// Traces of any LA instead of typical ones: other pipelines, other habits, a month each.
     #[arg(long)]
     any: bool,
     /// Write the generated trace of the seed, and do nothing else.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
     write_trace: Option<PathBuf>,
 }
 
 const POLICIES: [&str; 4] = ["always_on", "night_window", "ours", "lower_limit"];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     let generate = |seed| if args.any { Trace::any(seed) } else { Trace::typical(seed) };
     if let Some(path) = &args.write_trace {
-        return fs::write(path, generate(args.seed).write()).with_context(|| format!("writing {}", path.display()));
+        return match fs::write(path, generate(args.seed).write()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &format!("writing {}: {error}", path.display())),
+        };
     }
-    let own = match &args.trace {
-        Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-            Some(Trace::parse(&text).with_context(|| format!("reading {}", path.display()))?)
-        }
-        None => None,
+    let own = match args.trace.as_deref().map(read).transpose() {
+        Ok(own) => own,
+        Err(error) => return fail(2, &format!("{error:#}")),
     };
     let first = own.clone().unwrap_or_else(|| generate(args.seed));
     let traces = (f64::from(args.months) / run::months(first.until - first.from)).ceil().max(1.0) as u64;
@@ -75,10 +76,19 @@ fn main() -> Result<()> {
             let weather = Weather { faults: args.faults, spot: seed % 2 == 1 };
             let (ours, time) = run::ours(&trace, weather, seed, OURS);
             took += time;
-            sums[0].add(run::always_on(&trace, seed));
-            sums[1].add(run::night_window(&trace, seed));
-            sums[2].add(ours);
-            sums[3].add(run::lower_limit(&trace, seed));
+            let verdicts = [
+                run::always_on(&trace, args.faults, seed),
+                run::night_window(&trace, seed),
+                ours,
+                run::lower_limit(&trace, seed),
+            ];
+            for ((policy, sum), verdict) in POLICIES.into_iter().zip(&mut sums).zip(verdicts) {
+                // The night window's are what it is.
+                for fault in verdict.faults.iter().filter(|_| policy != "night_window") {
+                    eprintln!("seed {seed}, {policy}: {fault}");
+                }
+                sum.add(verdict);
+            }
         }
     };
     let mut sums: [Verdict; 4] = Default::default();
@@ -123,8 +133,15 @@ fn main() -> Result<()> {
     println!("ours.decision_us: {:.2}", took.as_secs_f64() * 1e6 / sum.decisions.max(1) as f64);
     println!("ours.cost_of_always_on: {part:.3}");
     println!("ours.cost_of_lower_limit: {times:.3}");
-    for fault in &sum.faults {
-        eprintln!("{fault}");
-    }
-    Ok(())
+    ExitCode::SUCCESS
+}
+
+fn read(path: &Path) -> Result<Trace> {
+    let reading = || format!("reading {}", path.display());
+    Trace::parse(&fs::read_to_string(path).with_context(reading)?).with_context(reading)
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    eprintln!("error: {text}");
+    ExitCode::from(code)
 }

@@ -40,18 +40,14 @@ fn settings(trace: &Trace) -> Settings {
     Settings { sensor_poll: (!outside).then_some(Poll(None)), ..Settings::default() }
 }
 
-fn fair(spot: bool) -> Weather {
-    Weather { faults: false, spot }
-}
+const FAIR: Weather = Weather { faults: false, spot: false };
 
 /// Everything is awake from the beginning to the end.
-pub fn always_on(trace: &Trace, seed: u64) -> Verdict {
-    awake(trace, seed, false).0
+pub fn always_on(trace: &Trace, faults: bool, seed: u64) -> Verdict {
+    awake(World::new(trace, Weather { faults, spot: false }, seed)).0
 }
 
-fn awake(trace: &Trace, seed: u64, oracle: bool) -> (Verdict, Vec<(Ms, Ms)>) {
-    let mut world = World::new(trace, fair(false), seed);
-    world.oracle = oracle;
+fn awake(mut world: World<'_>) -> (Verdict, Vec<(Ms, Ms)>) {
     for service in [WEBSERVER, CODE, DAEMON] {
         world.scale(service, 1);
     }
@@ -65,7 +61,7 @@ fn awake(trace: &Trace, seed: u64, oracle: bool) -> (Verdict, Vec<(Ms, Ms)>) {
 
 /// From 23:00 to 05:00 in London, on the nights that begin on a weekday; what runs at five is stopped.
 pub fn night_window(trace: &Trace, seed: u64) -> Verdict {
-    let mut world = World::new(trace, fair(false), seed);
+    let mut world = World::new(trace, FAIR, seed);
     for day in london_day(trace.from)..=london_day(trace.until) {
         if weekday(day) < 5 {
             world.at(london(day, 23 * HOUR), Event::Opens);
@@ -87,7 +83,9 @@ pub fn night_window(trace: &Trace, seed: u64) -> Verdict {
 /// The oracle, which knows the future: awake for wakes, runs, ticks and what sensors find, and for nothing else. Between two of
 /// these it stays awake if that is no longer than a wake.
 pub fn lower_limit(trace: &Trace, seed: u64) -> Verdict {
-    let (mut verdict, mut busy) = awake(trace, seed, true);
+    let mut world = World::new(trace, FAIR, seed);
+    world.oracle = true;
+    let (mut verdict, mut busy) = awake(world);
     busy.sort_unstable();
     let mut spans: Vec<(Ms, Ms)> = Vec::new();
     for (from, until) in busy {

@@ -60,8 +60,29 @@ fn a_trace_is_read_as_it_was_written() {
         let text = trace.write();
         assert_eq!(Trace::parse(&text).expect("a trace").write(), text);
     }
-    let wrong = Trace::parse("2027-01-01T00:00:00Z,arrival,nobody,").expect_err("no such job");
-    assert!(format!("{wrong:#}").contains("line 1"), "{wrong:#}");
+}
+
+#[test]
+fn a_line_that_is_not_understood_is_named_with_what_is_wrong() {
+    let told = |lines: &str| {
+        let text = format!("2027-01-01T00:00:00Z,from,,\n2027-02-01T00:00:00Z,until,,\n,job,sync,900\n{lines}");
+        format!("{:#}", Trace::parse(&text).expect_err(lines))
+    };
+    for (line, wrong) in [
+        ("2027-01-02T00:00:00Z,arrival,nobody,", "there is no job nobody above"),
+        ("2027-01-02,arrival,sync,", "the time is like"),
+        ("2027-01-02T00:00:00Z,arrival,sync", "four fields"),
+        ("2027-03-01T00:00:00Z,arrival,sync,", "not between"),
+        ("2027-01-02T00:00:00Z,visit,,soon", "whole number"),
+        ("2027-01-02T00:00:00Z,visit,,", "lacks"),
+        ("2027-01-02T00:00:00Z,party,,", "none of"),
+        (",schedule,nightly,sync 24:00 daily on", "like 02:00"),
+        (",schedule,nightly,sync 02:00 monthly on", "workdays or daily"),
+        (",sensor,after,0 sync sync", "from 1 to"),
+    ] {
+        let told = told(line);
+        assert!(told.contains("line 4") && told.contains(wrong), "{told}");
+    }
 }
 
 /// What a broken decision comes to on the same worlds.

@@ -107,18 +107,31 @@ pub enum What {
     Deploy(Option<usize>),
 }
 
+/// No number of a trace is larger.
+const MOST: i64 = 1_000_000;
+
+fn either(word: &str, yes: &str, no: &str) -> Result<bool> {
+    if word == yes || word == no { Ok(word == yes) } else { bail!("{yes} or {no} is expected, not {word}") }
+}
+
 impl Trace {
     /// Read one.
     pub fn parse(text: &str) -> Result<Self> {
         let mut trace = Self::default();
-        for (number, line) in text.lines().enumerate() {
+        let mut lines = Vec::new();
+        for (line, number) in text.lines().zip(1..) {
             let line = line.split('#').next().unwrap_or_default().trim();
             if !line.is_empty() && line != "time,what,name,value" {
-                trace.read(line).with_context(|| format!("line {}: {line}", number + 1))?;
+                trace.read(line).with_context(|| format!("line {number} (`{line}`)"))?;
             }
+            lines.resize(trace.events.len(), number);
         }
         if trace.until <= trace.from {
             bail!("the trace needs a line `TIME,from,,` and a later `TIME,until,,`");
+        }
+        let mut events = trace.events.iter().zip(lines);
+        if let Some(((at, _), line)) = events.find(|((at, _), _)| *at < trace.from || *at >= trace.until) {
+            bail!("line {line}: {} is not between `from` and `until`", crate::clock::stamp(*at));
         }
         trace.events.sort_by_key(|(at, _)| *at);
         Ok(trace)
@@ -131,55 +144,80 @@ impl Trace {
             Ok(time.parse::<jiff::Timestamp>().context("the time is like 2027-01-01T00:00:00Z")?.as_millisecond())
         };
         let parts: Vec<&str> = value.split_whitespace().collect();
-        let part = |index: usize| parts.get(index).copied().context("the value has too few words");
-        let minutes = || -> Result<Ms> { Ok(part(0)?.parse::<i64>()? * MINUTE) };
-        let job = |name: &str| self.jobs.iter().position(|one| one.name == name).context("no such job above");
+        let part = |index: usize, is: &str| {
+            parts.get(index).copied().with_context(|| format!("the value lacks {is}, its word {}", index + 1))
+        };
+        let number = |index: usize, is: &str| -> Result<i64> {
+            let word = part(index, is)?;
+            let number = word.parse().ok().filter(|number| (1..=MOST).contains(number));
+            number.with_context(|| format!("{is} is a whole number from 1 to {MOST}, not {word}"))
+        };
+        let minutes = || number(0, "how many minutes").map(|minutes| minutes * MINUTE);
+        let job = |name: &str| {
+            self.jobs.iter().position(|one| one.name == name).with_context(|| format!("there is no job {name} above"))
+        };
         let event = match what {
             "from" => return at().map(|at| self.from = at),
             "until" => return at().map(|at| self.until = at),
+            "job" | "schedule" | "sensor" if name.is_empty() => bail!("a {what} needs a name"),
             "job" => {
-                self.jobs.push(Job { name: name.into(), seconds: part(0)?.parse()? });
+                self.jobs.push(Job { name: name.into(), seconds: number(0, "how many seconds its runs take")? });
                 return Ok(());
             }
             "schedule" => {
-                let (hour, minute) = part(1)?.split_once(':').context("the time of day is like 02:00")?;
-                let every = match parts.get(4) {
-                    Some(minutes) => minutes.parse::<i64>()? * MINUTE,
-                    None => 0,
+                let time = part(1, "the time of day")?;
+                let of_day =
+                    time.split_once(':').and_then(|(hour, minute)| Some((hour.parse().ok()?, minute.parse().ok()?)));
+                let Some((hour @ 0..24, minute @ 0..60)) = of_day else {
+                    bail!("the time of day is like 02:00, not {time}")
                 };
                 self.schedules.push(Schedule {
                     name: name.into(),
-                    job: job(part(0)?)?,
-                    at: hour.parse::<i64>()? * HOUR + minute.parse::<i64>()? * MINUTE,
-                    every,
-                    workdays: part(2)? == "workdays",
-                    deployed: part(3)? == "deployed",
+                    job: job(part(0, "the job")?)?,
+                    at: hour * HOUR + minute * MINUTE,
+                    every: if parts.len() > 4 { number(4, "minutes between two ticks")? * MINUTE } else { 0 },
+                    workdays: either(part(2, "workdays or daily")?, "workdays", "daily")?,
+                    deployed: either(part(3, "deployed or on")?, "deployed", "on")?,
                 });
                 return Ok(());
             }
             "sensor" => {
-                let watches = match part(1)? {
+                let watches = match part(1, "the job that it watches, or outside")? {
                     "outside" => None,
                     watched => Some(job(watched)?),
                 };
-                let interval = part(0)?.parse::<i64>()? * SECOND;
-                self.sensors.push(Sensor { name: name.into(), interval, watches, job: job(part(2)?)? });
+                let interval = number(0, "how many seconds are between two ticks")? * SECOND;
+                self.sensors.push(Sensor {
+                    name: name.into(),
+                    interval,
+                    watches,
+                    job: job(part(2, "the job that it starts")?)?,
+                });
                 return Ok(());
             }
             "arrival" => What::Arrival(job(name)?),
-            "outside" => {
-                What::Outside(self.sensors.iter().position(|one| one.name == name).context("no such sensor above")?)
-            }
+            "outside" => What::Outside(
+                self.sensors
+                    .iter()
+                    .position(|one| one.name == name)
+                    .with_context(|| format!("there is no sensor {name} above"))?,
+            ),
             "visit" => What::Visit(minutes()?),
             "launch" => What::Launch(job(name)?),
-            "backfill" => What::Backfill(job(name)?, part(0)?.parse()?),
+            "backfill" => What::Backfill(job(name)?, number(0, "how many runs")? as u32),
             "stay-awake" => What::StayAwake(minutes()?),
             "by-hand" => What::ByHand,
             "deploy" if name.is_empty() => What::Deploy(None),
             "deploy" => What::Deploy(Some(
-                self.schedules.iter().position(|one| one.name == name).context("no such schedule above")?,
+                self.schedules
+                    .iter()
+                    .position(|one| one.name == name)
+                    .with_context(|| format!("there is no schedule {name} above"))?,
             )),
-            other => bail!("{other} is not known"),
+            other => bail!(
+                "`{other}` is none of from, until, job, schedule, sensor, arrival, outside, visit, launch, backfill, stay-awake, \
+                 by-hand, deploy"
+            ),
         };
         let at = at()?;
         self.events.push((at, event));
@@ -366,10 +404,10 @@ impl Trace {
         for sensor in outside {
             events.extend(times(&mut rng, 6).into_iter().map(|at| (at, What::Outside(sensor))));
         }
-        for (index, schedule) in trace.schedules.iter().enumerate().filter(|(_, one)| one.deployed) {
-            let _ = schedule;
+        for (index, _) in trace.schedules.iter().enumerate().filter(|(_, one)| one.deployed) {
             events.push((trace.from + rng.i64(HOUR..20 * DAY), What::Deploy(Some(index))));
         }
+        events.retain(|(at, _)| *at < trace.until);
         trace.events = events;
         trace.events.sort_by_key(|(at, _)| *at);
         trace

@@ -226,6 +226,9 @@ pub struct World<'t> {
     woken: Option<Ms>,
     /// How long the last wake took, and when it ended.
     last_wake: (Ms, Ms),
+    /// Since when a deploy keeps the daemon from evaluating, and when others did.
+    outage: Option<Ms>,
+    outages: VecDeque<(Ms, Ms)>,
     connected: Option<Ms>,
     paused: Ms,
     /// Only what leads to something is evaluated, at once: the oracle's world.
@@ -282,6 +285,8 @@ impl<'t> World<'t> {
             slow: 0,
             woken: None,
             last_wake: (0, 0),
+            outage: None,
+            outages: VecDeque::new(),
             connected: None,
             paused: 0,
             oracle: false,
@@ -352,22 +357,7 @@ impl<'t> World<'t> {
             Event::RunEnds(run) => self.run_ends(run),
             Event::RunCommits(run) => self.run_commits(run),
             Event::RunTaskGone => self.run_tasks = self.run_tasks.saturating_sub(1),
-            Event::Retry(job, daemon) => {
-                if self.evaluating == Some(daemon)
-                    && let Some(index) = self.retries.iter().position(|(one, _)| *one == job)
-                {
-                    let (_, since) = self.retries.swap_remove(index);
-                    if self.now - since > MINUTE {
-                        self.verdict.broken_chains += 1;
-                        self.verdict.fault(format!(
-                            "{}: a retry came after {} s",
-                            stamp(self.now),
-                            (self.now - since) / SECOND
-                        ));
-                    }
-                    self.launch(job, None);
-                }
-            }
+            Event::Retry(job, daemon) => self.retry(job, daemon),
             Event::Backfill(index, daemon) => {
                 if self.evaluating == Some(daemon) && self.backfills[index].1 > 0 {
                     self.backfills[index].1 -= 1;
@@ -441,6 +431,9 @@ impl<'t> World<'t> {
                 if let Some(schedule) = brings {
                     self.schedules[schedule].from = self.now + DEPLOYED;
                     self.schedules[schedule].due = self.trace.schedules[schedule].after(self.now + DEPLOYED);
+                }
+                if self.services[DAEMON].desired > 0 && self.woken.is_none() {
+                    self.outage.get_or_insert(self.now);
                 }
                 for service in [DAEMON, CODE] {
                     self.services[service].definition += 1;

@@ -41,7 +41,7 @@ const LONG_AWAKE: Duration = Duration::from_secs(12 * 3600);
 /// Pauses until the next look, by how much is going on.
 const LOOK_MOVING: Duration = Duration::from_secs(1);
 /// What has just begun to move is looked at sooner: a look comes late by no more than a part of what it took so far.
-const LOOK_BEGUN: Duration = Duration::from_millis(100);
+const LOOK_BEGUN: Duration = Duration::from_millis(250);
 const LOOK_PART: u32 = 20;
 const LOOK_AWAKE: Duration = Duration::from_secs(15);
 const LOOK_ASLEEP: Duration = Duration::from_secs(60);

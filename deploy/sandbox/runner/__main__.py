@@ -25,14 +25,11 @@ CODE_SERVER, CODE_SERVER_PORT = "service:code-server", 4000
 PASSWORD = "correct-horse-battery"  # that of the stand-in's seed
 
 
-class Ended(Exception):
-    """Asked to end, by a signal."""
-
-
 def main():
     options = read_options()
+    ended = []  # the signals that ask for it; they are looked at between two turns, so that no step is cut in two
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        signal.signal(number, lambda number, _: ended.append(number))
     standin = Standin(options.standin, json.loads(options.facts.read_text()))
     jobs, database = {}, None
     try:
@@ -45,16 +42,12 @@ def main():
         logs = options.home / "logs"
         logs.mkdir()
         ready(options.ready_file, {"database_port": database.port, "code_server_port": name.port})
-        while True:
+        while not ended:
             turn(standin, jobs, name, lambda task: Job(task, options.pull_seconds, home, standin, logs))
             if database.process.poll() is not None:
                 raise SystemExit("PostgreSQL has died")
             time.sleep(PAUSE_SECONDS)
-    except Ended:
-        pass
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         running = [job for job in jobs.values() if job.process]
         end([job.process for job in running], GRACE_SECONDS)
         for job in running:
@@ -77,10 +70,6 @@ def turn(standin, jobs, name, make):
         return
     serving = [job for job in jobs.values() if job.task["group"] == CODE_SERVER and job.serves()]
     name.targets = [(job.task["address"], CODE_SERVER_PORT) for job in reversed(serving)]
-
-
-def stop(*_):
-    raise Ended
 
 
 def ready(path, facts):

@@ -27,15 +27,19 @@ class Job:
         self.task, self.home, self.standin = task, home, standin
         self.due = time.monotonic() + pull_seconds
         self.process, self.log, self.read, self.told = None, logs / f"{task['id']}.log", 0, None
-        self.begun = None
+        self.begun, self.begun_told, self.asked = None, False, False
 
     def move(self, task):
         """One step, given what the stand-in says of the task now, or None where it knows it no longer. True at the end."""
         wanted = task is not None and task["wanted"]
         if not self.process:
             if not wanted:
+                if task and self.asked:  # it may have been granted, or have failed, without either of us having heard
+                    self.standin.report(self.task["id"], event="failed", reason="CannotStartContainerError: stopped")
                 return True
             return time.monotonic() >= self.due and not self.start()
+        if not self.begun_told:
+            self.tell_begun()
         self.ship()
         code = self.process.poll()
         if code is None:
@@ -54,6 +58,7 @@ class Job:
 
     def start(self):
         """Whether the process runs."""
+        self.asked = True
         if not self.standin.report(self.task["id"], event="starting")["granted"]:
             return False
         command, variables = self.home.command(self.task)
@@ -68,8 +73,13 @@ class Job:
             return False
         self.begun = time.monotonic()
         note("start", **self.named(), address=self.task["address"], command=" ".join(command[:3]))
-        self.standin.report(self.task["id"], event="started")
+        self.tell_begun()
         return True
+
+    def tell_begun(self):
+        """Told again by the next step where it was not heard."""
+        self.standin.report(self.task["id"], event="started")
+        self.begun_told = True
 
     def end(self):
         """SIGTERM, then after the container's stop timeout SIGKILL."""
@@ -86,10 +96,10 @@ class Job:
             log.seek(self.read)
             came = log.read(1 << 20)
         whole = came[:came.rfind(b"\n") + 1]
-        self.read += len(whole)
         lines = [line for line in whole.decode(errors="replace").splitlines() if line.strip()]
         if lines:
             self.standin.report(self.task["id"], lines=lines)
+        self.read += len(whole)
 
     def serves(self):
         return self.process is not None and self.told is None

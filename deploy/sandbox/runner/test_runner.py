@@ -4,6 +4,7 @@ One stand-in and one runner serve all tests but the one that kills the runner; e
 What is asserted is told by ECS and by the process table, not by the runner.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -16,11 +17,14 @@ import unittest
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 from standin import test_standin
 from standin.test_standin import Estate, wait_for
 
 from .names import Name
+from .standin import Unreachable
+from .tasks import Job
 
 PULL_SECONDS = 0.5
 
@@ -121,11 +125,13 @@ class Tasks(unittest.TestCase):
             return False
 
     def test_sigterm_first_and_sigkill_after_the_stop_timeout(self):
-        self.estate.start("polite", "trap 'exit 7' TERM; while true; do sleep 0.1; done", stopTimeout=20)
-        self.estate.start("deaf", "trap '' TERM; while true; do sleep 0.1; done", stopTimeout=2)
+        marks = {name: self.estate.home.parent / name for name in ("polite", "deaf")}
+        self.estate.start("polite", f"trap 'exit 7' TERM; touch {marks['polite']}; while true; do sleep 0.1; done",
+                          stopTimeout=20)
+        self.estate.start("deaf", f"trap '' TERM; touch {marks['deaf']}; while true; do sleep 0.1; done", stopTimeout=2)
         for name, code, least in (("polite", 7, 0), ("deaf", 137, 2)):
             self.estate.running(name)
-            time.sleep(0.3)  # until the shell has set its trap
+            wait_for(marks[name].exists)
             self.estate.update(name, desiredCount=0)
             [task] = self.estate.stopped(name)
             self.assertEqual(task["containers"][0]["exitCode"], code)
@@ -188,7 +194,57 @@ class Tasks(unittest.TestCase):
         self.assertEqual(wait_for(over)["containers"][0]["exitCode"], 5)
 
 
+class Unheard:
+    """A stand-in that does not hear the first of each event, and grants everything."""
+
+    def __init__(self):
+        self.asked, self.heard = [], []
+
+    def report(self, _, event=None, **more):
+        self.asked.append(event)
+        if event and self.asked.count(event) == 1:
+            raise Unreachable(event)
+        self.heard.append(event)
+        return {"granted": True}
+
+
+class Hearsay(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        task = {"id": "one", "group": "service:one", "address": "127.0.0.2", "secrets": {}, "stop_timeout": 2}
+        home = SimpleNamespace(folder=folder.name, command=lambda _: (["sleep", "100"], dict(os.environ)))
+        self.standin, self.wanted, self.unwanted = Unheard(), {"wanted": True}, {"wanted": False}
+        self.job = Job(task, 0, home, self.standin, Path(folder.name))
+
+    def step(self, task):
+        with contextlib.suppress(Unreachable):
+            return self.job.move(task)
+
+    def test_what_was_not_heard_is_told_again(self):
+        for _ in range(3):
+            self.step(self.wanted)
+        self.assertEqual(self.standin.heard, ["starting", "started"])
+        self.assertIsNone(self.job.process.poll())
+        wait_for(lambda: self.step(self.unwanted))
+        self.assertEqual(self.standin.heard, ["starting", "started", "exited"])
+
+    def test_what_may_have_been_granted_and_is_wanted_no_more_is_told_to_have_failed(self):
+        self.step(self.wanted)
+        self.assertFalse(self.step(self.unwanted))
+        self.assertTrue(self.step(self.unwanted))
+        self.assertEqual(self.standin.heard, ["failed"])
+
+
 class Death(unittest.TestCase):
+    def test_a_signal_that_comes_while_a_process_is_started_ends_the_runner(self):
+        estate = Hosted()
+        estate.fault("hang", service="secretsmanager", action="GetSecretValue", seconds=1)
+        estate.start("late", "sleep 100", secrets=[{"name": "WORD", "valueFrom": estate.facts["secret"]}])
+        wait_for(lambda: estate.calls(service="secretsmanager", action="GetSecretValue", faults=1)["calls"])
+        self.assertEqual(estate.end(), 0)
+        self.assertFalse(estate.processes())
+
     def test_nothing_outlives_a_runner_that_is_killed(self):
         estate = Hosted()
         estate.start("deaf", "trap '' TERM; while true; do sleep 0.1; done")

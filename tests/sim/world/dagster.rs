@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use sfdata_power::observation::{Dagster, Loading, Location, Schedule, Sensor, Tick};
 
 use super::{Event, LATE, Run, SLACK, Status, World};
-use crate::clock::{Ms, SECOND, stamp};
+use crate::clock::{MINUTE, Ms, SECOND, stamp};
 
 impl World<'_> {
     /// Whether the webserver answers.
@@ -96,6 +96,7 @@ impl World<'_> {
             return self.after(10 * SECOND, Event::Evaluate(id));
         }
         self.evaluating = Some(id);
+        self.back();
         if let Some(since) = self.woken.take() {
             self.last_wake = (self.now - since, self.now);
         }
@@ -129,6 +130,22 @@ impl World<'_> {
         for index in 0..self.backfills.len() {
             self.after(5 * SECOND, Event::Backfill(index, id));
         }
+    }
+
+    /// What a deploy kept from evaluating is back, or was put to sleep meanwhile.
+    pub(super) fn back(&mut self) {
+        if let Some(since) = self.outage.take() {
+            self.outages.push_back((since, self.now));
+            if self.outages.len() > 64 {
+                self.outages.pop_front();
+            }
+        }
+    }
+
+    /// For how much of the time since then an always awake Dagster could not have evaluated either.
+    fn excused(&self, since: Ms) -> Ms {
+        let spans = self.outages.iter().copied().chain(self.outage.map(|from| (from, self.now)));
+        spans.map(|(from, until)| (until - from.max(since)).max(0)).sum()
     }
 
     /// The daemon evaluates no longer; its ticks are cut.
@@ -177,7 +194,7 @@ impl World<'_> {
         let begun = self.sensors[index].begun.unwrap_or(self.now);
         let wake = |due: Ms| if self.last_wake.1 > due { self.last_wake.0 } else { 0 };
         for (from, due) in &sees {
-            if begun > due + wake(*due) + SLACK {
+            if begun > due + wake(*due) + self.excused(*due) + SLACK {
                 self.verdict.broken_chains += 1;
                 let late = (begun - due) / SECOND;
                 let name = &self.trace.sensors[index].name;
@@ -213,27 +230,33 @@ impl World<'_> {
         if self.evaluating != Some(daemon) {
             return;
         }
-        let one = &mut self.schedules[index];
         let name = &self.trace.schedules[index].name;
-        while one.due < due {
-            self.verdict.ticks += 1;
-            self.verdict.missed_ticks += 1;
-            self.verdict.fault(format!("{}: {name} was dropped", stamp(one.due)));
-            one.due = self.trace.schedules[index].after(one.due);
-        }
-        if one.due == due {
-            self.verdict.ticks += 1;
-            if self.now - due > LATE {
-                self.verdict.missed_ticks += 1;
-                self.verdict.fault(format!("{}: {name} late by {} s", stamp(due), (self.now - due) / SECOND));
+        let late = |tick: Ms| self.now - tick > LATE + self.excused(tick);
+        let one = &self.schedules[index];
+        let (mut missed, mut ticks) = (Vec::new(), 0);
+        let mut next = one.due;
+        while next < due {
+            ticks += 1;
+            if late(next) {
+                missed.push(format!("{}: {name} was dropped", stamp(next)));
             }
-            one.due = self.trace.schedules[index].after(due);
+            next = self.trace.schedules[index].after(next);
         }
-        let cut = one.ticking.is_some_and(|cut| cut < due || self.now - cut > LATE);
-        if cut {
-            self.verdict.missed_ticks += 1;
-            self.verdict.fault(format!("{}: {name} was cut", stamp(due)));
+        if next == due {
+            ticks += 1;
+            if late(due) {
+                missed.push(format!("{}: {name} late by {} s", stamp(due), (self.now - due) / SECOND));
+            }
+            next = self.trace.schedules[index].after(due);
         }
+        if one.ticking.is_some_and(|cut| late(cut) || cut < due && self.excused(cut) == 0) {
+            missed.push(format!("{}: {name} was cut", stamp(due)));
+        }
+        self.verdict.ticks += ticks;
+        self.verdict.missed_ticks += missed.len() as u32;
+        missed.into_iter().for_each(|text| self.verdict.fault(text));
+        let one = &mut self.schedules[index];
+        one.due = next;
         one.ticking = Some(due);
         one.last = Some(Tick { at: stamp(due), ended: false, failed: false });
         self.busy.push((self.now, self.now + 3 * SECOND));
@@ -255,6 +278,19 @@ impl World<'_> {
             }
             self.launch(self.trace.schedules[index].job, None);
         }
+    }
+
+    /// The daemon retries a run that failed.
+    pub(super) fn retry(&mut self, job: usize, daemon: u64) {
+        let index = self.retries.iter().position(|(one, _)| *one == job);
+        let Some(index) = index.filter(|_| self.evaluating == Some(daemon)) else { return };
+        let (_, since) = self.retries.swap_remove(index);
+        let late = self.now - since;
+        if late > MINUTE + self.excused(since) {
+            self.verdict.broken_chains += 1;
+            self.verdict.fault(format!("{}: a retry came after {} s", stamp(self.now), late / SECOND));
+        }
+        self.launch(job, None);
     }
 
     /// A run is queued.

@@ -57,6 +57,9 @@ impl World<'_> {
     /// Set how many tasks a service has.
     pub fn scale(&mut self, service: usize, to: u32) {
         self.services[service].desired = to;
+        if service == DAEMON && to == 0 {
+            self.back();
+        }
         let alive =
             |svc: &Svc| svc.tasks.iter().filter(|task| task.being != Being::Stopping).map(|task| task.id).collect();
         let alive: Vec<u64> = alive(&self.services[service]);

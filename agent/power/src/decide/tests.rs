@@ -398,7 +398,7 @@ fn what_has_just_begun_to_move_is_looked_at_sooner() {
     world.state.wishes.person = Some(at(world.now));
     world.look(1);
     let pauses = [1, 3, 6, 30].map(|later| world.look(later).again.as_millis());
-    assert_eq!(pauses, [100, 200, 500, 1000]);
+    assert_eq!(pauses, [250, 250, 500, 1000]);
 }
 
 #[test]
