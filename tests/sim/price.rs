@@ -2,11 +2,11 @@
 
 use crate::{clock::HOUR, judge::Verdict};
 
-/// Fargate, Linux on x86, on demand: one vCPU for an hour. From AWS's price list as the design took it (November 2026).
+/// Fargate, Linux on x86, on demand: one vCPU for an hour. An assumption: AWS's published price, not looked up again.
 pub const VCPU_HOUR: f64 = 0.04656;
 /// The same for one GB of memory. Ephemeral storage is within the free 20 GB.
 pub const GB_HOUR: f64 = 0.00511;
-/// Aurora Serverless v2: one ACU for an hour. An assumption: near the list price of eu-west-2, not looked up.
+/// Aurora Serverless v2: one ACU for an hour. An assumption: near the published price, not looked up again.
 pub const ACU_HOUR: f64 = 0.14;
 /// What Aurora keeps while somebody is connected; an assumption for Dagster's storage at rest.
 pub const ACU: f64 = 0.5;

@@ -41,8 +41,9 @@ pub enum Error {
     },
     /// A record does not decode.
     #[error(
-        "the book of arrivals in {path} is damaged; move it away and start the agent again: what waits comes from the \
-         queue once more, and Dagster tells by the runs' tags what was launched"
+        "the book of arrivals in {path} is damaged; move it away and start the agent again: with a queue, what waits \
+         comes once more, and Dagster tells by the runs' tags what was launched; without one, all that is in the bucket \
+         then counts as seen, so that what had not been handed on has to be put there once more"
     )]
     Damaged {
         /// Where.

@@ -319,6 +319,13 @@ impl Source {
             }
         }
         // More than the book has room for at the first look: then it goes by time alone.
+        if before.is_none() {
+            info!(
+                files = known,
+                "the book of arrivals is new: all that is in the bucket counts as seen and starts nothing; what is still to \
+                 be handed on has to be put there once more"
+            );
+        }
         let floor = if before.is_none() && known > limits::ARRIVALS_KNOWN_MOST / 2 { reached } else { 0 };
         written(inner.book.listed(reached, floor).await)
     }

@@ -91,5 +91,7 @@ async fn a_damaged_book_is_told_and_not_taken_for_an_empty_one() {
     let disk = Disk::open(folder.path()).unwrap();
     disk.database.db.insert(b"x/no id", b"what").unwrap();
     drop(disk);
-    assert!(matches!(Book::open(folder.path()), Err(Error::Damaged { .. })));
+    let error = Book::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }));
+    assert!(error.to_string().contains("without one, all that is in the bucket then counts as seen"), "{error}");
 }
