@@ -16,7 +16,7 @@ FILE_KEY, CONTENT, TIDY = "ssda903/2025/outcomes.csv", "CHILD,PLACE  \n\n7,U1\n"
 RATIO = 1.15  # of the time to a queued run to the time by hand: told, not judged
 # A schedule has to be so far away that it is worth sleeping before it, after what comes until then: a job with its
 # sensors, draining, and waking ahead of the tick. All of that takes as long as the machine needs for a wake, and more.
-TICK_SECONDS, TICK_WAKES = 110, 11
+TICK_SECONDS, TICK_WAKES = 160, 11
 
 
 def by_hand(walk):
