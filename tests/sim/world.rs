@@ -35,6 +35,8 @@ const LATE: Ms = MINUTE;
 const SLACK: Ms = 3 * MINUTE;
 /// What a deploy brings is due this long after it: until then no Dagster would know of it.
 const DEPLOYED: Ms = 15 * MINUTE;
+/// A deploy keeps a daemon from evaluating for so long at most.
+const DEPLOY: Ms = 15 * MINUTE;
 /// Aurora pauses so long after the last connection.
 const PAUSE: Ms = 5 * MINUTE;
 

@@ -156,7 +156,10 @@ impl Making<'_> {
     /// People start and stop the services. What arrives is handed on whenever they have Dagster run.
     fn by_hand(&mut self) -> (Vec<Reason>, Duration) {
         let waits = self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0);
-        if waits && self.seen.dagster.value().is_some() {
+        let runs = self.seen.dagster.value().is_some_and(|dagster| {
+            self.daemon_lives(dagster) && dagster.locations.iter().any(|one| one.state == Loading::Loaded)
+        });
+        if waits && runs {
             self.acts.push(Act::HandOn);
         }
         (Vec::new(), LOOK_AWAKE)
@@ -173,7 +176,8 @@ impl Making<'_> {
         ];
         for (kind, what, unread) in each {
             if let Some((since, why)) = unread.filter(|(since, _)| forward(*since, PATIENCE) <= self.now) {
-                let detail = format!("{what} cannot be read since {since}, so that nothing is put to sleep: {why}");
+                let detail =
+                    format!("{what} cannot be read since {since}, and what is not known counts as busy: {why}");
                 self.faults.push(Fault { kind, detail });
             }
         }
@@ -480,12 +484,16 @@ impl Making<'_> {
     /// Runs whose process has died count as started for ever where Dagster does not watch over them.
     fn tell_long(&mut self, reasons: &[Reason]) {
         let at_work = |reason: &Reason| matches!(reason.kind, Kind::Runs | Kind::RunTasks | Kind::Backfills);
-        if forward(self.state.since, LONG_AWAKE) > self.now || reasons.is_empty() || !reasons.iter().all(at_work) {
+        if reasons.is_empty() || !reasons.iter().all(at_work) {
+            self.state.working = None;
             return;
         }
-        let since = self.state.since;
+        let since = *self.state.working.get_or_insert(self.now);
+        if forward(since, LONG_AWAKE) > self.now {
+            return;
+        }
         let detail = format!(
-            "awake since {since}, and kept so by runs or backfills alone; see hubctl dagster runs, and cancel what hangs"
+            "kept awake by runs or backfills alone since {since}; see hubctl dagster runs, and cancel what hangs"
         );
         self.faults.push(Fault { kind: "long-awake", detail });
     }

@@ -43,6 +43,8 @@ pub struct State {
     pub ran: Option<Timestamp>,
     /// Since when something of an awake platform is not there that should be.
     pub ailing: Option<Timestamp>,
+    /// Since when nothing but runs and backfills keeps it awake.
+    pub working: Option<Timestamp>,
     /// What people asked for.
     pub wishes: Wishes,
     /// How long the last wakes took, newest last.
@@ -137,6 +139,7 @@ impl State {
             missed: BTreeMap::new(),
             ran: None,
             ailing: None,
+            working: None,
             wishes: Wishes::default(),
             wakes: Vec::new(),
             definitions: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl State {
             &mut self.awake,
             &mut self.ran,
             &mut self.ailing,
+            &mut self.working,
             &mut self.quiet,
             &mut self.still,
             &mut self.wishes.person,
@@ -173,7 +177,8 @@ impl State {
     pub fn enter(&mut self, phase: Phase, now: Timestamp) {
         self.generation += 1;
         (self.phase, self.since) = (phase, now);
-        (self.quiet, self.still, self.closing, self.ailing) = (None, None, false, None);
+        (self.quiet, self.still, self.closing) = (None, None, false);
+        (self.ailing, self.working) = (None, None);
         if phase == Phase::Awake {
             self.awake = Some(now);
         }

@@ -378,6 +378,13 @@ impl Book {
         .await
     }
 
+    /// When an arrival was handed on last. A clock that was ahead then leaves no time to come: from `now` on it is now.
+    pub(super) fn last(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut state = self.inner.state();
+        state.last = state.last.map(|last| last.min(now.as_millisecond()));
+        state.last.and_then(|last| Timestamp::from_millisecond(last).ok())
+    }
+
     /// Everything that is to change goes through here: decided on one state, durable, then in memory.
     async fn change<R: Send + 'static>(
         &self,
@@ -395,7 +402,12 @@ impl Book {
             let mut state = inner.state();
             changes.into_iter().for_each(|change| state.apply(change));
             let now = Waiting::of(&state);
-            inner.seen.send_modify(|seen| (seen.count, seen.oldest) = (now.count, now.oldest));
+            // Who looks again at each change is not to be called by what it notes itself.
+            inner.seen.send_if_modified(|seen| {
+                let before = (seen.count, seen.oldest);
+                (seen.count, seen.oldest) = (now.count, now.oldest);
+                before != (now.count, now.oldest)
+            });
             Ok(said)
         };
         match tokio::task::spawn_blocking(change).await {
@@ -411,16 +423,35 @@ impl Inner {
     }
 }
 
-impl State {
-    /// Whether what found no room would find it now.
-    pub(super) fn has_room(&self, taken: Taken) -> bool {
-        match taken {
-            Taken::All => true,
-            Taken::Full(more) => self.waiting.len() + more <= limits::ARRIVALS_WAITING,
-            Taken::ParkFull(more) => self.parked.len() + more <= limits::ARRIVALS_PARKED,
+/// How many more may wait, and be parked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    waiting: usize,
+    parked: usize,
+}
+
+impl Room {
+    pub(super) fn of(state: &State) -> Self {
+        Self {
+            waiting: limits::ARRIVALS_WAITING.saturating_sub(state.waiting.len()),
+            parked: limits::ARRIVALS_PARKED.saturating_sub(state.parked.len()),
         }
     }
 
+    /// Take the room that one message lacked, if it is there now.
+    pub(super) fn take(&mut self, taken: Taken) -> bool {
+        let (room, more) = match taken {
+            Taken::All => return true,
+            Taken::Full(more) => (&mut self.waiting, more),
+            Taken::ParkFull(more) => (&mut self.parked, more),
+        };
+        let left = room.checked_sub(more);
+        *room = left.unwrap_or(*room);
+        left.is_some()
+    }
+}
+
+impl State {
     /// Whether it waits, is parked, or was handed on or dropped.
     pub(super) fn knows(&self, id: &ArrivalId) -> bool {
         self.waiting.contains_key(id) || self.parked.contains_key(id) || self.settled.contains_key(id)

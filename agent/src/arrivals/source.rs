@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{
     Handle, Inner,
-    book::{Each, Listed, Parks, State, Taken, Waits},
+    book::{Each, Listed, Parks, Room, State, Taken, Waits},
     event::{self, Arrival, Place, Record},
     written,
 };
@@ -232,6 +232,8 @@ impl Source {
             match self.services.sqs.delete(&queue.url, &receipts(batch)).await {
                 // What SQS does not delete comes back, and is known then.
                 Ok(()) => held.forget(batch.iter().map(|(id, _)| id)),
+                // Each of them would wait as long, and hiding must come round in time.
+                Err(error) if error.is_passing() => return Some(error),
                 Err(error) => failed = Some(error),
             }
         }
@@ -257,9 +259,11 @@ impl Source {
     async fn show(&self, queue: &Queue, held: &Held, room: &[(String, String)]) -> Option<Error> {
         let mut failed = None;
         for batch in room.chunks(BATCH) {
+            // Forgotten first: it may be received, and held anew, before the answer is here. Otherwise it comes by itself.
+            held.forget(batch.iter().map(|(id, _)| id));
             match self.services.sqs.hide(&queue.url, &receipts(batch), Duration::ZERO).await {
-                Ok(_) => held.forget(batch.iter().map(|(id, _)| id)),
-                Err(error) => failed = Some(error),
+                Err(error) if error.is_passing() => return Some(error),
+                shown => failed = shown.err().or(failed),
             }
         }
         failed
@@ -376,12 +380,12 @@ impl Held {
 
     /// What is to be done now; what would come back before `by` is to be hidden again.
     fn due(&self, by: Instant, state: &State) -> Due {
-        let mut due = Due::default();
+        let (mut due, mut room) = (Due::default(), Room::of(state));
         self.each(|held| {
             for (id, hold) in held.iter() {
                 let one = || (id.clone(), hold.receipt.clone());
                 let outside = hold.taken != Taken::All;
-                if outside && state.has_room(hold.taken) {
+                if outside && room.take(hold.taken) {
                     due.show.push(one());
                     continue;
                 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use sfdata_power::observation::{Dagster, Loading, Location, Schedule, Sensor, Tick};
 
-use super::{Event, LATE, Run, SLACK, Status, World};
+use super::{DEPLOY, Event, LATE, Run, SLACK, Status, World};
 use crate::clock::{MINUTE, Ms, SECOND, stamp};
 
 impl World<'_> {
@@ -142,10 +142,20 @@ impl World<'_> {
         }
     }
 
+    /// When a deploy kept an always awake Dagster from evaluating as well: that takes a while, and no longer.
+    fn outages(&self) -> impl Iterator<Item = (Ms, Ms)> {
+        let spans = self.outages.iter().copied().chain(self.outage.map(|from| (from, self.now)));
+        spans.map(|(from, until)| (from, until.min(from + DEPLOY)))
+    }
+
     /// For how much of the time since then an always awake Dagster could not have evaluated either.
     fn excused(&self, since: Ms) -> Ms {
-        let spans = self.outages.iter().copied().chain(self.outage.map(|from| (from, self.now)));
-        spans.map(|(from, until)| (until - from.max(since)).max(0)).sum()
+        self.outages().map(|(from, until)| (until - from.max(since)).max(0)).sum()
+    }
+
+    /// Whether a deploy cut what ticked at this instant.
+    fn cut_by_deploy(&self, at: Ms) -> bool {
+        self.outages().any(|(from, until)| from <= at + LATE && at <= until)
     }
 
     /// The daemon evaluates no longer; its ticks are cut.
@@ -249,7 +259,7 @@ impl World<'_> {
             }
             next = self.trace.schedules[index].after(due);
         }
-        if one.ticking.is_some_and(|cut| late(cut) || cut < due && self.excused(cut) == 0) {
+        if one.ticking.is_some_and(|cut| late(cut) || cut < due && !self.cut_by_deploy(cut)) {
             missed.push(format!("{}: {name} was cut", stamp(due)));
         }
         self.verdict.ticks += ticks;

@@ -359,6 +359,13 @@ fn what_arrives_is_handed_on_whenever_people_have_dagster_run() {
     world.pass(60);
     assert_eq!(world.done, []);
     world.seen.dagster = dagster;
+    world.dagster().locations[0].state = Loading::Failed;
+    world.look(2);
+    world.dagster().locations[0].state = Loading::Loaded;
+    world.dagster().heartbeat = None;
+    world.look(2);
+    assert_eq!(world.done, [], "without code or daemon it would not be seen");
+    world.dagster().heartbeat = Some(at(world.now));
     world.look(2);
     assert_eq!(world.done, [Act::HandOn]);
 }
@@ -381,13 +388,16 @@ fn runs_that_alone_keep_it_awake_for_half_a_day_are_told() {
     let mut world = World::awake();
     world.dagster().runs = 1;
     let told = |world: &World| world.faults().contains(&"long-awake");
-    world.look(10 * 3600);
+    world.state.wishes.awake_until = Some(at(13 * 3600));
+    world.look(14 * 3600);
+    assert!(!told(&world), "somebody wanted it awake until then");
+    world.look(11 * 3600);
     assert!(!told(&world));
     world.look(2 * 3600);
     assert!(told(&world), "{:?}", world.decision);
-    world.state.wishes.awake_until = Some(at(world.now + 3600));
+    world.dagster().runs = 0;
     world.look(2);
-    assert!(!told(&world), "somebody wants it awake");
+    assert!(!told(&world));
 }
 
 #[test]
