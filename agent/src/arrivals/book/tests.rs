@@ -61,7 +61,7 @@ async fn what_finds_no_room_among_the_parked_keeps_nothing_else_out() {
     let both = (vec![waits("a", 1)], vec![parks("more")]);
     assert_eq!(book.take_in(both.0, both.1).await.unwrap(), Taken::ParkFull(1));
     assert_eq!(book.seen().borrow().count, 1);
-    let mut room = book.look(|state| Room::of(state));
+    let mut room = book.look(Room::of);
     assert!(!room.take(Taken::ParkFull(1)) && room.take(Taken::Full(limits::ARRIVALS_WAITING - 1)));
     assert!(!room.take(Taken::Full(1)), "one place is not given to two messages");
     assert_eq!(book.take_in(vec![waits("a", 1)], vec![parks("7")]).await.unwrap(), Taken::All, "it is parked already");
