@@ -4,6 +4,7 @@
 //! `observation` is what is seen of the world, `state` what is remembered of it, durably. `decide` looks at both and at the
 //! time and says what to do. `reasons` are why to be awake, `alarms` why to wake later.
 
+mod act;
 pub mod alarms;
 pub mod decide;
 pub mod observation;
