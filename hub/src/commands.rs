@@ -182,6 +182,7 @@ impl Commands {
         error: &queue::Error,
         now: Timestamp,
     ) -> Result<(), store::Error> {
+        self.store.commit(Batch::default()).await?; // the first one may only be on its way to the disk
         let known: Option<records::Delivery> = self.store.get(&keys::delivery(id, agent))?;
         if known.and_then(|record| record.receipt).is_some_and(|receipt| receipt.payload == envelope.payload) {
             return Ok(());

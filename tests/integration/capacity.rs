@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::{Value, json};
 use sfdata_common::{
     command::{Action, Ecs, FargateCapacity, Rollout},
+    limits,
     outcome::{FailureCode, Outcome},
 };
 use sfdata_proto::v1::{EcsCapacityResult, action_result::Kind};
@@ -179,9 +180,15 @@ async fn what_a_killed_agent_had_begun_goes_on_when_aws_can_be_asked_again() {
     })
     .await;
     agent.kill();
+    let before = fleet.aws().tried(&account, "ecs", "DescribeServices").await.unwrap();
     fleet.aws().fault(fault("DescribeServices", "throttle", None)).await.unwrap();
     agent = start();
-    tokio::time::sleep(Duration::from_secs(16)).await; // more than the SDK's own tries take
+    // Twice what the SDK's own tries come to for the three and for the report.
+    eventually("the throttling has outlasted the SDK", Duration::from_secs(120), async || {
+        let tried = fleet.aws().tried(&account, "ecs", "DescribeServices").await.unwrap();
+        (tried - before > 2 * 4 * limits::AWS_TRIES as usize).then_some(())
+    })
+    .await;
     fleet.aws().heal().await.unwrap();
     for id in ids {
         let outcome = fleet.alice.outcome(id, &la).await.unwrap();

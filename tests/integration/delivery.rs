@@ -9,19 +9,23 @@ use prost::Message as _;
 use sfdata_common::{
     Timestamp,
     command::{Action, Agent, Ecs},
+    dispatch::RECEIPT_PAYLOAD_TYPE,
     envelope,
     ids::CommandId,
+    keys::SigningKey,
     limits,
     outcome::Outcome,
     trust::EPOCH_PAYLOAD_TYPE,
 };
 use sfdata_hub::{admin, store::backup};
 use sfdata_proto::v1::{
-    self as wire, CancelDisposition, CommandState, action_result::Kind, connect_response::Message as FromHub,
+    self as wire, CancelDisposition, CommandState, action_result::Kind, connect_request::Message as FromAgent,
+    connect_response::Message as FromHub,
 };
 use sfdata_tests::{
     eventually,
     fleet::Fleet,
+    process::get,
     rogue::{RogueAgent, RogueHub},
 };
 use tonic::Code;
@@ -329,6 +333,48 @@ async fn a_newer_session_ends_the_older_one_and_gets_what_is_to_be_sent() {
     let dispatch = wire::Dispatch::decode(&delivery.dispatch.unwrap().payload[..]).unwrap();
     assert_eq!((dispatch.command_id, dispatch.sequence), (id.to_string(), 1));
     fleet.connected(0).await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_comes_again_before_the_first_is_stored_is_no_stray() {
+    let mut fleet = Fleet::without_aws(1).await;
+    fleet.stop_agent(0).await;
+    let la = fleet.agents[0].id.clone();
+    let key = SigningKey::read(&fleet.agents[0].config.data_dir.join("receipt.key")).unwrap();
+    let hello = wire::Hello { boot_id: "one".into(), epoch: 1, trust_version: 1, ..Default::default() };
+    let mut link = RogueAgent::connect(&fleet, 0, hello).await.unwrap();
+    assert!(matches!(link.next().await, Ok(Some(FromHub::Welcome(_)))));
+    for sequence in 1..=20 {
+        let id = submit(&fleet, 0, nothing()).await;
+        loop {
+            match link.next().await {
+                Ok(Some(FromHub::Delivery(_))) => break,
+                Ok(Some(_)) => {}
+                other => panic!("nothing is delivered: {other:?}"),
+            }
+        }
+        let outcome = Outcome::Cancelled { detail: "so it was".into() };
+        let receipt = wire::Receipt {
+            agent_id: la.to_string(),
+            epoch: 1,
+            sequence,
+            command_id: id.to_string(),
+            outcome: Some(outcome.to_wire()),
+            ..Default::default()
+        };
+        let receipt = envelope::seal(RECEIPT_PAYLOAD_TYPE, receipt.encode_to_vec(), &key);
+        for _ in 0..2 {
+            link.send(FromAgent::Receipt(receipt.clone())).await;
+        }
+        for _ in 0..2 {
+            assert!(matches!(link.next().await, Ok(Some(FromHub::ReceiptsKept(_)))));
+        }
+    }
+    let audit = fleet.alice.audit().await.unwrap();
+    assert!(audit.iter().all(|entry| entry.kind != "receipt.stray"));
+    let (_, page) = get(fleet.hub_config.listen.ops, "/metrics").await.unwrap();
+    assert!(page.contains("illegal_transitions_total 0"), "{page}");
     fleet.stop().await;
 }
 

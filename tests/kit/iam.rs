@@ -44,6 +44,8 @@ pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
         "s3:PutBucketReplication" => ["s3:PutReplicationConfiguration", "iam:PassRole"].map(str::to_owned).into(),
         // It comes with tags, and names the roles that the tasks take on.
         "ecs:RegisterTaskDefinition" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],
+        // Where the queue has a key of its own, SQS uses it in the name of who asks.
+        "sqs:ReceiveMessage" => vec![call, "kms:Decrypt".to_owned()],
         "sqs:DeleteMessageBatch" => vec!["sqs:DeleteMessage".to_owned()],
         "sqs:ChangeMessageVisibilityBatch" => vec!["sqs:ChangeMessageVisibility".to_owned()],
         "ecs:RunTask" => vec![call, "ecs:TagResource".to_owned(), "iam:PassRole".to_owned()],

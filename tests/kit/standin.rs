@@ -165,6 +165,12 @@ impl Standin {
         }
     }
 
+    /// How many calls came into that account, those among them that were answered by a fault.
+    pub async fn tried(&self, account: &str, service: &str, action: &str) -> Result<usize> {
+        let path = format!("/standin/calls?account={account}&service={service}&action={action}&faults=1");
+        self.ask("GET", &path, None).await?["calls"].as_array().map(Vec::len).context("no list of calls")
+    }
+
     /// How many calls reached AWS in that account.
     pub async fn count(&self, account: &str) -> Result<u64> {
         let said = self.ask("GET", &format!("/standin/calls?account={account}&count=1"), None).await?;

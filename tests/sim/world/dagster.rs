@@ -148,11 +148,6 @@ impl World<'_> {
         spans.map(|(from, until)| (from, until.min(from + DEPLOY)))
     }
 
-    /// For how much of the time since then an always awake Dagster could not have evaluated either.
-    fn excused(&self, since: Ms) -> Ms {
-        self.outages().map(|(from, until)| (until - from.max(since)).max(0)).sum()
-    }
-
     /// Whether a deploy cut what ticked at this instant.
     fn cut_by_deploy(&self, at: Ms) -> bool {
         self.outages().any(|(from, until)| from <= at + LATE && at <= until)
@@ -204,7 +199,7 @@ impl World<'_> {
         let begun = self.sensors[index].begun.unwrap_or(self.now);
         let wake = |due: Ms| if self.last_wake.1 > due { self.last_wake.0 } else { 0 };
         for (from, due) in &sees {
-            if begun > due + wake(*due) + self.excused(*due) + SLACK {
+            if begun > due + wake(*due) + SLACK {
                 self.verdict.broken_chains += 1;
                 let late = (begun - due) / SECOND;
                 let name = &self.trace.sensors[index].name;
@@ -241,7 +236,7 @@ impl World<'_> {
             return;
         }
         let name = &self.trace.schedules[index].name;
-        let late = |tick: Ms| self.now - tick > LATE + self.excused(tick);
+        let late = |tick: Ms| self.now - tick > LATE;
         let one = &self.schedules[index];
         let (mut missed, mut ticks) = (Vec::new(), 0);
         let mut next = one.due;
@@ -296,7 +291,7 @@ impl World<'_> {
         let Some(index) = index.filter(|_| self.evaluating == Some(daemon)) else { return };
         let (_, since) = self.retries.swap_remove(index);
         let late = self.now - since;
-        if late > MINUTE + self.excused(since) {
+        if late > MINUTE {
             self.verdict.broken_chains += 1;
             self.verdict.fault(format!("{}: a retry came after {} s", stamp(self.now), late / SECOND));
         }
