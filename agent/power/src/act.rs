@@ -44,3 +44,5 @@ pub struct Fault {
 
 /// On-demand capacity alone.
 pub const ON_DEMAND: &str = "FARGATE:1";
+/// What a strategy that uses spare capacity has in its words.
+pub(crate) const SPOT: &str = "FARGATE_SPOT";

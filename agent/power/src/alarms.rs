@@ -126,12 +126,14 @@ pub(super) fn alarms(
     let awake = state.awake.unwrap_or(now);
     for sensor in &dagster.sensors {
         let name = || sensor.name.clone();
-        // What is late and not waited for any longer must not ring at once.
+        // What is late and not waited for any longer must not ring at once. A tick that its daemon did not end is made up for
+        // when the sensor's interval has passed.
         let fails = sensor.last.is_some_and(|tick| tick.failed);
+        let again = sensor.last.filter(|tick| !tick.ended).map(|tick| forward(tick.at, sensor.interval));
         let later = |at: Timestamp| match (at > now, fails) {
             (true, false) => at,
             (true, true) => at.max(forward(now, LATE)),
-            (false, _) => forward(now, sensor.interval.max(LATE)),
+            (false, _) => again.filter(|at| *at > now).unwrap_or_else(|| forward(now, sensor.interval.max(LATE))),
         };
         alarms.extend(
             sensor_due(sensor, stimulus, awake, now).map(|at| Alarm { at: later(at), what: What::Sensor(name()) }),

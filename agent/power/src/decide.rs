@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::act::SPOT;
 pub use super::act::{Act, Fault, ON_DEMAND};
 use super::{
     alarms::{Alarm, back, forward},
@@ -227,15 +228,18 @@ impl Making<'_> {
             };
             // The daemon needs its code, and never runs beside another one: not even one that is still ending.
             let may = service.role != Role::Daemon || (code_runs && service.tasks == 0);
-            if service.desired == 0 && may || service.role == Role::Daemon && service.desired > 1 {
-                self.acts.push(Act::Scale { service: service.name.clone(), to: wanted });
-            }
-            if service.trouble == Some(Trouble::NoSpot) && !self.state.on_demand.contains_key(&service.name) {
+            let begins = service.desired == 0 && may;
+            // Spot that had no room for one has none for those that come after it.
+            let dry = service.trouble == Some(Trouble::NoSpot)
+                || begins && !self.state.on_demand.is_empty() && service.capacity.contains(SPOT);
+            if dry && !self.state.on_demand.contains_key(&service.name) {
                 self.state.on_demand.insert(service.name.clone(), service.capacity.clone());
             }
             if self.state.on_demand.contains_key(&service.name) && service.running == 0 && service.capacity != ON_DEMAND
             {
                 self.acts.push(Act::Capacity { service: service.name.clone(), to: ON_DEMAND.into() });
+            } else if begins || service.role == Role::Daemon && service.desired > 1 {
+                self.acts.push(Act::Scale { service: service.name.clone(), to: wanted });
             }
         }
     }

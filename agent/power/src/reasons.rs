@@ -158,7 +158,9 @@ fn in_dagster(
     let mut reasons = Vec::new();
     reasons.extend(Reason::many(Kind::Runs, dagster.runs));
     reasons.extend(Reason::many(Kind::Backfills, dagster.backfills));
-    let soon = forward(now, state.break_even(settings));
+    // What draining takes is spent already once it has begun: what was not worth waiting for then is not now.
+    let spent = if state.phase == Phase::Draining { DRAIN } else { Duration::ZERO };
+    let soon = forward(now, state.break_even(settings).saturating_sub(spent));
     let awake = state.awake.unwrap_or(now);
     for schedule in &dagster.schedules {
         let late =

@@ -159,9 +159,11 @@ impl World<'_> {
         if let Some((from, None)) = self.heart {
             self.heart = Some((from, Some(self.now)));
         }
-        for one in &mut self.sensors {
-            let sees = std::mem::take(&mut one.sees);
-            one.unseen.extend(sees);
+        // A tick that a deploy cuts is made up for an interval later, in a Dagster that is always awake as well.
+        let deployed = self.outage.is_some();
+        for (sensor, one) in self.trace.sensors.iter().zip(&mut self.sensors) {
+            let again = one.begun.filter(|_| deployed).map_or(Ms::MIN, |begun| begun + sensor.interval + 5 * SECOND);
+            one.unseen.extend(one.sees.drain(..).map(|(from, due)| (from, due.max(again))));
         }
     }
 

@@ -63,6 +63,9 @@ impl World<'_> {
         let alive =
             |svc: &Svc| svc.tasks.iter().filter(|task| task.being != Being::Stopping).map(|task| task.id).collect();
         let alive: Vec<u64> = alive(&self.services[service]);
+        if service == DAEMON && to > 0 && alive.is_empty() {
+            self.woken.get_or_insert(self.now); // of a drain that turned back too
+        }
         for id in alive.iter().skip(to as usize) {
             self.stop(service, *id);
         }

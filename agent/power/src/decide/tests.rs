@@ -278,11 +278,18 @@ fn without_spot_it_moves_to_on_demand_and_back_when_it_sleeps() {
     assert!(world.done.contains(&to(ON_DEMAND)));
     (world.service("code").running, world.service("code").trouble) = (1, None);
     world.until(Phase::Awake, 20);
+    let of_daemon: Vec<_> = world.done.iter().filter(|act| is_of(act, "daemon")).cloned().collect();
+    let moved = Act::Capacity { service: "daemon".into(), to: ON_DEMAND.into() };
+    assert_eq!(of_daemon, [moved, scale("daemon", 1)], "it is not tried on Spot first");
     world.done.clear();
     world.until(Phase::Asleep, 1200);
     world.pass(20);
     assert_eq!(world.done.iter().filter(|act| **act == to("FARGATE_SPOT:1")).count(), 1);
     assert_eq!(world.state.on_demand, BTreeMap::new());
+}
+
+fn is_of(act: &Act, name: &str) -> bool {
+    matches!(act, Act::Scale { service, .. } | Act::Capacity { service, .. } if service == name)
 }
 
 #[test]
@@ -444,6 +451,30 @@ fn what_falls_silent_while_awake_is_brought_up_again() {
         world.pass(700);
         assert!(world.done.iter().any(|act| matches!(act, Act::Renew { .. })), "{which}: {:?}", world.done);
     }
+}
+
+#[test]
+fn a_drain_is_not_turned_back_by_what_it_was_not_begun_for() {
+    let mut world = World::awake();
+    world.dagster().run_ended = Some(at(-5));
+    let due = 34 + 121; // more than it takes to sleep and to wake, when it begins to drain
+    world.sensor(3600, due - 3600);
+    world.until(Phase::Draining, 40);
+    assert!((30..=36).contains(&world.now), "{}", world.now);
+    world.until(Phase::Asleep, 20);
+    assert!(world.state.alarms.iter().any(|alarm| alarm.at == at(due)));
+}
+
+#[test]
+fn a_tick_that_was_cut_is_made_up_for_when_its_sensors_interval_has_passed() {
+    let mut world = World::awake();
+    world.state.enter(Phase::Awake, at(0));
+    world.dagster().run_ended = Some(at(-60));
+    let last = Some(Tick { at: at(-10), ended: false, failed: false });
+    world.dagster().sensors = vec![Sensor { name: "loc/clean".into(), interval: seconds(3600), last }];
+    world.until(Phase::Asleep, 800);
+    let alarm = world.state.alarms.iter().find(|alarm| matches!(alarm.what, What::Sensor(_))).unwrap();
+    assert_eq!(alarm.at, at(3590));
 }
 
 #[test]
