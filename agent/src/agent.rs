@@ -17,6 +17,7 @@ use crate::{
     policy::{self, Brake, Sharing},
     power,
     report::Reporter,
+    runs::Runs,
     services::Services,
     trust::{self, Trust},
 };
@@ -79,12 +80,15 @@ impl Agent {
         }
         let taking_in = Source::new(&arrivals, services.clone(), &config.aws).run(stop.clone());
         let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone());
+        let runs = Runs::open(data_dir);
         let (power, controller) = power::controller::new(power::controller::Parts {
             settings: config.power.as_ref(),
             data_dir,
             services: services.clone(),
             arrivals: arrivals.clone(),
+            runs: runs.clone(),
         });
+        let looking = controller.is_none().then(|| runs.clone().watch(services.dagster.clone(), stop.clone()));
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
         let unsharing = services.s3.clone().keep_unshared(stop.clone());
         let outbox = Arc::<Outbox>::default();
@@ -108,12 +112,16 @@ impl Agent {
             brake: Brake::new(data_dir),
             executor: executor.clone(),
             reports: reports.clone(),
+            runs,
             outbox,
         });
         let (id, status) = (identity.agent().clone(), link.status());
         let tasks = TaskTracker::new();
         if let Some(controller) = controller {
             tasks.spawn(controller(reports).run(stop.clone()));
+        }
+        if let Some(looking) = looking {
+            tasks.spawn(looking);
         }
         let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
         tasks.spawn(presence);

@@ -117,7 +117,7 @@ impl Handle {
             kept_back: StdMutex::default(),
         };
         if source != "off" {
-            inner.unreadable("it has not been looked at since the agent started".into());
+            inner.unreadable("unavailable: it has not been looked at since the agent started".into());
         }
         Ok(Self { inner: Some(Arc::new(inner)), ..Self::off() })
     }

@@ -33,6 +33,7 @@ use crate::{
     journal::{self, Begun, Journal},
     policy::Brake,
     report,
+    runs::Runs,
     trust::Trust,
     verify::{self, Facts, Judgement},
 };
@@ -62,6 +63,8 @@ pub struct Parts {
     pub executor: Executor,
     /// Looks at the platform.
     pub reports: report::Handle,
+    /// How runs ended.
+    pub runs: Runs,
     /// From running actions.
     pub outbox: Arc<Outbox>,
 }
@@ -244,7 +247,9 @@ impl Link {
         });
         health.hold = self.parts.brake.held();
         health.power = self.parts.executor.power();
-        health
+        health.runs = self.parts.runs.health();
+        health.certificate_expires_unix_ms = self.parts.identity.expires().as_millisecond();
+        report::closed(health)
     }
 }
 

@@ -278,7 +278,7 @@ impl Inner {
     async fn on_the_agent(&self, action: &AgentAction, by: &OperatorName) -> Result<Kind, Error> {
         match action {
             AgentAction::Refresh => {
-                let health = Some((*self.reports.refresh().await?).clone());
+                let health = Some(report::closed((*self.reports.refresh().await?).clone()));
                 Ok(Kind::AgentRefresh(wire::AgentRefreshResult { health }))
             }
             AgentAction::CancelOwn(id) => {

@@ -308,6 +308,11 @@ impl Identity {
         }
     }
 
+    /// When the certificate in use ends.
+    pub fn expires(&self) -> Timestamp {
+        self.certificate.load().peer().not_after
+    }
+
     fn lifetime(&self) -> Duration {
         let certificate = self.certificate.load();
         let peer = certificate.peer();

@@ -17,6 +17,7 @@ pub mod services;
 pub mod power;
 
 pub mod arrivals;
+pub mod runs;
 pub mod report;
 pub mod audit;
 pub mod agent;

@@ -8,6 +8,8 @@ pub mod fargate;
 pub mod command;
 pub mod dispatch;
 pub mod outcome;
+pub mod health;
+pub mod words;
 
 pub mod keys;
 pub mod envelope;

@@ -6,6 +6,8 @@
 use sfdata_proto::v1::{self as wire, outcome::Kind};
 pub use wire::{FailureCode, RefusalReason};
 
+use crate::words::kebab;
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -91,10 +93,6 @@ pub fn failure_name(code: FailureCode) -> String {
 /// `dispatch-signature`, `replayed`, ... : the reason in lower case, with hyphens.
 pub fn refusal_name(reason: RefusalReason) -> String {
     kebab(reason.as_str_name(), "REFUSAL_REASON_")
-}
-
-fn kebab(name: &str, prefix: &str) -> String {
-    name.trim_start_matches(prefix).to_ascii_lowercase().replace('_', "-")
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use sfdata_common::{
     telemetry::{self, Log},
 };
 
+use crate::health;
+
 /// The policy that applies when the configuration names none.
 pub const DEFAULT_POLICY: &str = include_str!("../../deploy/config/hub.cedar");
 
@@ -153,6 +155,9 @@ pub struct Config {
     /// Lifetimes.
     #[serde(default)]
     pub certificates: Certificates,
+    /// When an LA counts as degraded.
+    #[serde(default)]
+    pub health: health::Rules,
 }
 
 /// The `[listen]` section. Port 0 takes any free one.

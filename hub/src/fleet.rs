@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     audit,
+    health::Judge,
     store::{self, Batch, Store, Written, keys, records},
 };
 
@@ -106,13 +107,14 @@ struct Registry {
 /// The registry; share it by `Arc`.
 pub struct Fleet {
     store: Store,
+    judge: Judge,
     registry: RwLock<Registry>,
     changes: watch::Sender<u64>,
 }
 
 impl Fleet {
     /// Read what the store holds.
-    pub fn load(store: Store) -> Result<Self, Error> {
+    pub fn load(store: Store, judge: Judge) -> Result<Self, Error> {
         fn name<T: std::str::FromStr>(key: &[u8]) -> Result<T, Error> {
             let text = String::from_utf8_lossy(key);
             text.parse().map_err(|_| Error::Invalid(text.into_owned()))
@@ -126,7 +128,7 @@ impl Fleet {
             let (key, record) = item?;
             registry.operators.insert(name(&key)?, record);
         }
-        Ok(Self { store, registry: RwLock::new(registry), changes: watch::channel(0).0 })
+        Ok(Self { store, judge, registry: RwLock::new(registry), changes: watch::channel(0).0 })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
@@ -419,15 +421,17 @@ impl Fleet {
         let registry = self.read();
         let mut agents: Vec<_> =
             registry.agents.iter().map(|(id, agent)| summary(id, agent, commands(id), now)).collect();
+        drop(registry);
         agents.sort_by(|a, b| a.agent_id.cmp(&b.agent_id));
+        self.judge.fill(&mut agents, now);
         agents
     }
 
-    /// One agent.
+    /// One agent, judged beside the others.
     pub fn agent(&self, id: &AgentId, commands: usize, now: Timestamp) -> Result<wire::AgentSummary, Error> {
-        let registry = self.read();
-        let agent = registry.agents.get(id).ok_or_else(|| Error::Unknown(Subject::Agent(id.clone())))?;
-        Ok(summary(id, agent, commands, now))
+        let mut agents = self.agents(|one| if one == id { commands } else { 0 }, now);
+        let found = agents.iter().position(|agent| agent.agent_id == id.as_str());
+        found.map(|at| agents.swap_remove(at)).ok_or_else(|| Error::Unknown(Subject::Agent(id.clone())))
     }
 
     /// Every operator, by name, as the registry knows them.
@@ -471,5 +475,6 @@ fn summary(id: &AgentId, agent: &Agent, commands: usize, now: Timestamp) -> wire
         health: record.health.clone(),
         commands: commands.try_into().unwrap_or(u32::MAX),
         note: record.locked.clone().unwrap_or_else(|| agent.note.clone()),
+        ..Default::default()
     }
 }

@@ -38,6 +38,7 @@ use crate::{
         tokens::{self, Tokens},
     },
     fleet::{self, Fleet},
+    health::Judge,
     metrics::Metrics,
     ops,
     queue::{self, Queue},
@@ -117,7 +118,8 @@ impl Ground {
             ca_certificate: keys.authority.certificate().to_vec(),
         };
         let trust = Trust::load(store.clone(), own)?;
-        let fleet = Arc::new(Fleet::load(store.clone())?);
+        let judge = Judge::new(config.health.clone(), config.certificates.agent_lifetime);
+        let fleet = Arc::new(Fleet::load(store.clone(), judge)?);
         let tokens = Tokens::new(
             store.clone(),
             Arc::clone(&fleet),

@@ -14,6 +14,7 @@ pub mod queue;
 pub mod sessions;
 
 pub mod fleet;
+pub mod health;
 pub mod trust;
 pub mod audit;
 pub mod store;

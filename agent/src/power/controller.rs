@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     arrivals, report,
+    runs::Runs,
     services::{Error, Services, dagster},
 };
 
@@ -197,11 +198,13 @@ pub struct Parts<'a> {
     pub services: Services,
     /// Files that wait.
     pub arrivals: arrivals::Handle,
+    /// Counts what is seen of runs.
+    pub runs: Runs,
 }
 
 /// The way to a controller, and what is to become one when there is somebody to report to.
 pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> Controller>) {
-    let Parts { settings, data_dir, services, arrivals } = parts;
+    let Parts { settings, data_dir, services, arrivals, runs } = parts;
     let Some(settings) = settings else { return (Handle::off(), None) };
     let mut settings = settings.clone();
     if arrivals.is_on() {
@@ -218,7 +221,7 @@ pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> C
         state: store.load(Timestamp::now()),
         saved: None,
         store,
-        sources: Sources::new(services.clone(), arrivals.clone()),
+        sources: Sources::new(services.clone(), arrivals.clone(), runs),
         services,
         arrivals,
         reports,

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     arrivals,
     config::Role,
+    runs::Runs,
     services::{
         Error, Services,
         dagster::seen::{self, LocationState, Seen, TickStatus},
@@ -28,13 +29,14 @@ const NEEDED: [&str; 3] = ["last ticks of schedules", "future ticks of schedules
 pub(super) struct Sources {
     services: Services,
     arrivals: arrivals::Handle,
+    runs: Runs,
     /// ECS, Dagster, database.
     failing: [Option<Timestamp>; 3],
 }
 
 impl Sources {
-    pub(super) fn new(services: Services, arrivals: arrivals::Handle) -> Self {
-        Self { services, arrivals, failing: [None; 3] }
+    pub(super) fn new(services: Services, arrivals: arrivals::Handle, runs: Runs) -> Self {
+        Self { services, arrivals, runs, failing: [None; 3] }
     }
 
     /// One look, for a platform that is at this. `busy`: commands at work, and those of them that need Dagster.
@@ -71,6 +73,7 @@ impl Sources {
         let within = if moves { limits::POWER_LOOK } else { limits::POWER_ACT };
         let late = || Error::failed(FailureCode::Unavailable, format!("Dagster did not answer within {within:?}"));
         let seen = timeout(within, self.services.dagster.observe()).await.unwrap_or_else(|_| Err(late()))?;
+        self.runs.saw(&seen.ended).await;
         dagster(&seen)
     }
 
@@ -122,7 +125,7 @@ fn dagster(seen: &Seen) -> Result<observation::Dagster, Error> {
         locations: seen.locations.iter().map(location).collect(),
         runs: seen.active_count.try_into().unwrap_or(u32::MAX),
         backfills: seen.backfills.len().try_into().unwrap_or(u32::MAX),
-        run_ended: seen.last_ended.as_ref().and_then(|run| run.ended),
+        run_ended: seen.last_ended().and_then(|run| run.ended),
         schedules: seen.schedules.iter().filter(|one| one.running).map(schedule).collect(),
         sensors: seen.sensors.iter().filter(|one| one.running).map(sensor).collect(),
     })

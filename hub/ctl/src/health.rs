@@ -1,7 +1,9 @@
 //! A platform's parts as people and programs read them: services, database, an agent's health.
 
 use serde_json::{Value, json};
-use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsDeployment, EcsHealth, EcsServiceState, Health};
+use sfdata_proto::v1::{
+    AuroraHealth, AuroraState, EcsDeployment, EcsHealth, EcsServiceState, Health, HealthReason, HealthWord, RunsHealth,
+};
 
 use crate::{
     arrivals, power,
@@ -11,6 +13,27 @@ use crate::{
 
 /// Shown where the agent could not look.
 const UNREADABLE: &str = "unreadable";
+
+/// `healthy`, `degraded` ...
+pub(crate) fn word(word: HealthWord) -> Cell {
+    let tone = match word {
+        HealthWord::Healthy => Tone::Good,
+        HealthWord::Asleep => Tone::Plain,
+        HealthWord::Degraded | HealthWord::Held | HealthWord::Unspecified => Tone::Pending,
+        HealthWord::Failing | HealthWord::Away => Tone::Bad,
+    };
+    Cell::new(sfdata_common::health::word(word), tone)
+}
+
+/// What makes an LA so, whole.
+pub(crate) fn reason(reason: &HealthReason) -> Value {
+    json!({
+        "kind": sfdata_common::health::kind(reason.kind()),
+        "name": none_if_empty(&reason.name),
+        "count": Some(reason.count).filter(|count| *count > 0),
+        "at": words::time(reason.at_unix_ms),
+    })
+}
 
 /// One ECS service, whole.
 pub(crate) fn service(service: &EcsServiceState) -> Value {
@@ -154,10 +177,30 @@ pub(crate) fn health(health: &Health) -> Value {
             "unacknowledged": journal.unacknowledged,
         })),
         "power": health.power.as_ref().map(power::power),
+        "runs": health.runs.as_ref().map(runs),
+        "certificate_expires": words::time(health.certificate_expires_unix_ms),
         "hold": health.hold.as_ref().map(|hold| json!({
             "reason": hold.reason,
             "since": words::time(hold.since_unix_ms),
         })),
+    })
+}
+
+fn runs(runs: &RunsHealth) -> Value {
+    json!({
+        "jobs": runs.jobs.iter().map(|job| json!({
+            "job": job.job,
+            "succeeded": job.succeeded,
+            "failed": job.failed,
+            "canceled": job.canceled,
+            "failing": job.failing,
+            "last_success": words::time(job.last_success_unix_ms),
+            "last_failure": words::time(job.last_failure_unix_ms),
+        })).collect::<Vec<_>>(),
+        "datasets": runs.datasets.iter().map(|dataset| json!({
+            "dataset": dataset.dataset,
+            "last_success": words::time(dataset.last_success_unix_ms),
+        })).collect::<Vec<_>>(),
     })
 }
 

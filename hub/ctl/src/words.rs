@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sfdata_common::Timestamp;
+pub(crate) use sfdata_common::words::span;
+use sfdata_common::{Timestamp, words::kebab};
 use sfdata_proto::v1::{
     AgentState, ArrivalState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState,
     ParkReason, PowerMode, PowerPhase, S3ShareState,
@@ -63,13 +64,6 @@ pub(crate) fn power_mode(mode: PowerMode) -> String {
     kebab(mode.as_str_name(), "POWER_MODE_")
 }
 
-fn kebab(name: &str, prefix: &str) -> String {
-    match name.trim_start_matches(prefix) {
-        "UNSPECIFIED" => "unknown".to_owned(), // absent, or newer than this hubctl
-        rest => rest.to_ascii_lowercase().replace('_', "-"),
-    }
-}
-
 /// A moment of the wire; zero is none.
 pub(crate) fn time(unix_ms: i64) -> Option<Timestamp> {
     Timestamp::from_millisecond(unix_ms).ok().filter(|_| unix_ms != 0)
@@ -85,16 +79,6 @@ pub(crate) fn age(unix_ms: i64, now: Timestamp) -> String {
     match time(unix_ms) {
         None => "never".to_owned(),
         Some(at) => span(Duration::try_from(now.duration_since(at)).unwrap_or_default()),
-    }
-}
-
-/// A duration in its largest unit.
-pub(crate) fn span(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3_600 => format!("{}m", seconds / 60),
-        seconds @ 3_600..172_800 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
     }
 }
 

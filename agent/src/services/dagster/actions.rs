@@ -68,12 +68,12 @@ impl Dagster {
             errors: count(one.errors),
         };
         Ok(Kind::DagsterStatus(wire::DagsterStatusResult {
-            version: seen.version.unwrap_or_default(),
+            version: seen.version.clone().unwrap_or_default(),
             daemons: seen.daemons.iter().map(daemon).collect(),
             locations: seen.locations.iter().map(|one| location(&one.name, &one.state)).collect(),
             active: seen.active.iter().take(SHOWN).map(run).collect(),
             active_count: count(seen.active_count),
-            last_ended: seen.last_ended.as_ref().map(run),
+            last_ended: seen.last_ended().map(run),
             backfills: count(seen.backfills.len()),
             degraded: seen.degraded,
         }))

@@ -260,8 +260,9 @@ impl Dagster {
             true => told.part::<FoundRuns>(TRIED, "lately", "Runs")?.results,
             false => Vec::new(),
         };
-        let ended = ended.into_iter().chain(lately).map(Run::from);
-        let last_ended = ended.max_by_key(|run| (run.ended, run.created));
+        let mut ended: Vec<Run> = ended.into_iter().chain(lately).map(Run::from).collect();
+        ended.sort_by(|one, other| one.id.cmp(&other.id));
+        ended.dedup_by(|one, other| one.id == other.id);
 
         let mut seen = Seen {
             version: told.data.get("version").and_then(|version| version.as_str()).map(str::to_owned),
@@ -269,7 +270,7 @@ impl Dagster {
             locations: locations(&mut told)?,
             active,
             active_count,
-            last_ended,
+            ended,
             backfills: backfills(&mut told)?,
             schedules: Vec::new(),
             sensors: Vec::new(),

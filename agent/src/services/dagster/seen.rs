@@ -21,8 +21,8 @@ pub struct Seen {
     pub active: Vec<Run>,
     /// How many have not ended.
     pub active_count: usize,
-    /// The run that ended last.
-    pub last_ended: Option<Run>,
+    /// Runs that ended: those that changed in the last two hours, and those made last.
+    pub ended: Vec<Run>,
     /// Backfills that have not ended.
     pub backfills: Vec<Backfill>,
     /// Of all locations that are loaded.
@@ -32,6 +32,13 @@ pub struct Seen {
     /// What this Dagster does not tell, by name. What rests on it is not known: without ticks of schedules or sensors
     /// nobody can tell when it is needed. Dagster 1.8 to 1.13 tell all that is asked for.
     pub degraded: Vec<String>,
+}
+
+impl Seen {
+    /// The run that ended last.
+    pub fn last_ended(&self) -> Option<&Run> {
+        self.ended.iter().max_by_key(|run| (run.ended, run.created))
+    }
 }
 
 /// A part of the daemon.
@@ -153,10 +160,13 @@ pub struct Run {
     pub tags: BTreeMap<String, String>,
 }
 
+/// The tag of a run that says which dataset it is for.
+pub const DATASET_TAG: &str = "dataset";
+
 /// The tags of runs that are kept: who launched it, what for, and which task runs it.
 pub const TAGS: [&str; 9] = [
     COMMAND_TAG,
-    "dataset",
+    DATASET_TAG,
     "dagster/schedule_name",
     "dagster/sensor_name",
     "dagster/backfill",

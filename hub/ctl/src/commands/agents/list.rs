@@ -4,8 +4,10 @@ use std::{io, time::Duration};
 
 use clap::Args;
 use serde_json::json;
-use sfdata_common::{Timestamp, retry::Reconnect};
-use sfdata_proto::v1::{AgentState, AgentSummary, ListAgentsRequest, WatchAgentsRequest};
+use sfdata_common::{Timestamp, health::sentence, retry::Reconnect};
+use sfdata_proto::v1::{
+    AgentState, AgentSummary, HealthReason, HealthReasonKind, ListAgentsRequest, WatchAgentsRequest,
+};
 use tonic::Status;
 
 use super::show::to_json;
@@ -92,11 +94,12 @@ async fn show_changes(context: &Context, hub: &Hub, alive: &mut impl FnMut()) ->
 
 fn table(agents: &[AgentSummary], now: Timestamp) -> Table {
     let mut table =
-        Table::new(&["AGENT", "STATE", "SEEN", "POWER", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"]);
+        Table::new(&["AGENT", "HEALTH", "STATE", "SEEN", "POWER", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"]);
     for agent in agents {
         let health = agent.health.as_ref();
         table.push(vec![
             Cell::from(&agent.agent_id),
+            health::word(agent.health_word()),
             state(agent, now),
             Cell::from(words::age(agent.last_seen_unix_ms, now)),
             power::word(health.and_then(|health| health.power.as_ref())),
@@ -104,7 +107,7 @@ fn table(agents: &[AgentSummary], now: Timestamp) -> Table {
             health::database_word(health.and_then(|health| health.aurora.as_ref())),
             Cell::from(&agent.version),
             Cell::from(agent.commands),
-            note(agent),
+            note(agent, now),
         ]);
     }
     table
@@ -122,12 +125,23 @@ pub(super) fn state(agent: &AgentSummary, now: Timestamp) -> Cell {
     }
 }
 
-/// What wants attention: the hub's note, and the LA's hold.
-pub(super) fn note(agent: &AgentSummary) -> Cell {
+/// What wants attention: the hub's note, the LA's hold, and the worst of what makes it unhealthy.
+pub(super) fn note(agent: &AgentSummary, now: Timestamp) -> Cell {
     let hold = agent.health.as_ref().and_then(|health| health.hold.as_ref());
+    // What state and note say already.
+    let said = |reason: &&HealthReason| {
+        use HealthReasonKind::{Away, Diverged, Held, Locked, NeverJoined};
+        matches!(reason.kind(), Away | NeverJoined | Locked | Diverged | Held)
+    };
+    let mut others = agent.health_reasons.iter().filter(|reason| !said(reason));
+    let worst = others.next().map(|reason| match others.count() {
+        0 => sentence(reason, now),
+        more => format!("{} (and {more} more)", sentence(reason, now)),
+    });
     let parts = [
         Some(agent.note.clone()).filter(|note| !note.is_empty()),
         hold.map(|hold| format!("held by the LA: {}", hold.reason)),
+        worst,
     ];
     let text: Vec<String> = parts.into_iter().flatten().collect();
     Cell::new(text.join("; "), Tone::Pending)
@@ -135,7 +149,7 @@ pub(super) fn note(agent: &AgentSummary) -> Cell {
 
 #[cfg(test)]
 mod tests {
-    use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsHealth, EcsServiceState, Health, Hold};
+    use sfdata_proto::v1::{AuroraHealth, AuroraState, EcsHealth, EcsServiceState, Health, HealthWord, Hold};
 
     use super::*;
 
@@ -167,6 +181,20 @@ mod tests {
             state: state.into(),
             last_seen_unix_ms: seen,
             since_unix_ms: seen,
+            health_word: match state {
+                AgentState::Connected => HealthWord::Degraded,
+                _ => HealthWord::Away,
+            }
+            .into(),
+            health_reasons: vec![
+                HealthReason {
+                    kind: HealthReasonKind::RunFailed.into(),
+                    name: "clean".into(),
+                    count: 2,
+                    at_unix_ms: 0
+                };
+                if state == AgentState::Connected { 2 } else { 0 }
+            ],
             version: if seen > 0 { "0.1.0".into() } else { String::new() },
             health,
             ..Default::default()
@@ -178,11 +206,11 @@ mod tests {
             agent("york", AgentState::Invited, 0, None),
         ];
         insta::assert_snapshot!(table(&agents, Timestamp::from_second(100_000).unwrap()).render(false), @r#"
-        AGENT       STATE       SEEN   POWER  SERVICES                                    DATABASE    VERSION  QUEUE  NOTE
-        northshire  connected   2s     -      webserver 0/0  daemon 1/1  code-server 0/1  available   0.1.0    0      held by the LA: statutory return
-        ely         away 3h     3h     -      unreadable                                  unreadable  0.1.0    0      -
-        bath        locked 13h  13h    -      -                                           -           0.1.0    0      cloned
-        york        invited     never  -      -                                           -           -        0      -
+        AGENT       HEALTH    STATE       SEEN   POWER  SERVICES                                    DATABASE    VERSION  QUEUE  NOTE
+        northshire  degraded  connected   2s     -      webserver 0/0  daemon 1/1  code-server 0/1  available   0.1.0    0      held by the LA: statutory return; has 2 runs of clean failed since the last success (and 1 more)
+        ely         away      away 3h     3h     -      unreadable                                  unreadable  0.1.0    0      -
+        bath        away      locked 13h  13h    -      -                                           -           0.1.0    0      cloned
+        york        away      invited     never  -      -                                           -           -        0      -
         "#);
     }
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
-use sfdata_common::{Timestamp, ids::AgentId};
+use sfdata_common::{
+    Timestamp,
+    health::{kind, sentence, word},
+    ids::AgentId,
+};
 use sfdata_proto::v1::{AgentSummary, Health, ListAgentsRequest};
 
 use super::list::{note, state};
@@ -51,6 +55,8 @@ pub(super) fn to_json(agent: &AgentSummary) -> Value {
         "groups": agent.groups,
         "commands": agent.commands,
         "note": none_if_empty(&agent.note),
+        "health_word": word(agent.health_word()),
+        "health_reasons": agent.health_reasons.iter().map(health::reason).collect::<Vec<_>>(),
         "health": agent.health.as_ref().map(health::health),
     })
 }
@@ -68,8 +74,16 @@ pub(super) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
     facts.push(row!["groups", agent.groups.join(" ")]);
     facts.push(row!["labels", labels.join(" ")]);
     facts.push(row!["commands", agent.commands]);
-    facts.push(vec![Cell::from("note"), note(agent)]);
+    facts.push(vec![Cell::from("note"), note(agent, now)]);
+    facts.push(vec![Cell::from("health"), health::word(agent.health_word())]);
     let mut tables = vec![facts];
+    if !agent.health_reasons.is_empty() {
+        let mut reasons = Table::new(&["REASON", "THIS LA"]);
+        for reason in &agent.health_reasons {
+            reasons.push(row![kind(reason.kind()), sentence(reason, now)]);
+        }
+        tables.push(reasons);
+    }
     if let Some(health) = &agent.health {
         health_tables(health, now, &mut tables);
     }
@@ -102,6 +116,26 @@ fn health_tables(health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
         }
     }
     tables.push(facts);
+    if let Some(runs) = &health.runs {
+        let mut jobs = Table::new(&["JOB", "SUCCEEDED", "FAILED", "LAST SUCCESS", "LAST FAILURE"]);
+        for job in &runs.jobs {
+            let tone = if job.failing > 0 { Tone::Bad } else { Tone::Plain };
+            let age = |unix_ms| words::age(unix_ms, now);
+            jobs.push(vec![
+                Cell::new(&job.job, tone),
+                Cell::from(job.succeeded),
+                Cell::from(job.failed),
+                Cell::from(age(job.last_success_unix_ms)),
+                Cell::new(age(job.last_failure_unix_ms), tone),
+            ]);
+        }
+        tables.push(jobs);
+        let mut datasets = Table::new(&["DATASET", "LAST DELIVERED"]);
+        for one in &runs.datasets {
+            datasets.push(row![one.dataset, words::age(one.last_success_unix_ms, now)]);
+        }
+        tables.push(datasets);
+    }
     if let Some(ecs) = health.ecs.as_ref().filter(|ecs| !ecs.services.is_empty()) {
         let mut services = Table::new(&health::SERVICE_COLUMNS);
         ecs.services.iter().for_each(|service| services.push(health::service_row(service)));
