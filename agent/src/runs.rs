@@ -60,11 +60,16 @@ struct Dataset {
 /// The record; clones share it.
 #[derive(Debug, Clone)]
 pub struct Runs {
-    path: Arc<PathBuf>,
+    path: Option<Arc<PathBuf>>,
     record: Arc<Mutex<Record>>,
 }
 
 impl Runs {
+    /// One that is kept nowhere.
+    pub fn none() -> Self {
+        Self { path: None, record: Arc::default() }
+    }
+
     /// Of the agent in `data_dir`. What cannot be read is begun anew: it is told of, and decides nothing.
     pub fn open(data_dir: &Path) -> Self {
         let path = data_dir.join(FILE);
@@ -80,7 +85,7 @@ impl Runs {
                 Record::default()
             }
         };
-        Self { path: Arc::new(path), record: Arc::new(Mutex::new(record)) }
+        Self { path: Some(Arc::new(path)), record: Arc::new(Mutex::new(record)) }
     }
 
     /// Count what was seen to have ended, once, however often it is seen.
@@ -92,11 +97,13 @@ impl Runs {
             }
             serde_json::to_vec(&*record)
         };
-        let path = Arc::clone(&self.path);
-        let write =
-            move || keyfile::write(&path, &text.map_err(|error| error.to_string())?).map_err(|e| chain(&e).to_string());
+        let Some(path) = self.path.clone() else { return };
+        let write = move || {
+            let text = text.map_err(|error| error.to_string())?;
+            keyfile::write(&path, &text).map_err(|error| chain(&error).to_string())
+        };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
-            warn!(path = %self.path.display(), error, "what was counted of runs is not on disk, and is lost should the agent end");
+            warn!(error, "what was counted of runs is not on disk, and is lost should the agent end");
         }
     }
 

@@ -16,6 +16,8 @@ use sfdata_proto::v1::{
 const MOST: usize = 3;
 /// A file waits for as long as it takes to wake Dagster; beyond that something is wrong.
 const WAITS: Duration = Duration::from_secs(3600);
+/// What an agent tells when it has no room for further arrivals.
+const FULL: &str = "full";
 /// Faults of power's with which the platform does its work all the same.
 const LIGHT: [&str; 7] = [
     "sensor-late",
@@ -200,7 +202,8 @@ fn of_services(health: &Health, norms: &Norms) -> Vec<HealthReason> {
         ("database", health.aurora.as_ref().map(|aurora| &aurora.error)),
         ("arrivals", health.arrivals.as_ref().map(|arrivals| &arrivals.error)),
     ];
-    let unreadable = unreadable.into_iter().filter(|(_, error)| error.is_some_and(|error| !error.is_empty()));
+    let unreadable =
+        unreadable.into_iter().filter(|(_, error)| error.is_some_and(|error| !error.is_empty() && error != FULL));
     reasons.extend(unreadable.map(|(name, _)| named(Kind::Unreadable, name)));
     for service in services(health) {
         let failed: u32 = service.deployments.iter().map(|deployment| deployment.failed_tasks).sum();
@@ -253,7 +256,10 @@ fn of_arrivals(health: &Health, now: Timestamp) -> Vec<HealthReason> {
     if arrivals.parked > 0 {
         reasons.push(HealthReason { count: arrivals.parked.into(), ..reason(Kind::ArrivalsParked) });
     }
-    if arrivals.oldest_unix_ms > 0 && now.as_millisecond().saturating_sub(arrivals.oldest_unix_ms) > millis(WAITS) {
+    let full = arrivals.error == FULL && arrivals.waiting > 0;
+    if full
+        || arrivals.oldest_unix_ms > 0 && now.as_millisecond().saturating_sub(arrivals.oldest_unix_ms) > millis(WAITS)
+    {
         let (count, at_unix_ms) = (arrivals.waiting.into(), arrivals.oldest_unix_ms);
         reasons.push(HealthReason { count, at_unix_ms, ..reason(Kind::ArrivalsWaiting) });
     }

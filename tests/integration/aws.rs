@@ -150,7 +150,7 @@ async fn an_aws_that_is_gone_leaves_the_agent_connected_and_its_health_says_why(
     assert_eq!(agent.state(), wire::AgentState::Connected);
     let health = agent.health.unwrap();
     for error in [health.ecs.unwrap().error, health.aurora.unwrap().error] {
-        assert!(error.starts_with("unavailable: ") && error.contains("did not get through"), "{error}");
+        assert_eq!(error, "unavailable");
     }
     fleet.stop().await;
 }

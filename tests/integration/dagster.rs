@@ -81,7 +81,7 @@ async fn a_real_dagster_tells_all_that_decides_whether_it_is_needed() {
     let LocationState::Failed { class, error } = state("broken") else { panic!("{seen:?}") };
     assert!(class.starts_with("Dagster") && !error.is_empty(), "{class}");
     assert_eq!((seen.active_count, seen.active.len(), seen.backfills.len()), (0, 0, 0));
-    assert_eq!(seen.last_ended, None);
+    assert_eq!(seen.last_ended(), None);
 
     let [nightly, off] = &seen.schedules[..] else { panic!("{seen:?}") };
     assert_eq!(

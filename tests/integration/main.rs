@@ -19,6 +19,7 @@ mod crash;
 mod delivery;
 mod deploy;
 mod full_disk;
+mod health;
 mod main_job;
 mod operations;
 mod permissions;

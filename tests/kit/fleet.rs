@@ -23,6 +23,7 @@ use sfdata_common::{
 };
 use sfdata_hub::{
     config::{self as hub_config, Config},
+    health::Rules,
     hub::{self, Hub},
 };
 use sfdata_proto::v1 as wire;
@@ -367,6 +368,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         public: hub_config::Public { address: address.to_string(), enrol_address: enrol.to_string() },
         log: Log::default(),
         certificates,
+        health: Rules::default(),
     })
 }
 

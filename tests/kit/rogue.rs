@@ -187,6 +187,12 @@ impl Held {
         tokio::time::timeout(Duration::from_secs(10), read).await.ok().flatten()
     }
 
+    /// What the agent says next, whatever it is; `None` if it says nothing for ten seconds.
+    pub async fn anything(&mut self) -> Option<FromAgent> {
+        let read = async { self.incoming.message().await.ok()??.message };
+        tokio::time::timeout(Duration::from_secs(10), read).await.ok().flatten()
+    }
+
     /// What the agent says next, leaving out its health.
     pub async fn next(&mut self) -> Option<FromAgent> {
         let read = async {

@@ -13,6 +13,7 @@ use sfdata_agent::{
     journal::Journal,
     policy::{self, Brake, Sharing},
     report::{Handle, Reporter},
+    runs::Runs,
     services::Services,
 };
 use sfdata_common::{ids::AgentId, policy::Policy};
@@ -166,6 +167,7 @@ impl Shared {
             brake: Brake::none(),
             executor,
             reports: self.reports.clone(),
+            runs: Runs::none(),
             outbox,
         });
         let (status, until) = (link.status(), stop.clone());

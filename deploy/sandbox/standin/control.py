@@ -62,11 +62,12 @@ class BadRequest(Exception):
 
 
 class Fault:
-    def __init__(self, kind, service="*", action="*", account=None, times=1, seconds=HANG_SECONDS, skip=0):
+    def __init__(self, kind, service="*", action="*", account=None, times=1, seconds=HANG_SECONDS, skip=0, text=""):
         if kind not in KINDS:
             raise BadRequest(f"kind must be one of {', '.join(KINDS)}")
         self.kind, self.service, self.action, self.account = kind, service, action, account
         self.times, self.seconds, self.removed = times, seconds, threading.Event()
+        self.text = text  # what the error says beside what it always does
         self.skip = skip  # so many calls that match go well before
 
     def matches(self, call):
@@ -102,7 +103,7 @@ class Gate:
             fault.removed.wait(fault.seconds)
         if fault.kind == "lost_reply":
             self.forward(call, environ, lambda *_: None)
-        reply = error_reply(call, protocol, fault.kind)
+        reply = error_reply(call, protocol, fault)
         if fault.kind != "lost_reply":
             self.record(call, reply.status_code)
         return reply(environ, start_response)
@@ -310,12 +311,12 @@ def route(service, request):
         return f"{request.method} {request.path}", {}
 
 
-def error_reply(call, protocol, kind):
-    if kind == "html500":
+def error_reply(call, protocol, fault):
+    if fault.kind == "html500":
         return InternalServerError().get_response()
-    kind = kind if kind in ERRORS else "error500"
+    kind = fault.kind if fault.kind in ERRORS else "error500"
     code, status = ERRORS[kind]["json" if protocol == "cbor" else protocol]
-    message = MESSAGES[kind].format(**call)
+    message = f"{MESSAGES[kind].format(**call)} {fault.text}".strip()
     if protocol == "cbor":
         return cloudwatch.error(code, message, status)
     if protocol == "json":

@@ -83,7 +83,17 @@ fn each_thing_that_is_wrong_has_its_word_and_its_reason() {
         (runs(0, 36 * DAY), HealthWord::Degraded, vec![(Kind::NoDelivery, "cin")]),
         (waits(59 * 60_000), HealthWord::Healthy, vec![]),
         (waits(61 * 60_000), HealthWord::Degraded, vec![(Kind::ArrivalsWaiting, "")]),
-        (arrivals(parked), HealthWord::Degraded, vec![(Kind::Unreadable, "arrivals"), (Kind::ArrivalsParked, "")]),
+        (arrivals(parked), HealthWord::Degraded, vec![(Kind::ArrivalsParked, "")]),
+        (
+            arrivals(ArrivalsHealth { error: "throttled".into(), ..Default::default() }),
+            HealthWord::Degraded,
+            vec![(Kind::Unreadable, "arrivals")],
+        ),
+        (
+            arrivals(ArrivalsHealth { waiting: 9, error: "full".into(), ..Default::default() }),
+            HealthWord::Degraded,
+            vec![(Kind::ArrivalsWaiting, "")],
+        ),
         (ends_in(7), HealthWord::Healthy, vec![]),
         (ends_in(5), HealthWord::Degraded, vec![(Kind::CertificateExpires, "")]),
         (ends_in(-5), HealthWord::Degraded, vec![(Kind::CertificateExpires, "")]),

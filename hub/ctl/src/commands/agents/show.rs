@@ -85,12 +85,12 @@ pub(super) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
         tables.push(reasons);
     }
     if let Some(health) = &agent.health {
-        health_tables(health, now, &mut tables);
+        health_tables(&agent.agent_id, health, now, &mut tables);
     }
     tables
 }
 
-fn health_tables(health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
+fn health_tables(agent: &str, health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
     let mut facts = Table::card();
     facts.push(row!["reported", words::age(health.taken_unix_ms, now)]);
     facts.push(row!["uptime", words::span(std::time::Duration::from_secs(health.uptime_seconds))]);
@@ -105,14 +105,16 @@ fn health_tables(health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
     if let Some(arrivals) = health.arrivals.as_ref().filter(|arrivals| arrivals.source != "off") {
         facts.push(row!["arrivals", arrivals::line(arrivals, now)]);
     }
+    // A report has the kind of error alone; its text is for who asks.
     let errors = [
-        ("services", health.ecs.as_ref().map(|ecs| &ecs.error)),
-        ("database", health.aurora.as_ref().map(|aurora| &aurora.error)),
-        ("arrivals", health.arrivals.as_ref().map(|arrivals| &arrivals.error)),
+        ("services", "ecs status", health.ecs.as_ref().map(|ecs| &ecs.error)),
+        ("database", "aurora status", health.aurora.as_ref().map(|aurora| &aurora.error)),
+        ("arrivals", "arrivals list", health.arrivals.as_ref().map(|arrivals| &arrivals.error)),
     ];
-    for (name, error) in errors {
+    for (name, ask, error) in errors {
         if let Some(error) = error.filter(|error| !error.is_empty()) {
-            facts.push(vec![Cell::from(name), Cell::new(error, Tone::Bad)]);
+            let text = format!("{error} (hubctl {ask} --agent {agent} tells more)");
+            facts.push(vec![Cell::from(name), Cell::new(text, Tone::Bad)]);
         }
     }
     tables.push(facts);
