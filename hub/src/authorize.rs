@@ -145,6 +145,8 @@ impl Authorized {
 
 /// The classes that only the hub knows: what is done to the fleet itself.
 pub const ADMINISTER: &str = "administer";
+/// What is done to the hub's own records in daily work, such as silences.
+pub const OPERATE: &str = Class::Operate.as_str();
 
 /// The hub's policy over the trust bundle's roles.
 pub struct Authorizer {

@@ -19,7 +19,7 @@ use sfdata_common::{
     telemetry::{self, Log},
 };
 
-use crate::health;
+use crate::{alerts, health};
 
 /// The policy that applies when the configuration names none.
 pub const DEFAULT_POLICY: &str = include_str!("../../deploy/config/hub.cedar");
@@ -102,6 +102,9 @@ pub enum Problem {
         /// The bound.
         most: Duration,
     },
+    /// Alerts.
+    #[error(transparent)]
+    Alerts(alerts::rules::Problem),
     /// The log filter.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
@@ -155,6 +158,9 @@ pub struct Config {
     /// Lifetimes.
     #[serde(default)]
     pub certificates: Certificates,
+    /// Who is told of what.
+    #[serde(default)]
+    pub alerts: alerts::rules::Settings,
     /// When an LA counts as degraded.
     #[serde(default)]
     pub health: health::Rules,
@@ -244,6 +250,7 @@ impl Config {
                 problems.push(Problem::Lifetime { key, value, most });
             }
         }
+        problems.extend(self.alerts.check().into_iter().map(Problem::Alerts));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         problems.extend(self.policy().err());
         problems

@@ -21,6 +21,7 @@ use tracing::{error, info};
 
 use crate::{
     admin,
+    alerts::{self, Alerts, channels},
     api::{
         agent::{Links, Renewals},
         enrol::{Enrolment, Tries},
@@ -79,6 +80,9 @@ pub enum Error {
     /// The policy.
     #[error(transparent)]
     Policy(#[from] config::Problem),
+    /// Who is told of alerts.
+    #[error(transparent)]
+    Channels(#[from] channels::Error),
     /// A listener.
     #[error(transparent)]
     Server(#[from] server::Error),
@@ -292,6 +296,7 @@ struct Parts {
     sessions: Arc<Sessions>,
     commands: Arc<Commands>,
     authorizer: Arc<Authorizer>,
+    alerts: Arc<Alerts>,
     connections: Connections,
     serving: Arc<Serving>,
     disk: disk::Gauge,
@@ -319,6 +324,15 @@ impl Parts {
             metrics: metrics.clone(),
             disk: disk.clone(),
         });
+        let alerts = Alerts::load(alerts::Parts {
+            store: ground.store.clone(),
+            fleet: Arc::clone(&ground.fleet),
+            disk: disk.clone(),
+            metrics: metrics.clone(),
+            settings: config.alerts.clone(),
+            lifetime: config.certificates.hub_lifetime,
+            channels: channels::open(&config.alerts, &config.hub_id).await?,
+        })?;
         let serving = Serving::start(
             Arc::clone(&ground.keys.authority),
             &config.hub_id,
@@ -337,6 +351,7 @@ impl Parts {
             sessions,
             commands,
             authorizer,
+            alerts: Arc::new(alerts),
             connections: Connections::default(),
             serving: Arc::new(serving),
             disk,
@@ -438,6 +453,7 @@ impl Parts {
             connections: self.connections.clone(),
             tokens: Arc::clone(&self.ground.tokens),
             trust: Arc::clone(&self.ground.trust),
+            alerts: Arc::clone(&self.alerts),
             store: self.ground.store.clone(),
             stop: self.stop.clone(),
         })
@@ -465,6 +481,16 @@ impl Parts {
         self.tasks.spawn(tasks::every("fleet", 30 * second, stop(), move || {
             fleet.pass();
             std::future::ready(Ok::<_, store::Error>(()))
+        }));
+        let alerts = Arc::clone(&self.alerts);
+        self.tasks.spawn(tasks::every("alerts", 5 * second, stop(), move || {
+            let alerts = Arc::clone(&alerts);
+            async move { alerts.pass(Timestamp::now()).await }
+        }));
+        let alerts = Arc::clone(&self.alerts);
+        self.tasks.spawn(tasks::every("notices", second, stop(), move || {
+            let alerts = Arc::clone(&alerts);
+            async move { alerts.deliver(Timestamp::now()).await }
         }));
         let (commands, tokens) = (Arc::clone(&self.commands), Arc::clone(&self.ground.tokens));
         self.tasks.spawn(tasks::every("prune", 3600 * second, stop(), move || {

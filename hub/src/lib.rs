@@ -15,6 +15,7 @@ pub mod sessions;
 
 pub mod fleet;
 pub mod health;
+pub mod alerts;
 pub mod trust;
 pub mod audit;
 pub mod store;

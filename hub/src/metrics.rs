@@ -127,6 +127,10 @@ pub struct Metrics {
     pub illegal_transitions: Total,
     /// Requests turned away because the hub had too much to do, by `what` was exhausted.
     pub load_shed: Totals,
+    /// Alerts that fire.
+    pub alerts_firing: Gauge,
+    /// Tries to deliver a notice of alerts, by `result`.
+    pub notices: Totals,
     /// Entries written to the audit log.
     pub audit_entries: Total,
     /// Seconds from the first write of a batch to its being durable.
@@ -164,6 +168,10 @@ impl Default for Metrics {
             refusals: new.totals("refusals_total", "Commands that one agent refused", "reason").starting_with(refusals),
             illegal_transitions: new.total("illegal_transitions_total", "Events against a command's lifecycle"),
             load_shed: new.totals("load_shed_total", "Requests turned away for want of room", "what"),
+            alerts_firing: new.gauge("alerts_firing", "Alerts that fire, silenced ones among them"),
+            notices: new
+                .totals("notices_total", "Tries to deliver a notice of alerts", "result")
+                .starting_with(["delivered", "failed", "given-up"].map(Cow::Borrowed)),
             audit_entries: new.total("audit_entries_total", "Entries written to the audit log"),
             store_commit_seconds: new.add(
                 "store_commit_seconds",

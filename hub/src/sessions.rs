@@ -36,6 +36,9 @@ use crate::{
     trust::Trust,
 };
 
+/// Why the hub itself locks an agent.
+pub const CLONED: &str =
+    "two instances with this agent's certificate are alive: find the second one, then invite the agent anew";
 /// Superseded instances remembered for an agent.
 const INSTANCES: usize = 8;
 /// Dispatches signed and handed to one stream in one go.
@@ -229,14 +232,12 @@ impl Link {
 
     async fn lock_clone(&self, agent: &AgentId, boot_id: &str) {
         warn!(%agent, boot_id, "two instances of one agent are alive; the agent is locked");
-        let why =
-            "two instances with this agent's certificate are alive: find the second one, then invite the agent anew";
         let locked = self
             .fleet
             .lock_agent(
                 audit::HUB.into(),
                 agent,
-                Some(why.into()),
+                Some(CLONED.into()),
                 "clone: a superseded instance came back",
                 Timestamp::now(),
             )

@@ -24,7 +24,7 @@ use sfdata_proto::v1::AuditEntry;
 use tokio::sync::{oneshot, watch};
 
 use log::{Began, Log};
-pub use writer::{Batch, Written};
+pub use writer::{Batch, Written, is_hashed};
 
 use crate::metrics::Metrics;
 

@@ -5,13 +5,18 @@ use std::time::Duration;
 pub(crate) use sfdata_common::words::span;
 use sfdata_common::{Timestamp, words::kebab};
 use sfdata_proto::v1::{
-    AgentState, ArrivalState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd, OperatorState,
-    ParkReason, PowerMode, PowerPhase, S3ShareState,
+    AgentState, AlertState, ArrivalState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd,
+    OperatorState, ParkReason, PowerMode, PowerPhase, S3ShareState,
 };
 
 /// `waiting`, `succeeded`, ...
 pub(crate) fn command_state(state: CommandState) -> String {
     kebab(state.as_str_name(), "COMMAND_STATE_")
+}
+
+/// `pending`, `firing`, `clearing`.
+pub(crate) fn alert_state(state: AlertState) -> String {
+    kebab(state.as_str_name(), "ALERT_STATE_")
 }
 
 /// `invited`, `connected`, `away`, `locked`.

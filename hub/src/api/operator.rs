@@ -17,8 +17,9 @@ use tonic::{Request, Response, Status};
 
 use super::{calling_operator, fail, parse};
 use crate::{
+    alerts::Alerts,
     audit,
-    authorize::{ADMINISTER, Authorizer},
+    authorize::{ADMINISTER, Authorizer, OPERATE},
     commands::{Commands, Following},
     enrol::tokens::Tokens,
     fleet::Fleet,
@@ -31,6 +32,8 @@ use crate::{
 
 /// Watchers of the agents' list are told at most this often.
 const LIST_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest silence.
+const SILENCE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Longest label key or value.
 const LABEL: usize = 64;
 /// Most labels, and most groups, of one agent.
@@ -57,6 +60,8 @@ pub struct Operators {
     pub tokens: Arc<Tokens>,
     /// Bundles and epoch.
     pub trust: Arc<Trust>,
+    /// What is wrong.
+    pub alerts: Arc<Alerts>,
     /// For the audit record.
     pub store: Store,
     /// The hub stops.
@@ -347,6 +352,53 @@ impl OperatorService for Operators {
         self.trust.accept_epoch(&by, statement, Timestamp::now()).await.map_err(fail)?;
         self.sessions.end_all(); // each agent says hello again and is told
         Ok(Response::new(wire::PublishEpochResponse {}))
+    }
+
+    async fn list_alerts(
+        &self,
+        request: Request<wire::ListAlertsRequest>,
+    ) -> Result<Response<wire::ListAlertsResponse>, Status> {
+        self.may(&request, "alerts.list", Authorizer::READ).await?;
+        Ok(Response::new(self.alerts.list(Timestamp::now())))
+    }
+
+    async fn silence_alerts(
+        &self,
+        request: Request<wire::SilenceAlertsRequest>,
+    ) -> Result<Response<wire::SilenceAlertsResponse>, Status> {
+        let by = self.may(&request, "alerts.silence", OPERATE).await?;
+        let mut request = request.into_inner();
+        let texts = [&request.agent_id, &request.rule, &request.name];
+        if texts.iter().all(|text| text.is_empty()) {
+            return Err(Status::invalid_argument("say which agent, rule or name is to be silent"));
+        }
+        if texts.iter().any(|text| text.len() > limits::REASON_BYTES) {
+            return Err(Status::invalid_argument("no agent, rule or name is that long"));
+        }
+        let most = SILENCE.as_secs();
+        if request.for_seconds == 0 || u64::from(request.for_seconds) > most {
+            return Err(Status::invalid_argument(format!("a silence lasts 1 to {most} seconds")));
+        }
+        request.reason = reason(request.reason)?;
+        let silence = self.alerts.silence(&by, request, Timestamp::now()).await.map_err(fail)?;
+        Ok(Response::new(wire::SilenceAlertsResponse { silence: Some(silence) }))
+    }
+
+    async fn end_silence(
+        &self,
+        request: Request<wire::EndSilenceRequest>,
+    ) -> Result<Response<wire::EndSilenceResponse>, Status> {
+        let by = self.may(&request, "alerts.unsilence", OPERATE).await?;
+        self.alerts.end_silence(&by, &request.into_inner().id, Timestamp::now()).await.map_err(fail)?;
+        Ok(Response::new(wire::EndSilenceResponse {}))
+    }
+
+    async fn test_alerts(
+        &self,
+        request: Request<wire::TestAlertsRequest>,
+    ) -> Result<Response<wire::TestAlertsResponse>, Status> {
+        self.may(&request, "alerts.test", OPERATE).await?;
+        Ok(Response::new(self.alerts.test(Timestamp::now()).await))
     }
 
     async fn list_audit(

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tracing::error;
 
 use crate::{
+    alerts,
     authorize::Denied,
     commands::SubmitError,
     disk,
@@ -47,6 +48,16 @@ impl ToStatus for Denied {
             | Self::Signature(_)
             | Self::Role { .. }
             | Self::Policy { .. } => Code::PermissionDenied,
+        }
+    }
+}
+
+impl ToStatus for alerts::Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Full => Code::ResourceExhausted,
+            Self::Unknown(_) => Code::NotFound,
+            Self::Store(error) => error.code(),
         }
     }
 }

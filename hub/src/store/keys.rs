@@ -24,6 +24,13 @@ pub const BUNDLES: &[u8] = b"b/";
 /// Audit entries by index: [`sfdata_proto::v1::AuditEntry`].
 pub const AUDIT: &[u8] = b"x/";
 
+/// Alerts that fire: [`super::records::Alert`].
+pub const ALERTS: &[u8] = b"w/";
+/// What is kept silent, by id: [`super::records::Silence`].
+pub const SILENCES: &[u8] = b"q/";
+/// Notices that have not been delivered everywhere, by id, which sorts in time: [`super::records::Notice`].
+pub const NOTICES: &[u8] = b"n/";
+
 fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
 }
@@ -51,6 +58,21 @@ pub fn delivery(id: CommandId, agent: &AgentId) -> Vec<u8> {
 /// An agent of the registry.
 pub fn agent(id: &AgentId) -> Vec<u8> {
     key(AGENTS, id.as_str().as_bytes())
+}
+
+/// An alert, by its digest: names may be of any length.
+pub fn alert(digest: &[u8]) -> Vec<u8> {
+    key(ALERTS, digest)
+}
+
+/// A silence.
+pub fn silence(id: &str) -> Vec<u8> {
+    key(SILENCES, id.as_bytes())
+}
+
+/// A notice.
+pub fn notice(id: &str) -> Vec<u8> {
+    key(NOTICES, id.as_bytes())
 }
 
 /// An operator of the registry.
@@ -100,7 +122,10 @@ mod tests {
 
     #[test]
     fn no_kind_is_the_beginning_of_another() {
-        let kinds = [COMMANDS, UNFINISHED, AGENTS, OPERATORS, LINES, TOKENS, BUNDLES, AUDIT, b"d/", SCHEMA, EPOCH];
+        let kinds = [
+            COMMANDS, UNFINISHED, AGENTS, OPERATORS, LINES, TOKENS, BUNDLES, AUDIT, ALERTS, SILENCES, NOTICES, b"d/",
+            SCHEMA, EPOCH,
+        ];
         for (i, a) in kinds.iter().enumerate() {
             for (j, b) in kinds.iter().enumerate() {
                 assert!(i == j || !a.starts_with(b), "{a:?} {b:?}");

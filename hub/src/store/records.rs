@@ -133,3 +133,66 @@ pub struct Epoch {
     #[prost(message, optional, tag = "2")]
     pub statement: Option<Envelope>,
 }
+
+/// An alert that fires, or has fired and is not yet known to be over.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Alert {
+    /// Empty: the hub itself.
+    #[prost(string, tag = "1")]
+    pub agent: String,
+    /// Its rule.
+    #[prost(string, tag = "2")]
+    pub rule: String,
+    /// Of a job, a dataset, a service.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// Since when it is so.
+    #[prost(int64, tag = "4")]
+    pub since: i64,
+    /// One sentence.
+    #[prost(string, tag = "5")]
+    pub summary: String,
+    /// A notice tells of it.
+    #[prost(bool, tag = "6")]
+    pub told: bool,
+}
+
+/// What is kept silent.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Silence {
+    /// Empty: any.
+    #[prost(string, tag = "1")]
+    pub agent: String,
+    /// Empty: any.
+    #[prost(string, tag = "2")]
+    pub rule: String,
+    /// Empty: any.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// End.
+    #[prost(int64, tag = "4")]
+    pub until: i64,
+    /// Who asked for it.
+    #[prost(string, tag = "5")]
+    pub operator: String,
+    /// Why.
+    #[prost(string, tag = "6")]
+    pub reason: String,
+}
+
+/// What is to be told, together.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Notice {
+    /// When it was made.
+    #[prost(int64, tag = "1")]
+    pub at: i64,
+    /// What fires.
+    #[prost(message, repeated, tag = "2")]
+    pub firing: Vec<Alert>,
+    /// What is over.
+    #[prost(message, repeated, tag = "3")]
+    pub resolved: Vec<Alert>,
+    /// Channels that have not taken it.
+    #[prost(string, repeated, tag = "4")]
+    pub left: Vec<String>,
+}

@@ -265,6 +265,11 @@ impl Writer {
     }
 }
 
+/// Whether an entry of the audit record has the hash that belongs to it.
+pub fn is_hashed(entry: &AuditEntry) -> bool {
+    audit_hash(&AuditEntry { hash: Bytes::new(), ..entry.clone() }) == entry.hash
+}
+
 /// SHA-256 over the previous hash and the entry's encoding without its own hash.
 fn audit_hash(entry: &AuditEntry) -> Bytes {
     let mut bytes = entry.previous_hash.to_vec();

@@ -6,6 +6,7 @@ mod operators;
 mod trust;
 
 mod agents;
+mod alerts;
 mod arrivals;
 mod audit;
 mod aurora;
@@ -51,6 +52,8 @@ pub(crate) enum Noun {
     #[command(subcommand)]
     Commands(commands::Commands),
     #[command(subcommand)]
+    Alerts(alerts::Alerts),
+    #[command(subcommand)]
     Audit(audit::Audit),
     Version(about::Version),
     Completions(about::Completions),
@@ -73,6 +76,7 @@ impl Noun {
             Self::Logs(logs) => logs.run(context).await,
             Self::Arrivals(arrivals) => arrivals.run(context).await,
             Self::Commands(commands) => commands.run(context).await,
+            Self::Alerts(alerts) => alerts.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Version(version) => version.run(context),
             Self::Completions(completions) => completions.run(),
