@@ -24,6 +24,7 @@ use sfdata_common::{
     retry::jittered,
 };
 use sfdata_proto::v1::{self as wire, AgentState, AlertState, HealthReasonKind};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use self::{
@@ -88,6 +89,7 @@ pub struct Parts {
 /// The alerts; share them by `Arc`.
 pub struct Alerts {
     parts: Parts,
+    began: Instant,
     inner: Mutex<Inner>,
 }
 
@@ -133,7 +135,7 @@ impl Alerts {
             let (key, record) = item?;
             inner.notices.insert(text(key), record);
         }
-        Ok(Self { parts, inner: Mutex::new(inner) })
+        Ok(Self { parts, began: Instant::now(), inner: Mutex::new(inner) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -250,8 +252,10 @@ impl Alerts {
             own("audit-broken", "", text);
         }
         for agent in fleet.agents(|_| 0, now) {
+            // Of a hub that has just started nobody knows whether it will be heard of.
+            let early = agent.state() == AgentState::Away && self.began.elapsed() < limits::AWAY_AFTER;
             let cloned = agent.state() == AgentState::Locked && agent.note == CLONED;
-            for reason in &agent.health_reasons {
+            for reason in agent.health_reasons.iter().filter(|_| !early) {
                 let rule = match reason.kind() {
                     HealthReasonKind::Locked if cloned => "clone-suspected".to_owned(),
                     HealthReasonKind::PowerFault if reason.name == "stuck-waking" => "waking-stuck".to_owned(),

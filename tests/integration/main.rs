@@ -1,5 +1,6 @@
 //! The one integration binary: every test talks over the wire to real parts.
 
+mod alerts;
 mod arrivals;
 mod aurora;
 mod aws;

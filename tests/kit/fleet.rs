@@ -22,6 +22,7 @@ use sfdata_common::{
     trust::{Bundle, OperatorKey, Role},
 };
 use sfdata_hub::{
+    alerts::rules::Settings,
     config::{self as hub_config, Config},
     health::Rules,
     hub::{self, Hub},
@@ -369,6 +370,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         log: Log::default(),
         certificates,
         health: Rules::default(),
+        alerts: Settings::default(),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Nothing is mocked. [`fleet::Fleet`] runs the product's own hub and agents against the AWS stand-in; [`rogue`] speaks
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
-//! [`dagster`] is a real Dagster, and one that answers wrongly.
+//! [`receiver`] is who is told of alerts; [`dagster`] is a real Dagster, and one that answers wrongly.
 
 pub mod dagster;
 pub mod fleet;
@@ -12,6 +12,7 @@ pub mod iam;
 pub mod operator;
 pub mod process;
 pub mod raw;
+pub mod receiver;
 pub mod rogue;
 pub mod settings;
 pub mod standin;

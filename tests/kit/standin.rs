@@ -155,6 +155,20 @@ impl Standin {
         })
     }
 
+    /// Make a topic of SNS in that account.
+    pub async fn topic(&self, account: &str, name: &str) -> Result<()> {
+        let headers = format!(
+            "x-moto-account-id: {account}\r\nContent-Type: application/x-www-form-urlencoded\r\n{}",
+            unsigned("sns")
+        );
+        let form = format!("Action=CreateTopic&Version=2010-03-31&Name={name}");
+        let (head, body) = self.exchange("POST", "/", &headers, &form).await?;
+        if !head.starts_with("HTTP/1.1 200") {
+            bail!("CreateTopic {name}: {head} {body}");
+        }
+        Ok(())
+    }
+
     /// Calls that reached AWS in that account, newest last.
     pub async fn calls(&self, account: &str, service: &str, action: &str) -> Result<Vec<Value>> {
         let path = format!("/standin/calls?account={account}&service={service}&action={action}");

@@ -2,6 +2,7 @@
 
 use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
 
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{Method, Request, header::CONTENT_TYPE};
@@ -108,6 +109,9 @@ pub async fn open(settings: &Settings, hub: &str) -> Result<Vec<Channel>, Error>
         if let Some(url) = &sns.endpoint_url {
             loader = loader.endpoint_url(url);
         }
+        if let Some(file) = &sns.credentials_file {
+            loader = loader.credentials_provider(from_file(file));
+        }
         ways.push(Way::Sns { client: aws_sdk_sns::Client::new(&loader.load().await), topic: sns.topic.clone() });
     }
     Ok(ways.into_iter().map(|way| Channel { hub: hub.to_owned(), way }).collect())
@@ -129,6 +133,13 @@ fn smtp(email: &rules::Email) -> Result<AsyncSmtpTransport<Tokio1Executor>, Erro
         builder = builder.credentials(Credentials::new(user, secret("email.password_file", path)?));
     }
     Ok(builder.build())
+}
+
+#[expect(deprecated, reason = "the new name is in a crate that nothing else here needs")]
+fn from_file(file: &Path) -> ProfileFileCredentialsProvider {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+    let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, file).build();
+    ProfileFileCredentialsProvider::builder().profile_files(files).profile_name("default").build()
 }
 
 fn secret(key: &'static str, path: &Path) -> Result<String, Error> {

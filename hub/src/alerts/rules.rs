@@ -106,8 +106,10 @@ pub struct Email {
 pub struct Sns {
     /// The topic's ARN.
     pub topic: String,
-    /// In place of AWS's own endpoint.
+    /// Speak to this URL instead of AWS; for a stand-in.
     pub endpoint_url: Option<String>,
+    /// A credentials file of the AWS tools, `[default]` profile, instead of the task's role; outside AWS only.
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// One rule as it holds.
@@ -231,7 +233,7 @@ mod tests {
                 from: "nobody".into(),
                 to: vec![],
             }),
-            sns: Some(Sns { topic: "alerts".into(), endpoint_url: None }),
+            sns: Some(Sns { topic: "alerts".into(), endpoint_url: None, credentials_file: None }),
             ..Settings::default()
         };
         let told = problems(&settings);
@@ -245,7 +247,11 @@ mod tests {
                 from: "Hub <hub@region.example>".into(),
                 to: vec!["team@region.example".into()],
             }),
-            sns: Some(Sns { topic: "arn:aws:sns:eu-west-2:111111111111:alerts".into(), endpoint_url: None }),
+            sns: Some(Sns {
+                topic: "arn:aws:sns:eu-west-2:111111111111:alerts".into(),
+                endpoint_url: None,
+                credentials_file: None,
+            }),
             ..Settings::default()
         };
         assert_eq!(problems(&settings), [""; 0]);
