@@ -20,6 +20,7 @@ use crate::{
     runs::Runs,
     services::Services,
     trust::{self, Trust},
+    usage,
 };
 
 /// Why the agent does not start.
@@ -91,6 +92,7 @@ impl Agent {
         let looking = controller.is_none().then(|| runs.clone().watch(services.dagster.clone(), stop.clone()));
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
         let unsharing = services.s3.clone().keep_unshared(stop.clone());
+        let (usage, meters) = usage::open(data_dir, &config.aws.region, services.clone(), power.clone());
         let outbox = Arc::<Outbox>::default();
         let executor = Executor::new(execute::Parts {
             identity: Arc::clone(&identity),
@@ -113,6 +115,7 @@ impl Agent {
             executor: executor.clone(),
             reports: reports.clone(),
             runs,
+            usage,
             outbox,
         });
         let (id, status) = (identity.agent().clone(), link.status());
@@ -122,6 +125,9 @@ impl Agent {
         }
         if let Some(looking) = looking {
             tasks.spawn(looking);
+        }
+        if let Some(meters) = meters {
+            tasks.spawn(meters.run(stop.clone()));
         }
         let (reporting, renewing, linking) = (stop.clone(), stop.clone(), stop.clone());
         tasks.spawn(presence);

@@ -35,6 +35,7 @@ use crate::{
     report,
     runs::Runs,
     trust::Trust,
+    usage,
     verify::{self, Facts, Judgement},
 };
 
@@ -65,6 +66,8 @@ pub struct Parts {
     pub reports: report::Handle,
     /// How runs ended.
     pub runs: Runs,
+    /// What was used.
+    pub usage: usage::Handle,
     /// From running actions.
     pub outbox: Arc<Outbox>,
 }
@@ -194,7 +197,7 @@ impl Link {
         mut renewed: watch::Receiver<u64>,
         stop: &CancellationToken,
     ) -> Result<Ended, Ended> {
-        let mut session = Session { link: self, out, sent: HashSet::new(), asked_from: None };
+        let mut session = Session { link: self, out, sent: HashSet::new(), asked_from: None, telling: false };
         let mut reports = self.parts.reports.subscribe();
         let mut reported = None;
         let mut beat = tokio::time::interval(limits::HEALTH_INTERVAL);
@@ -216,11 +219,13 @@ impl Link {
                             info!(hub = self.parts.identity.address(), "connected");
                             welcomed = true;
                             session.send_receipts().await?;
+                            session.send_usage().await?;
                         }
                         Some(message) => if let Some(ended) = session.take(message).await? { return Ok(ended) },
                         None => {}
                     }
                 }
+                () = self.parts.usage.changed(), if welcomed && !session.telling => session.send_usage().await?,
                 () = self.parts.outbox.has_receipt(), if welcomed => session.send_receipts().await?,
                 Ok(()) = reports.changed(), if welcomed => {
                     let health = self.health();
@@ -260,6 +265,8 @@ struct Session<'a> {
     sent: HashSet<CommandId>,
     /// The last number when a gap was reported: one question for one gap.
     asked_from: Option<u64>,
+    /// Records of usage are on their way, and not confirmed.
+    telling: bool,
 }
 
 impl Session<'_> {
@@ -277,6 +284,16 @@ impl Session<'_> {
             self.sent.insert(id);
         }
         Ok(())
+    }
+
+    /// One message at a time: the next when the hub has this one.
+    async fn send_usage(&mut self) -> Result<(), Ended> {
+        let batch = self.link.parts.usage.batch();
+        self.telling = batch.is_some();
+        match batch {
+            Some(batch) => self.send(ToHub::Usage(batch)).await,
+            None => Ok(()),
+        }
     }
 
     async fn take(&mut self, message: FromHub) -> Result<Option<Ended>, Ended> {
@@ -307,6 +324,10 @@ impl Session<'_> {
             FromHub::Goodbye(goodbye) => {
                 let wait = Duration::from_millis(goodbye.retry_after_ms.into()).min(limits::RECONNECT_MAX);
                 return Ok(Some(Ended::Goodbye { reason: goodbye.reason, wait }));
+            }
+            FromHub::UsageKept(kept) => {
+                parts.usage.kept(&kept);
+                self.send_usage().await?;
             }
             FromHub::Welcome(_) => {}
         }

@@ -18,6 +18,7 @@ pub mod power;
 
 pub mod arrivals;
 pub mod runs;
+pub mod usage;
 pub mod report;
 pub mod audit;
 pub mod agent;

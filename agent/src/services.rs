@@ -16,6 +16,7 @@ mod plan;
 pub mod presence;
 pub mod s3;
 pub mod secrets;
+pub mod metered;
 pub mod sqs;
 pub mod survey;
 
@@ -129,6 +130,8 @@ pub struct Services {
     pub sqs: sqs::Sqs,
     /// Dagster itself.
     pub dagster: dagster::Dagster,
+    /// What was measured of database and buckets.
+    pub metered: metered::Metered,
     aws: aws::Aws,
 }
 
@@ -144,6 +147,7 @@ impl Services {
             aurora: aurora::Aurora::new(&aws, platform),
             s3: s3::S3::new(&aws, platform, sharing),
             sqs: sqs::Sqs::new(&aws),
+            metered: metered::Metered::new(&aws, platform),
             aws,
         }
     }

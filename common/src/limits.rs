@@ -187,6 +187,14 @@ pub const BUCKET_LOOKS: u32 = 5;
 pub const POWER_LOOK: Duration = Duration::from_secs(5);
 /// One order of the power controller, or a look at a Dagster at work: others wait for it.
 pub const POWER_ACT: Duration = Duration::from_secs(60);
+/// Bytes of a name in a record of usage; what Dagster calls a job is seldom longer than 60.
+pub const USAGE_LABEL_BYTES: usize = 100;
+/// Records of usage in one message: some 60 bytes each, and one write of the hub's store.
+pub const USAGE_BATCH: usize = 500;
+/// Different records of usage of one hour of one agent. More jobs and causes than that are told as others.
+pub const USAGE_KEYS_PER_HOUR: usize = 400;
+/// An agent keeps its records for so long, and a hub takes none that is older.
+pub const USAGE_KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

@@ -4,6 +4,7 @@
 //! an operator corrects the file once.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -14,12 +15,16 @@ use serde::Deserialize;
 use sfdata_common::{
     config,
     error::chain,
+    ids::AgentId,
     limits,
     policy::{self, Policy},
     telemetry::{self, Log},
 };
 
-use crate::{alerts, health};
+use crate::{
+    alerts, health,
+    prices::{self, Prices},
+};
 
 /// The policy that applies when the configuration names none.
 pub const DEFAULT_POLICY: &str = include_str!("../../deploy/config/hub.cedar");
@@ -105,6 +110,30 @@ pub enum Problem {
     /// Alerts.
     #[error(transparent)]
     Alerts(alerts::rules::Problem),
+    /// A price.
+    #[error("{key} of costs.prices {region:?} is {value}; write a price of 0 to 1000, in whole units of the currency")]
+    Price {
+        /// Which.
+        key: &'static str,
+        /// Of which list.
+        region: String,
+        /// What was given.
+        value: f64,
+    },
+    /// Two lists for one region.
+    #[error("costs.prices has two lists for {region:?}; keep one")]
+    PricesTwice {
+        /// Which.
+        region: String,
+    },
+    /// A budget.
+    #[error("{key} is {value}; write what a month may cost, from 0 to 1000000")]
+    Budget {
+        /// Where.
+        key: String,
+        /// What was given.
+        value: f64,
+    },
     /// The log filter.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
@@ -164,6 +193,9 @@ pub struct Config {
     /// When an LA counts as degraded.
     #[serde(default)]
     pub health: health::Rules,
+    /// What things cost.
+    #[serde(default)]
+    pub costs: Costs,
 }
 
 /// The `[listen]` section. Port 0 takes any free one.
@@ -191,6 +223,51 @@ pub struct Public {
     pub address: String,
     /// Of the enrolment listener.
     pub enrol_address: String,
+}
+
+/// The `[costs]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Costs {
+    /// What an agent's platform may cost a month, in the currency of its price list.
+    pub budget: Option<f64>,
+    /// The same for single agents.
+    pub budgets: BTreeMap<AgentId, f64>,
+    /// One list a region.
+    pub prices: Vec<Prices>,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self { budget: None, budgets: BTreeMap::new(), prices: prices::built_in() }
+    }
+}
+
+impl Costs {
+    /// Of this agent, for a month.
+    pub fn budget(&self, agent: &AgentId) -> Option<f64> {
+        self.budgets.get(agent).copied().or(self.budget)
+    }
+
+    fn check(&self, problems: &mut Vec<Problem>) {
+        for list in &self.prices {
+            let region = &list.region;
+            problems.extend(list.odd().into_iter().map(|(key, value)| Problem::Price {
+                key,
+                region: region.clone(),
+                value,
+            }));
+        }
+        let regions = self.prices.iter().map(|list| &list.region);
+        let twice = |(at, region): &(usize, &String)| self.prices[..*at].iter().any(|list| list.region == **region);
+        problems.extend(
+            regions.enumerate().filter(twice).map(|(_, region)| Problem::PricesTwice { region: region.clone() }),
+        );
+        let own = self.budgets.iter().map(|(agent, budget)| (format!("costs.budgets.{agent}"), *budget));
+        let budgets = self.budget.iter().map(|budget| ("costs.budget".to_owned(), *budget)).chain(own);
+        let odd = budgets.filter(|(_, budget)| !(0.0..=1e6).contains(budget));
+        problems.extend(odd.map(|(key, value)| Problem::Budget { key, value }));
+    }
 }
 
 /// The `[certificates]` section.
@@ -251,6 +328,7 @@ impl Config {
             }
         }
         problems.extend(self.alerts.check().into_iter().map(Problem::Alerts));
+        self.costs.check(&mut problems);
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         problems.extend(self.policy().err());
         problems

@@ -48,6 +48,7 @@ use crate::{
     store::{self, Batch, Store, keys, records},
     tasks,
     trust::{self, Own, Trust},
+    usage::Usage,
 };
 
 /// Why the hub does not start, or ends.
@@ -295,6 +296,7 @@ struct Parts {
     queue: Arc<Queue>,
     sessions: Arc<Sessions>,
     commands: Arc<Commands>,
+    usage: Arc<Usage>,
     authorizer: Arc<Authorizer>,
     alerts: Arc<Alerts>,
     connections: Connections,
@@ -341,6 +343,7 @@ impl Parts {
             metrics.clone(),
             Timestamp::now(),
         )?;
+        let usage = Arc::new(Usage::new(ground.store.clone(), metrics.clone()));
         Ok(Self {
             config: config.clone(),
             ground,
@@ -350,6 +353,7 @@ impl Parts {
             queue,
             sessions,
             commands,
+            usage,
             authorizer,
             alerts: Arc::new(alerts),
             connections: Connections::default(),
@@ -436,6 +440,7 @@ impl Parts {
             trust: Arc::clone(&self.ground.trust),
             dispatcher: Arc::new(Dispatcher::new(Arc::clone(&self.ground.keys.dispatch))),
             commands: Arc::clone(&self.commands),
+            usage: Arc::clone(&self.usage),
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
         };
@@ -454,6 +459,8 @@ impl Parts {
             tokens: Arc::clone(&self.ground.tokens),
             trust: Arc::clone(&self.ground.trust),
             alerts: Arc::clone(&self.alerts),
+            usage: Arc::clone(&self.usage),
+            costs: self.config.costs.clone(),
             store: self.ground.store.clone(),
             stop: self.stop.clone(),
         })
@@ -493,11 +500,13 @@ impl Parts {
             async move { alerts.deliver(Timestamp::now()).await }
         }));
         let (commands, tokens) = (Arc::clone(&self.commands), Arc::clone(&self.ground.tokens));
+        let usage = Arc::clone(&self.usage);
         self.tasks.spawn(tasks::every("prune", 3600 * second, stop(), move || {
-            let (commands, tokens) = (Arc::clone(&commands), Arc::clone(&tokens));
+            let (commands, tokens, usage) = (Arc::clone(&commands), Arc::clone(&tokens), Arc::clone(&usage));
             async move {
                 let now = Timestamp::now();
                 tokens.prune(now).await?;
+                usage.forget(now).await?;
                 commands.prune(now).await
             }
         }));

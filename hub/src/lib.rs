@@ -16,6 +16,8 @@ pub mod sessions;
 pub mod fleet;
 pub mod health;
 pub mod alerts;
+pub mod usage;
+pub mod prices;
 pub mod trust;
 pub mod audit;
 pub mod store;

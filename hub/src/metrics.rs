@@ -131,6 +131,10 @@ pub struct Metrics {
     pub alerts_firing: Gauge,
     /// Tries to deliver a notice of alerts, by `result`.
     pub notices: Totals,
+    /// Records of usage that agents told, repeated ones among them.
+    pub usage_records: Total,
+    /// Of those, what was not taken, by `reason`.
+    pub usage_refused: Totals,
     /// Entries written to the audit log.
     pub audit_entries: Total,
     /// Seconds from the first write of a batch to its being durable.
@@ -172,6 +176,11 @@ impl Default for Metrics {
             notices: new
                 .totals("notices_total", "Tries to deliver a notice of alerts", "result")
                 .starting_with(["delivered", "failed", "given-up"].map(Cow::Borrowed)),
+            usage_records: new
+                .total("usage_records_total", "Records of usage told by agents, repeated ones among them"),
+            usage_refused: new
+                .totals("usage_refused_total", "Records of usage that were not taken", "reason")
+                .starting_with(["malformed", "time", "too-many"].map(Cow::Borrowed)),
             audit_entries: new.total("audit_entries_total", "Entries written to the audit log"),
             store_commit_seconds: new.add(
                 "store_commit_seconds",

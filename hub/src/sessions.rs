@@ -34,6 +34,7 @@ use crate::{
     metrics::Metrics,
     queue::Queue,
     trust::Trust,
+    usage::Usage,
 };
 
 /// Why the hub itself locks an agent.
@@ -182,6 +183,8 @@ pub struct Link {
     pub dispatcher: Arc<Dispatcher>,
     /// Completes commands.
     pub commands: Arc<Commands>,
+    /// What agents used.
+    pub usage: Arc<Usage>,
     /// Counters.
     pub metrics: Metrics,
     /// The hub stops.
@@ -396,6 +399,11 @@ impl Session<'_> {
                 }
             }
             FromAgent::Health(health) => self.link.fleet.reported(self.agent, *health, now),
+            FromAgent::Usage(told) => {
+                let kept = self.link.usage.take(self.agent, told, now).await;
+                let kept = kept.map_err(|error| Status::unavailable(error.to_string()))?;
+                self.send(ToAgent::UsageKept(kept)).await?;
+            }
             FromAgent::Rejected(rejected) => {
                 self.link
                     .commands

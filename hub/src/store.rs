@@ -222,6 +222,26 @@ impl Store {
         })
     }
 
+    /// Read the records from one key until before another, in order; keys come whole.
+    pub fn range<R: Message + Default>(
+        &self,
+        from: Vec<u8>,
+        until: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, R), Error>> {
+        let path = self.path.clone();
+        self.db.range(from..until).map(move |item| {
+            let (key, value) = item.map_err(|source| damaged(&path, source))?;
+            Ok((key.to_vec(), decode(&key, &value)?))
+        })
+    }
+
+    /// The keys that begin with `prefix`, in order and without it.
+    pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, Error>> + use<> {
+        let (path, skip) = (self.path.clone(), prefix.len());
+        let keys = self.db.scan_prefix(prefix).keys();
+        keys.map(move |key| Ok(key.map_err(|source| damaged(&path, source))?[skip..].to_vec()))
+    }
+
     /// Audit entries from index `from` on.
     pub fn audit(&self, from: u64) -> impl Iterator<Item = Result<AuditEntry, Error>> + use<> {
         let path = self.path.clone();

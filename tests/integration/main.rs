@@ -32,3 +32,4 @@ mod secrets;
 mod sharing;
 mod status;
 mod submit;
+mod usage;

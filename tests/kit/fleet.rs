@@ -371,6 +371,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         certificates,
         health: Rules::default(),
         alerts: Settings::default(),
+        costs: hub_config::Costs::default(),
     })
 }
 

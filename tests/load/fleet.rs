@@ -15,6 +15,7 @@ use sfdata_agent::{
     report::{Handle, Reporter},
     runs::Runs,
     services::Services,
+    usage,
 };
 use sfdata_common::{ids::AgentId, policy::Policy};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -168,6 +169,7 @@ impl Shared {
             executor,
             reports: self.reports.clone(),
             runs: Runs::none(),
+            usage: usage::Handle::off(),
             outbox,
         });
         let (status, until) = (link.status(), stop.clone());

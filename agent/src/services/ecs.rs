@@ -18,6 +18,7 @@ mod restart;
 mod rollout;
 mod run;
 mod secret;
+mod spans;
 mod state;
 mod stop;
 mod task;

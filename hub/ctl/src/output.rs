@@ -19,6 +19,8 @@ pub(crate) enum Format {
     Table,
     // One JSON document, for programs.
     Json,
+    // The columns of the table, for spreadsheets.
+    Csv,
 }
 
 /// Where data goes and how it looks.
@@ -39,11 +41,16 @@ impl Output {
         self.format == Format::Json
     }
 
+    /// Whether numbers are for a spreadsheet.
+    pub(crate) fn is_csv(self) -> bool {
+        self.format == Format::Csv
+    }
+
     /// Print `json`, or the tables with an empty line between them.
     pub(crate) fn data(self, json: &Value, tables: &[Table]) -> io::Result<()> {
         let text = match self.format {
             Format::Json => format!("{json:#}\n"),
-            Format::Table => self.render(tables),
+            Format::Table | Format::Csv => self.render(tables),
         };
         write(text.as_bytes())
     }
@@ -52,7 +59,7 @@ impl Output {
     pub(crate) fn text(self, json: &Value, text: impl Display) -> io::Result<()> {
         match self.format {
             Format::Json => write(format!("{json:#}\n").as_bytes()),
-            Format::Table => write(format!("{text}\n").as_bytes()),
+            Format::Table | Format::Csv => write(format!("{text}\n").as_bytes()),
         }
     }
 
@@ -62,13 +69,14 @@ impl Output {
         let text = match self.format {
             Format::Json => format!("{json}\n"),
             Format::Table if io::stdout().is_terminal() => format!("\x1b[H\x1b[2J{}", self.render(tables)),
-            Format::Table => format!("{}\n", self.render(tables)),
+            Format::Table | Format::Csv => format!("{}\n", self.render(tables)),
         };
         write(text.as_bytes())
     }
 
     fn render(self, tables: &[Table]) -> String {
-        tables.iter().map(|table| table.render(self.colour)).collect::<Vec<_>>().join("\n")
+        let one = |table: &Table| if self.is_csv() { table.csv() } else { table.render(self.colour) };
+        tables.iter().map(one).collect::<Vec<_>>().join("\n")
     }
 }
 

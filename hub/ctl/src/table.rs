@@ -76,6 +76,22 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// As RFC 4180 has it. What a spreadsheet would take for a formula is made a text.
+    pub(crate) fn csv(&self) -> String {
+        let field = |text: &str| {
+            let text = match text {
+                "-" => String::new(),
+                _ if text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err() => format!("'{text}"),
+                _ => text.to_owned(),
+            };
+            if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+        };
+        let head: Vec<String> = self.names.iter().map(|name| field(name)).collect();
+        let rows = self.rows.iter().map(|row| row.iter().map(|cell| field(&cell.text)).collect::<Vec<_>>());
+        let lines = Some(head).filter(|head| !head.is_empty()).into_iter().chain(rows);
+        lines.map(|line| line.join(",") + "\r\n").collect()
+    }
+
     /// As text, each line ended; colours where `colour` says so.
     pub(crate) fn render(&self, colour: bool) -> String {
         let head: Vec<Cell> = self.names.iter().map(Cell::from).collect();

@@ -21,13 +21,15 @@ use crate::{
     audit,
     authorize::{ADMINISTER, Authorizer, OPERATE},
     commands::{Commands, Following},
+    config::Costs,
     enrol::tokens::Tokens,
     fleet::Fleet,
     queue::Queue,
     server::Connections,
     sessions::Sessions,
-    store::Store,
+    store::{self, Store},
     trust::Trust,
+    usage::{Usage, estimate},
 };
 
 /// Watchers of the agents' list are told at most this often.
@@ -38,6 +40,8 @@ const SILENCE: Duration = Duration::from_secs(90 * 24 * 3600);
 const LABEL: usize = 64;
 /// Most labels, and most groups, of one agent.
 const LABELS: usize = 32;
+/// Days that one question on usage may span.
+const USAGE_DAYS: u32 = 3 * 366;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -62,6 +66,10 @@ pub struct Operators {
     pub trust: Arc<Trust>,
     /// What is wrong.
     pub alerts: Arc<Alerts>,
+    /// What agents used.
+    pub usage: Arc<Usage>,
+    /// Prices and budgets.
+    pub costs: Costs,
     /// For the audit record.
     pub store: Store,
     /// The hub stops.
@@ -399,6 +407,34 @@ impl OperatorService for Operators {
     ) -> Result<Response<wire::TestAlertsResponse>, Status> {
         self.may(&request, "alerts.test", OPERATE).await?;
         Ok(Response::new(self.alerts.test(Timestamp::now()).await))
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<wire::GetUsageRequest>,
+    ) -> Result<Response<wire::GetUsageResponse>, Status> {
+        self.may(&request, "usage.get", Authorizer::READ).await?;
+        let asked = request.into_inner();
+        let agents: Vec<AgentId> = asked.agent_ids.iter().map(|id| parse(id)).collect::<Result<_, _>>()?;
+        let (from, until, group) = (asked.from_day, asked.until_day, asked.group());
+        let days = until.checked_sub(from).filter(|days| (1..=USAGE_DAYS).contains(days));
+        if days.is_none() {
+            return Err(Status::invalid_argument(format!(
+                "ask for 1 to {USAGE_DAYS} days, the last not before the first"
+            )));
+        }
+        let (usage, costs) = (Arc::clone(&self.usage), self.costs.clone());
+        let answer = tokio::task::spawn_blocking(move || {
+            let agents = if agents.is_empty() { usage.agents()? } else { agents };
+            let days = usage.days(&agents, from, until)?;
+            let budgets = |agent: &AgentId| costs.budget(agent);
+            let now = Timestamp::now();
+            let question = estimate::Question { from, until, group, prices: &costs.prices, budgets: &budgets, now };
+            Ok::<_, store::Error>(estimate::answer(&question, &days))
+        });
+        let answer =
+            answer.await.map_err(|_| Status::internal("the usage could not be summed up; see the hub's log"))?;
+        answer.map(Response::new).map_err(fail)
     }
 
     async fn list_audit(

@@ -30,6 +30,10 @@ pub const ALERTS: &[u8] = b"w/";
 pub const SILENCES: &[u8] = b"q/";
 /// Notices that have not been delivered everywhere, by id, which sorts in time: [`super::records::Notice`].
 pub const NOTICES: &[u8] = b"n/";
+/// What agents used, hour by hour: [`super::records::UsageHour`].
+pub const USAGE_HOURS: &[u8] = b"h/";
+/// The same by day: [`super::records::UsageDay`].
+pub const USAGE_DAYS: &[u8] = b"y/";
 
 fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
@@ -105,6 +109,23 @@ pub(super) fn audit_end() -> Vec<u8> {
     b"x0".to_vec()
 }
 
+/// One agent's records of `kind`, which is [`USAGE_HOURS`] or [`USAGE_DAYS`]: followed by hours or days, which sort in time.
+pub fn usage_of(kind: &[u8], agent: &AgentId) -> Vec<u8> {
+    [kind, agent.as_str().as_bytes(), b"/"].concat()
+}
+
+/// What an agent used in an hour, or on a day, counted since the Unix epoch.
+pub fn usage(kind: &[u8], agent: &AgentId, number: u32) -> Vec<u8> {
+    [usage_of(kind, agent).as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// The agent and the hour, or day, of a key of usage without its kind.
+pub fn usage_at(rest: &[u8]) -> Option<(AgentId, u32)> {
+    let (agent, number) = rest.split_at_checked(rest.len().checked_sub(5)?)?;
+    let agent = std::str::from_utf8(agent).ok()?.parse().ok()?;
+    Some((agent, u32::from_be_bytes(number.strip_prefix(b"/")?.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,13 +139,35 @@ mod tests {
             prop_assert!(audit(a) < audit_end());
             prop_assert!(audit(a).starts_with(AUDIT));
         }
+
+        #[test]
+        fn keys_of_usage_sort_in_time_and_tell_what_they_are_of(a: u32, b: u32) {
+            let agent: AgentId = "camden".parse().unwrap();
+            let of = |number| usage(USAGE_HOURS, &agent, number);
+            prop_assert_eq!(of(a).cmp(&of(b)), a.cmp(&b));
+            prop_assert_eq!(usage_at(&of(a)[USAGE_HOURS.len()..]), Some((agent.clone(), a)));
+        }
     }
 
     #[test]
     fn no_kind_is_the_beginning_of_another() {
         let kinds = [
-            COMMANDS, UNFINISHED, AGENTS, OPERATORS, LINES, TOKENS, BUNDLES, AUDIT, ALERTS, SILENCES, NOTICES, b"d/",
-            SCHEMA, EPOCH,
+            COMMANDS,
+            UNFINISHED,
+            AGENTS,
+            OPERATORS,
+            LINES,
+            TOKENS,
+            BUNDLES,
+            AUDIT,
+            ALERTS,
+            SILENCES,
+            NOTICES,
+            USAGE_HOURS,
+            USAGE_DAYS,
+            b"d/",
+            SCHEMA,
+            EPOCH,
         ];
         for (i, a) in kinds.iter().enumerate() {
             for (j, b) in kinds.iter().enumerate() {

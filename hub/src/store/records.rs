@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use sfdata_proto::v1::{Envelope, Health, Outcome};
+use sfdata_proto::v1::{Envelope, Health, Outcome, UsageRecord};
 
 /// A command as it was submitted.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -195,4 +195,43 @@ pub struct Notice {
     /// Channels that have not taken it.
     #[prost(string, repeated, tag = "4")]
     pub left: Vec<String>,
+}
+
+/// What an agent used in one hour.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UsageHour {
+    /// One for each key.
+    #[prost(message, repeated, tag = "1")]
+    pub amounts: Vec<UsageAmount>,
+    /// Of AWS.
+    #[prost(string, tag = "2")]
+    pub region: String,
+}
+
+/// What an agent used on one day, in UTC.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UsageDay {
+    /// One for each key, in order; without book and revision.
+    #[prost(message, repeated, tag = "1")]
+    pub amounts: Vec<UsageAmount>,
+    /// Of AWS.
+    #[prost(string, tag = "2")]
+    pub region: String,
+    /// First hour that anything is known of, since the Unix epoch.
+    #[prost(uint32, tag = "3")]
+    pub first_hour: u32,
+    /// Last hour that anything is known of.
+    #[prost(uint32, tag = "4")]
+    pub last_hour: u32,
+}
+
+/// How much of one thing.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UsageAmount {
+    /// As the agent told it.
+    #[prost(message, optional, tag = "1")]
+    pub record: Option<UsageRecord>,
+    /// The agent's book that it is from.
+    #[prost(fixed64, tag = "2")]
+    pub book: u64,
 }

@@ -137,7 +137,7 @@ fn seen(service: &Service, role: Role, tasks: u32) -> observation::Service {
 
 /// Whether it is the task of a run, as Dagster's `EcsRunLauncher` makes it: of a family that begins with `run`, or with a
 /// container of that name. Others may share the cluster.
-fn is_run(task: &Task) -> bool {
+pub(super) fn is_run(task: &Task) -> bool {
     let family = task.group().and_then(|group| group.strip_prefix("family:"));
     let mut names = task.containers().iter().filter_map(Container::name);
     service_of(task).is_none()

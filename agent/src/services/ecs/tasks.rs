@@ -3,7 +3,7 @@
 use aws_sdk_ecs::{
     operation::list_tasks::builders::ListTasksFluentBuilder,
     primitives::DateTime,
-    types::{Container, DesiredStatus, Task},
+    types::{Container, DesiredStatus, Task, TaskField},
 };
 use sfdata_proto::v1::EcsServiceState;
 
@@ -103,7 +103,8 @@ impl Ecs {
         }
         let mut tasks = Vec::with_capacity(found.len());
         for some in found.chunks(TASKS_PER_CALL) {
-            let call = self.client.describe_tasks().cluster(cluster).set_tasks(Some(some.to_vec()));
+            let call =
+                self.client.describe_tasks().cluster(cluster).include(TaskField::Tags).set_tasks(Some(some.to_vec()));
             let answer = call
                 .send()
                 .await

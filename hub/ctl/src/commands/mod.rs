@@ -17,6 +17,7 @@ mod ecs;
 mod logs;
 mod power;
 mod s3;
+mod usage;
 
 mod about;
 
@@ -51,6 +52,7 @@ pub(crate) enum Noun {
     Arrivals(arrivals::Arrivals),
     #[command(subcommand)]
     Commands(commands::Commands),
+    Usage(usage::Usage),
     #[command(subcommand)]
     Alerts(alerts::Alerts),
     #[command(subcommand)]
@@ -76,6 +78,7 @@ impl Noun {
             Self::Logs(logs) => logs.run(context).await,
             Self::Arrivals(arrivals) => arrivals.run(context).await,
             Self::Commands(commands) => commands.run(context).await,
+            Self::Usage(usage) => usage.run(context).await,
             Self::Alerts(alerts) => alerts.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Version(version) => version.run(context),
