@@ -19,11 +19,11 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use sfdata_common::{
     health::sentence,
-    ids::{CommandId, OperatorName},
+    ids::{AgentId, CommandId, OperatorName},
     limits,
     retry::jittered,
 };
-use sfdata_proto::v1::{self as wire, AgentState, AlertState, HealthReasonKind};
+use sfdata_proto::v1::{self as wire, AgentState, AlertState, HealthReasonKind, UsageGroup};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -33,11 +33,14 @@ use self::{
     rules::Settings,
 };
 use crate::{
-    audit, disk,
+    audit,
+    config::Costs,
+    disk,
     fleet::Fleet,
     metrics::Metrics,
     sessions::CLONED,
     store::{self, Batch, Store, keys, records},
+    usage::{Usage, estimate},
 };
 
 /// What nobody took for so long is given up.
@@ -51,6 +54,8 @@ const PAUSE_MOST: Duration = Duration::from_secs(15 * 60);
 const SILENCES: usize = 1_000;
 /// The issuing CA is followed by another one by then: people have to sign for it.
 const CA_LEFT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Costs change slowly.
+const SPENDING: Duration = Duration::from_secs(600);
 /// Entries of the audit record that one look verifies.
 const VERIFIED: usize = 20_000;
 
@@ -82,6 +87,10 @@ pub struct Parts {
     pub settings: Settings,
     /// The hub renews its own certificate at half of this life.
     pub lifetime: Duration,
+    /// What was used.
+    pub usage: Arc<Usage>,
+    /// Prices and budgets.
+    pub costs: Costs,
     /// Who is told.
     pub channels: Vec<Channel>,
 }
@@ -101,6 +110,9 @@ struct Inner {
     /// Since when something fires that is not told.
     untold: Option<Timestamp>,
     pace: BTreeMap<&'static str, Pace>,
+    /// When it is looked next at who is over their budget, and who was: with a sentence.
+    spending: Option<Instant>,
+    over_budget: Vec<(String, String)>,
     audit: Audited,
 }
 
@@ -144,9 +156,14 @@ impl Alerts {
 
     /// Look at everything once, and note what is to be told. May run at any time.
     pub async fn pass(&self, now: Timestamp) -> Result<(), store::Error> {
+        self.look_at_budgets(now).await?;
         let (batch, told) = {
             let mut inner = self.inner();
-            let world = self.world(&mut inner.audit, now)?;
+            let mut world = self.world(&mut inner.audit, now)?;
+            for (agent, summary) in &inner.over_budget {
+                let key = Key { agent: agent.clone(), rule: "over-budget".into(), name: String::new() };
+                world.holds.insert(key, summary.clone());
+            }
             self.note(&mut inner, &world, now)
         };
         if let Some(batch) = batch {
@@ -162,6 +179,34 @@ impl Alerts {
             .metrics
             .alerts_firing
             .set(inner.engine.alerts().values().filter(|alert| alert.firing).count() as i64);
+        Ok(())
+    }
+
+    /// Now and then: who will have spent more than their budget by the end of the month.
+    async fn look_at_budgets(&self, now: Timestamp) -> Result<(), store::Error> {
+        let costs = &self.parts.costs;
+        let due = self.inner().spending.is_none_or(|next| next <= Instant::now());
+        if !due || !costs.has_budgets() {
+            return Ok(());
+        }
+        let (usage, costs) = (Arc::clone(&self.parts.usage), costs.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let (from, until) = estimate::month_of(now);
+            let days = usage.days(&usage.agents()?, from, until)?;
+            let budgets = |agent: &AgentId| costs.budget(agent);
+            let group = UsageGroup::Agent;
+            let asked = estimate::Question { from, until, group, prices: &costs.prices, budgets: &budgets, now };
+            Ok::<_, store::Error>(estimate::answer(&asked, &days).rows)
+        });
+        let Ok(rows) = looked.await else { return Ok(()) };
+        let over = rows?.into_iter().filter(|row| row.budget_micros > 0 && row.forecast_micros > row.budget_micros);
+        let sentence = |row: wire::UsageRow| {
+            let [forecast, budget] = [row.forecast_micros, row.budget_micros].map(|micros| micros / 1_000_000);
+            (row.name, format!("will have cost {forecast} by the end of the month, and its budget is {budget}"))
+        };
+        let over = over.map(sentence).collect();
+        let mut inner = self.inner();
+        (inner.over_budget, inner.spending) = (over, Some(Instant::now() + SPENDING));
         Ok(())
     }
 
@@ -513,3 +558,6 @@ fn told(id: &str, silence: &records::Silence) -> wire::Silence {
         reason: silence.reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,6 +326,7 @@ impl Parts {
             metrics: metrics.clone(),
             disk: disk.clone(),
         });
+        let usage = Arc::new(Usage::new(ground.store.clone(), metrics.clone()));
         let alerts = Alerts::load(alerts::Parts {
             store: ground.store.clone(),
             fleet: Arc::clone(&ground.fleet),
@@ -333,7 +334,9 @@ impl Parts {
             metrics: metrics.clone(),
             settings: config.alerts.clone(),
             lifetime: config.certificates.hub_lifetime,
-            channels: channels::open(&config.alerts, &config.hub_id).await?,
+            usage: Arc::clone(&usage),
+            costs: config.costs.clone(),
+            channels: Box::pin(channels::open(&config.alerts, &config.hub_id)).await?,
         })?;
         let serving = Serving::start(
             Arc::clone(&ground.keys.authority),
@@ -343,7 +346,6 @@ impl Parts {
             metrics.clone(),
             Timestamp::now(),
         )?;
-        let usage = Arc::new(Usage::new(ground.store.clone(), metrics.clone()));
         Ok(Self {
             config: config.clone(),
             ground,

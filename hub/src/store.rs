@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 const SCHEMA: u8 = 1;
 const FOLDER: &str = "store";
 /// sled writes so much at a time; with less, waking its threads costs more than the writing.
-const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Why the store could not be used.
 #[derive(Debug, Clone, thiserror::Error)]

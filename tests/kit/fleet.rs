@@ -112,7 +112,7 @@ impl Fleet {
 
     /// A fleet that differs from the usual.
     pub async fn with(agents: usize, options: Options) -> Self {
-        Self::try_with(agents, options).await.expect("the fleet starts")
+        Box::pin(Self::try_with(agents, options)).await.expect("the fleet starts")
     }
 
     async fn try_with(agents: usize, options: Options) -> Result<Self> {

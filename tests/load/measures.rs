@@ -249,7 +249,7 @@ impl Run {
 
     /// The agent's own path, on disk.
     pub(crate) async fn agent_path(&self) -> Result<()> {
-        agent_path::measure(&self.estate).await
+        Box::pin(agent_path::measure(&self.estate)).await
     }
 }
 

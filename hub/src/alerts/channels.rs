@@ -60,6 +60,8 @@ pub enum Error {
     },
 }
 
+type Http = Box<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>;
+
 /// One way to tell.
 pub struct Channel {
     hub: String,
@@ -73,7 +75,7 @@ impl fmt::Debug for Channel {
 }
 
 enum Way {
-    Webhook { client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>, url: String, key: hmac::Key },
+    Webhook { client: Http, url: String, key: Box<hmac::Key> },
     Email { transport: Box<AsyncSmtpTransport<Tokio1Executor>>, from: Mailbox, to: Vec<Mailbox> },
     Sns { client: aws_sdk_sns::Client, topic: String },
 }
@@ -89,9 +91,9 @@ pub async fn open(settings: &Settings, hub: &str) -> Result<Vec<Channel>, Error>
             .pool_max_idle_per_host(0)
             .build(connector.https_or_http().enable_http1().build());
         ways.push(Way::Webhook {
-            client,
+            client: Box::new(client),
             url: webhook.url.clone(),
-            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()),
+            key: Box::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())),
         });
     }
     if let Some(email) = &settings.email {
@@ -191,13 +193,7 @@ fn bare(url: &str) -> String {
     url.parse::<http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
 }
 
-async fn post(
-    client: &Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    url: &str,
-    key: &hmac::Key,
-    id: &str,
-    body: String,
-) -> Result<(), String> {
+async fn post(client: &Http, url: &str, key: &hmac::Key, id: &str, body: String) -> Result<(), String> {
     let at = Timestamp::now().as_second();
     let request = Request::builder()
         .method(Method::POST)

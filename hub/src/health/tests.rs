@@ -69,7 +69,8 @@ fn each_thing_that_is_wrong_has_its_word_and_its_reason() {
     let skew = |clock_skew_ms| Health { clock_skew_ms, ..Default::default() };
     let blind = EcsHealth { error: "access-denied".into(), ..Default::default() };
     let parked = ArrivalsHealth { parked: 2, error: "full".into(), ..Default::default() };
-    let cases: Vec<(Health, HealthWord, Vec<(Kind, &str)>)> = vec![
+    type Case = (Health, HealthWord, Vec<(Kind, &'static str)>);
+    let cases: Vec<Case> = vec![
         (Health::default(), HealthWord::Healthy, vec![]),
         (Health { power: Some(asleep), ..Default::default() }, HealthWord::Asleep, vec![]),
         (fault("stuck-waking"), HealthWord::Failing, vec![(Kind::PowerFault, "stuck-waking")]),

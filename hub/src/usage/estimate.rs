@@ -109,6 +109,12 @@ impl Question<'_> {
     }
 }
 
+/// The first day of the month that this instant is in, and the day after its last.
+pub fn month_of(now: Timestamp) -> (u32, u32) {
+    let date = now.to_zoned(TimeZone::UTC).date();
+    (day_number(date.first_of_month()), day_number(date.last_of_month()) + 1)
+}
+
 /// Days since the Unix epoch; 0 before it.
 pub fn day_number(date: Date) -> u32 {
     let epoch = jiff::civil::date(1970, 1, 1);

@@ -94,7 +94,7 @@ async fn what_cannot_be_is_counted_confirmed_and_not_taken() {
     let long = vec![record(u64::MAX, HOUR - 1, 1); limits::USAGE_BATCH + 3];
     bench.take(batch(1, long)).await;
     assert_eq!(bench.sum(), 60 + most);
-    assert_eq!(bench.usage.agents().unwrap(), [bench.agent.clone()]);
+    assert_eq!(bench.usage.agents().unwrap(), std::slice::from_ref(&bench.agent));
 }
 
 #[tokio::test]
