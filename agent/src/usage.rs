@@ -7,7 +7,7 @@ mod book;
 pub mod ledger;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -127,21 +127,22 @@ impl Meters {
                 () = stop.cancelled() => return,
                 () = sleep(TICK) => Instant::now(),
             };
-            let stirred = self.note_power(Timestamp::now());
+            self.note_power(Timestamp::now());
             if pause >= measure {
                 measure = pause + jittered(MEASURE, 0.1);
                 self.measure().await;
             }
-            if pause >= look || stirred {
+            if pause >= look {
                 look = pause + jittered(LOOK, 0.1);
                 self.look().await;
             }
         }
     }
 
-    /// Whether the platform woke or went to sleep.
-    fn note_power(&mut self, now: Timestamp) -> bool {
-        let Some(state) = self.power.health() else { return false };
+    /// Whether the platform is awake, and why. Not durable before the next look: who was killed in between finds since when
+    /// the last of it holds with the power controller.
+    fn note_power(&mut self, now: Timestamp) {
+        let Some(state) = self.power.health() else { return };
         let asleep = state.phase() == PowerPhase::Asleep;
         let since = Timestamp::from_millisecond(state.since_unix_ms).unwrap_or(now).min(now);
         let cause = match state.mode() {
@@ -149,7 +150,7 @@ impl Meters {
             _ => Some(state.cause).filter(|cause| !cause.is_empty() && !asleep),
         };
         let from = if self.ledger.is_new() { now.as_second() } else { since.as_second() };
-        self.ledger.is(from, !asleep, cause.filter(|_| !asleep))
+        self.ledger.is(from, !asleep, cause.filter(|_| !asleep));
     }
 
     async fn measure(&mut self) {
@@ -180,14 +181,20 @@ impl Meters {
                 (Hour(hour), amounts)
             })
             .collect();
-        let of_tasks = |key: &Key| matches!(key.meter, Meter::FargateCpu | Meter::FargateMemory | Meter::Awake);
+        // Of an hour that CloudWatch tells nothing of, what it told before holds.
+        let hours_told: BTreeSet<u32> = measured.capacity.iter().map(|(at, _)| hour_of(*at).0).collect();
+        let whole = move |hour: Hour, key: &Key| match key.meter {
+            Meter::FargateCpu | Meter::FargateMemory | Meter::Awake => true,
+            Meter::AuroraCapacity => hours_told.contains(&hour.0),
+            _ => false,
+        };
         let stored = stored(&measured);
         let ledger = self.ledger.clone();
         let inner = Arc::clone(&self.inner);
         let noted = tokio::task::spawn_blocking(move || {
             let mut book = inner.book();
-            let changed = book.note(&ledger, &amounts, of_tasks, last, now)?;
-            let more = book.note(&ledger, &stored, |_| false, last, now)?;
+            let changed = book.note(&ledger, &amounts, whole, last, now)?;
+            let more = book.note(&ledger, &stored, |_, _| false, last, now)?;
             Ok::<_, book::Error>(changed || more)
         });
         match noted.await {
@@ -205,11 +212,7 @@ impl Meters {
     /// Of the database, split by why the platform was awake.
     fn capacity(&self, measured: &Measured, hour: Hour) -> BTreeMap<Key, u64> {
         let mut sums: BTreeMap<Key, f64> = BTreeMap::new();
-        for (at, acu) in measured
-            .capacity
-            .iter()
-            .filter(|(at, _)| Hour::SECONDS * i64::from(hour.0) == at - at.rem_euclid(Hour::SECONDS))
-        {
+        for (at, acu) in measured.capacity.iter().filter(|(at, _)| hour_of(*at) == hour) {
             for (seconds, cause) in self.ledger.pieces(*at, at + CAPACITY_PERIOD) {
                 let key = Key { cause, ..Key::new(Meter::AuroraCapacity, Component::Database) };
                 *sums.entry(key).or_default() += acu * seconds as f64 * 1000.0;
@@ -217,6 +220,10 @@ impl Meters {
         }
         sums.into_iter().map(|(key, sum)| (key, sum.round() as u64)).collect()
     }
+}
+
+fn hour_of(at: i64) -> Hour {
+    Timestamp::from_second(at).map_or(Hour(0), Hour::of)
 }
 
 /// Of the buckets, told in the first hour of its day.

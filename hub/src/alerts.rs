@@ -56,8 +56,10 @@ const SILENCES: usize = 1_000;
 const CA_LEFT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Costs change slowly.
 const SPENDING: Duration = Duration::from_secs(600);
-/// Entries of the audit record that one look verifies.
-const VERIFIED: usize = 20_000;
+/// Entries of the audit record that one look verifies: some milliseconds of work.
+const VERIFIED: usize = 2_000;
+/// What was verified is verified again so much later.
+const VERIFY: Duration = Duration::from_secs(3600);
 
 /// Why it is not done.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +132,8 @@ struct Audited {
     next: u64,
     hash: Vec<u8>,
     broken: Option<u64>,
+    /// When it begins again.
+    again: Option<Instant>,
 }
 
 impl Alerts {
@@ -317,12 +321,14 @@ impl Alerts {
         Ok(world)
     }
 
-    /// Go on verifying the audit record; at its end, begin again.
+    /// Go on verifying the audit record, as far as it has come; from its beginning once an hour.
     fn verify(&self, audited: &mut Audited) -> Result<(), store::Error> {
         if audited.broken.is_some() {
             return Ok(());
         }
-        let mut seen = 0;
+        if *audited.again.get_or_insert_with(|| Instant::now() + VERIFY) <= Instant::now() {
+            *audited = Audited::default();
+        }
         for entry in self.parts.store.audit(audited.next).take(VERIFIED) {
             let entry = entry?;
             let first = audited.next == 0;
@@ -337,10 +343,6 @@ impl Alerts {
                 return Ok(());
             }
             (audited.next, audited.hash) = (entry.index + 1, entry.hash.to_vec());
-            seen += 1;
-        }
-        if seen == 0 {
-            *audited = Audited::default();
         }
         Ok(())
     }

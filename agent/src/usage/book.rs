@@ -98,13 +98,13 @@ impl Book {
         Ok((this, ledger))
     }
 
-    /// Note what was reckoned, with what it was reckoned from: durable when this returns, both or neither. Of the hours in
-    /// `whole` what is not among the amounts is none; what is later than `last` is void.
+    /// Note what was reckoned, with what it was reckoned from: durable when this returns, both or neither. What is `whole` and
+    /// not among its hour's amounts is none; what is later than `last` is void.
     pub(super) fn note(
         &mut self,
         ledger: &Ledger,
         amounts: &[(Hour, BTreeMap<Key, u64>)],
-        whole: impl Fn(&Key) -> bool,
+        whole: impl Fn(Hour, &Key) -> bool,
         last: Hour,
         now: Timestamp,
     ) -> Result<bool, Error> {
@@ -118,8 +118,8 @@ impl Book {
         }
         let covered = |hour: &Hour| amounts.iter().find(|(one, _)| one == hour).map(|(_, of_hour)| of_hour);
         for ((hour, key), (_, amount)) in &self.known {
-            let gone = covered(hour).is_some_and(|of_hour| whole(key) && !of_hour.contains_key(key));
-            if *amount > 0 && (gone || *hour > last && whole(key)) {
+            let gone = covered(hour).is_some_and(|of_hour| whole(*hour, key) && !of_hour.contains_key(key));
+            if *amount > 0 && (gone || *hour > last && whole(*hour, key)) {
                 changed.push((*hour, key.clone(), 0));
             }
         }
@@ -208,7 +208,7 @@ mod tests {
 
     fn note(book: &mut Book, hour: u32, amount: u64) -> bool {
         let amounts = [(Hour(hour), BTreeMap::from([(key(), amount)]))];
-        book.note(&Ledger::default(), &amounts, |_| true, Hour(495_012), now()).unwrap()
+        book.note(&Ledger::default(), &amounts, |_, _| true, Hour(495_012), now()).unwrap()
     }
 
     fn told(book: &Book) -> Vec<(u64, u32, u64)> {
@@ -252,10 +252,10 @@ mod tests {
         note(&mut book, 495_010, 3);
         note(&mut book, 495_014, 10); // a clock that was ahead
         let amounts = [(Hour(495_010), BTreeMap::new())];
-        book.note(&Ledger::default(), &amounts, |_| true, Hour(495_012), now()).unwrap();
+        book.note(&Ledger::default(), &amounts, |_, _| true, Hour(495_012), now()).unwrap();
         assert_eq!(told(&book), [(3, 495_010, 0), (4, 495_014, 0)]);
         let later = now() + 40 * jiff::SignedDuration::from_hours(24);
-        book.note(&Ledger::default(), &[], |_| true, Hour(500_000), later).unwrap();
+        book.note(&Ledger::default(), &[], |_, _| true, Hour(500_000), later).unwrap();
         assert_eq!((told(&book).len(), book.known.len()), (0, 0));
     }
 }

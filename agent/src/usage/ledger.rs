@@ -90,16 +90,15 @@ impl Ledger {
         self.looked = now;
     }
 
-    /// Whether the platform is awake, since when and why; true when that is new.
-    pub fn is(&mut self, from: i64, awake: bool, cause: Option<String>) -> bool {
+    /// Whether the platform is awake, since when and why.
+    pub fn is(&mut self, from: i64, awake: bool, cause: Option<String>) {
         let last = self.segments.last();
         if last.is_some_and(|last| last.awake == awake && last.cause == cause) {
-            return false;
+            return;
         }
         // A clock that was set back: what it said of the time from here on is void.
         self.segments.retain(|segment| segment.from < from);
         self.segments.push(Segment { from, awake, cause });
-        true
     }
 
     /// Whether nothing was noted yet of when the platform was awake.
