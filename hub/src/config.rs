@@ -126,6 +126,14 @@ pub enum Problem {
         /// Which.
         region: String,
     },
+    /// Sums of two currencies mean nothing.
+    #[error("costs.prices has lists in {one} and in {other}; give all in one currency, since they are added up")]
+    Currencies {
+        /// Of the first list.
+        one: String,
+        /// Of a later one.
+        other: String,
+    },
     /// A budget.
     #[error("{key} is {value}; write what a month may cost, from 0 to 1000000")]
     Budget {
@@ -268,6 +276,11 @@ impl Costs {
         problems.extend(
             regions.enumerate().filter(twice).map(|(_, region)| Problem::PricesTwice { region: region.clone() }),
         );
+        if let [first, rest @ ..] = &self.prices[..]
+            && let Some(odd) = rest.iter().find(|list| list.currency != first.currency)
+        {
+            problems.push(Problem::Currencies { one: first.currency.clone(), other: odd.currency.clone() });
+        }
         let own = self.budgets.iter().map(|(agent, budget)| (format!("costs.budgets.{agent}"), *budget));
         let budgets = self.budget.iter().map(|budget| ("costs.budget".to_owned(), *budget)).chain(own);
         let odd = budgets.filter(|(_, budget)| !(0.0..=1e6).contains(budget));
@@ -430,6 +443,17 @@ mod tests {
         let config = parse(&with_examples.join("\n"));
         assert!(config.check().is_empty(), "{:?}", config.check());
         assert!(config.alerts.sns.is_some() && config.costs.has_budgets() && !config.health.datasets.is_empty());
+    }
+
+    #[test]
+    fn prices_are_of_one_currency_and_one_list_a_region() {
+        let mut config = parse(EXAMPLE);
+        let pounds = Prices { currency: "GBP".into(), ..config.costs.prices[0].clone() };
+        config.costs.prices.push(pounds);
+        let text: Vec<String> = config.check().iter().map(ToString::to_string).collect();
+        assert_eq!(text.len(), 2, "{text:?}");
+        assert!(text.iter().any(|problem| problem.contains("in USD and in GBP")), "{text:?}");
+        assert!(text.iter().any(|problem| problem.contains("two lists for \"eu-west-2\"")), "{text:?}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 const SCHEMA: u8 = 1;
 const FOLDER: &str = "store";
 /// sled writes so much at a time; with less, waking its threads costs more than the writing.
-pub(crate) const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Why the store could not be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -137,6 +137,16 @@ impl Store {
             Some(version) => Err(Error::Schema { path, found: version.first().copied().unwrap_or_default() }),
             None => Err(damaged(&path, io::Error::other("the layout's version is missing"))),
         }
+    }
+
+    /// Change a record of a closed store behind its back.
+    #[cfg(test)]
+    pub(crate) fn alter(data_dir: &Path, key: &[u8], change: impl FnOnce(&mut [u8])) {
+        let db = open_sled(&Self::folder(data_dir)).unwrap();
+        let mut value = db.get(key).unwrap().unwrap().to_vec();
+        change(&mut value);
+        db.insert(key, value).unwrap();
+        db.flush().unwrap();
     }
 
     /// Where the store of `data_dir` lies.

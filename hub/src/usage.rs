@@ -67,7 +67,11 @@ impl Usage {
         for record in records.iter().take(limits::USAGE_BATCH) {
             match Record::try_from(record) {
                 Ok(record) if is_in_time(record.hour, now) => hours.entry(record.hour).or_default().push(record),
-                Ok(record) => self.refuse(agent, "time", &format!("hour {} is not of this month", record.hour.0)),
+                Ok(record) => self.refuse(
+                    agent,
+                    "time",
+                    &format!("hour {} is older than agents keep it, or has not come yet", record.hour.0),
+                ),
                 Err(error) => self.refuse(agent, "malformed", &error.to_string()),
             }
         }
@@ -89,7 +93,9 @@ impl Usage {
             if added > 0 {
                 self.refuse(agent, "too-many", &format!("{added} records more than hour {} may have", hour.0));
             }
-            of_hour.region.clone_from(&region);
+            if !region.is_empty() {
+                of_hour.region.clone_from(&region);
+            }
             batch.put(key, &of_hour);
             days.entry(hour.day()).or_default().insert(hour, of_hour);
         }

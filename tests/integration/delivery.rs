@@ -354,13 +354,12 @@ async fn a_receipt_that_comes_again_before_the_first_is_stored_is_no_stray() {
                 other => panic!("nothing is delivered: {other:?}"),
             }
         }
-        let outcome = Outcome::Cancelled { detail: "so it was".into() };
         let receipt = wire::Receipt {
             agent_id: la.to_string(),
             epoch: 1,
             sequence,
             command_id: id.to_string(),
-            outcome: Some(outcome.to_wire()),
+            outcome: Some(Outcome::Cancelled { detail: "so it was".into() }.to_wire()),
             ..Default::default()
         };
         let receipt = envelope::seal(RECEIPT_PAYLOAD_TYPE, receipt.encode_to_vec(), &key);

@@ -338,8 +338,13 @@ async fn locked_as_clone(fleet: &Fleet, la: &AgentId) {
     })
     .await;
     assert!(note.contains("two instances"), "{note}");
-    let entries = fleet.alice.audit().await.expect("a record");
-    let locked: Vec<_> = entries.iter().filter(|entry| entry.kind == "agent.locked").collect();
+    // A lock holds at once; its record follows when it is on disk.
+    let locked = eventually("the lock is on record", 5 * SECOND, async || {
+        let mut entries = fleet.alice.audit().await.expect("a record");
+        entries.retain(|entry| entry.kind == "agent.locked");
+        (!entries.is_empty()).then_some(entries)
+    })
+    .await;
     assert_eq!(locked.len(), 1, "{locked:?}");
     assert_eq!((locked[0].actor.as_str(), locked[0].subject.as_str()), ("hub", "agent/la-0"));
     assert!(locked[0].detail.contains("clone"), "{}", locked[0].detail);

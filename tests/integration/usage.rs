@@ -37,6 +37,15 @@ async fn spans(services: &Services) -> Vec<Span> {
     all.into_iter().map(|(_, span)| span).filter(of_daemon).collect()
 }
 
+/// Start the agent, and wait until it meters: it asks CloudWatch first.
+async fn metering(fleet: &mut Fleet) {
+    let account = fleet.agents[0].account.id.clone();
+    let asked = async |fleet: &Fleet| fleet.aws().tried(&account, "monitoring", "GetMetricData").await.unwrap();
+    let before = asked(fleet).await;
+    fleet.start_agent(0).await;
+    eventually("it meters", MINUTE, async || (asked(fleet).await > before).then_some(())).await;
+}
+
 fn seconds(spans: &[Span], running: bool) -> f64 {
     let of = |span: &Span| match (span.until, running) {
         (Some(until), _) => (until - span.from).max(60),
@@ -68,17 +77,15 @@ async fn each_second_of_a_task_counts_once_through_restarts_of_agent_and_hub() {
     fleet.stop_hub().await;
     for _ in 0..3 {
         fleet.stop_agent(0).await;
-        fleet.start_agent(0).await;
-        tokio::time::sleep(Duration::from_secs(7)).await; // its first look
+        metering(&mut fleet).await;
     }
     fleet.start_hub().await;
     fleet.connected(0).await;
     eventually("all of it is told", MINUTE, async || (kept(&fleet).await > stopped).then_some(())).await;
     for _ in 0..2 {
         fleet.stop_agent(0).await;
-        fleet.start_agent(0).await;
+        metering(&mut fleet).await;
         fleet.connected(0).await;
-        tokio::time::sleep(Duration::from_secs(7)).await;
         let (most, kept) = (seconds(&spans(&services).await, true), kept(&fleet).await);
         assert!(kept > stopped && kept <= most + 0.01, "{stopped} < {kept} <= {most}");
     }

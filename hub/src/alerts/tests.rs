@@ -1,3 +1,5 @@
+//! Alerts over a store of their own: what no fleet in a test gets to show.
+
 use std::path::Path;
 
 use sfdata_common::usage::{Component, Hour, Key as Of, Meter, Record};
@@ -89,15 +91,10 @@ async fn an_audit_record_that_was_altered_is_told() {
     store.close().await;
     drop(store);
 
-    let path = Store::folder(folder.path());
-    let database = sled::Config::new().path(&path).segment_size(store::SEGMENT_BYTES).open().unwrap();
-    let key = [keys::AUDIT, &1_u64.to_be_bytes()].concat();
-    let mut value = database.get(&key).unwrap().unwrap().to_vec();
-    let at = value.windows(3).position(|window| window == b"why").unwrap();
-    value[at..at + 3].copy_from_slice(b"how");
-    database.insert(key, value).unwrap();
-    database.flush().unwrap();
-    drop(database);
+    Store::alter(folder.path(), &[keys::AUDIT, &1_u64.to_be_bytes()].concat(), |value| {
+        let at = value.windows(3).position(|window| window == b"why").unwrap();
+        value[at..at + 3].copy_from_slice(b"how");
+    });
     let store = Store::open(folder.path(), Metrics::default()).unwrap();
     let altered = alerts(&store, folder.path(), Costs::default());
     altered.pass(now()).await.unwrap();

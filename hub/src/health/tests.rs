@@ -1,3 +1,5 @@
+//! The word and the reasons, one fact after the other.
+
 use sfdata_proto::v1::{
     ArrivalsHealth, DatasetHealth, EcsDeployment, EcsHealth, Hold, JobHealth, PowerFault, PowerState, RunsHealth,
 };

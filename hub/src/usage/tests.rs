@@ -1,3 +1,5 @@
+//! What agents tell is taken in once, whatever they tell and however often.
+
 use proptest::prelude::*;
 use sfdata_common::usage::{Component, Meter};
 
@@ -63,11 +65,13 @@ async fn what_comes_again_late_or_out_of_order_counts_once() {
     assert_eq!(bench.sum(), 190);
     bench.take(batch(1, vec![record(3, HOUR, 50)])).await;
     assert_eq!(bench.sum(), 190);
+    bench.take(wire::UsageBatch { region: "<b>".into(), ..batch(9, vec![record(3, HOUR, 90)]) }).await;
     bench.usage.store.close().await;
     drop(bench.usage.store);
     let again = Store::open(bench.home.path(), Metrics::default()).unwrap();
     let days: Vec<UsageDay> = again.scan(keys::USAGE_DAYS).map(|day| day.unwrap().1).collect();
     assert_eq!((days.len(), days[0].first_hour, days[0].last_hour), (1, HOUR - 1, HOUR));
+    assert_eq!(days[0].region, "eu-west-2", "what is no region leaves the prices as they were");
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! What usage comes to, reckoned by hand beside it.
+
 use sfdata_common::usage::Label;
 
 use super::*;
