@@ -18,7 +18,7 @@ use std::{
 use futures::future::join_all;
 use jiff::Timestamp;
 use sfdata_common::{
-    health::sentence,
+    health::{self, sentence},
     ids::{AgentId, CommandId, OperatorName},
     limits,
     retry::jittered,
@@ -37,7 +37,7 @@ use crate::{
     config::Costs,
     disk,
     fleet::Fleet,
-    metrics::Metrics,
+    metrics::{Cost, Metrics, Seen},
     sessions::CLONED,
     store::{self, Batch, Store, keys, records},
     usage::{Usage, estimate},
@@ -55,7 +55,7 @@ const SILENCES: usize = 1_000;
 /// The issuing CA is followed by another one by then: people have to sign for it.
 const CA_LEFT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Costs change slowly.
-const SPENDING: Duration = Duration::from_secs(600);
+const COSTS: Duration = Duration::from_secs(600);
 /// Entries of the audit record that one look verifies: some milliseconds of work.
 const VERIFIED: usize = 2_000;
 /// What was verified is verified again so much later.
@@ -112,9 +112,9 @@ struct Inner {
     /// Since when something fires that is not told.
     untold: Option<Timestamp>,
     pace: BTreeMap<&'static str, Pace>,
-    /// When it is looked next at who is over their budget, and who was: with a sentence.
-    spending: Option<Instant>,
-    over_budget: Vec<(String, String)>,
+    /// This month's costs by LA, and when they are looked at again.
+    costs: Vec<wire::UsageRow>,
+    costs_again: Option<Instant>,
     audit: Audited,
 }
 
@@ -160,14 +160,18 @@ impl Alerts {
 
     /// Look at everything once, and note what is to be told. May run at any time.
     pub async fn pass(&self, now: Timestamp) -> Result<(), store::Error> {
-        self.look_at_budgets(now).await?;
+        self.look_at_costs(now).await?;
         let (batch, told) = {
             let mut inner = self.inner();
             let mut world = self.world(&mut inner.audit, now)?;
-            for (agent, summary) in &inner.over_budget {
-                let key = Key { agent: agent.clone(), rule: "over-budget".into(), name: String::new() };
-                world.holds.insert(key, summary.clone());
+            for row in inner.costs.iter().filter(|row| 0 < row.budget_micros && row.budget_micros < row.forecast_micros)
+            {
+                let key = Key { agent: row.name.clone(), rule: "over-budget".into(), name: String::new() };
+                let [forecast, budget] = [row.forecast_micros, row.budget_micros].map(|micros| micros / 1_000_000);
+                let text = format!("will have cost {forecast} by the end of the month, and its budget is {budget}");
+                world.holds.insert(key, text);
             }
+            self.parts.metrics.fleet.saw(self.seen(&world, &inner.costs));
             self.note(&mut inner, &world, now)
         };
         if let Some(batch) = batch {
@@ -186,11 +190,11 @@ impl Alerts {
         Ok(())
     }
 
-    /// Now and then: who will have spent more than their budget by the end of the month.
-    async fn look_at_budgets(&self, now: Timestamp) -> Result<(), store::Error> {
+    /// Now and then: what the month costs.
+    async fn look_at_costs(&self, now: Timestamp) -> Result<(), store::Error> {
         let costs = &self.parts.costs;
-        let due = self.inner().spending.is_none_or(|next| next <= Instant::now());
-        if !due || !costs.has_budgets() {
+        let due = self.inner().costs_again.is_none_or(|next| next <= Instant::now());
+        if !due {
             return Ok(());
         }
         let (usage, costs) = (Arc::clone(&self.parts.usage), costs.clone());
@@ -203,15 +207,31 @@ impl Alerts {
             Ok::<_, store::Error>(estimate::answer(&asked, &days).rows)
         });
         let Ok(rows) = looked.await else { return Ok(()) };
-        let over = rows?.into_iter().filter(|row| row.budget_micros > 0 && row.forecast_micros > row.budget_micros);
-        let sentence = |row: wire::UsageRow| {
-            let [forecast, budget] = [row.forecast_micros, row.budget_micros].map(|micros| micros / 1_000_000);
-            (row.name, format!("will have cost {forecast} by the end of the month, and its budget is {budget}"))
-        };
-        let over = over.map(sentence).collect();
+        let rows = rows?;
         let mut inner = self.inner();
-        (inner.over_budget, inner.spending) = (over, Some(Instant::now() + SPENDING));
+        (inner.costs, inner.costs_again) = (rows, Some(Instant::now() + COSTS));
         Ok(())
+    }
+
+    /// What Prometheus is told.
+    fn seen(&self, world: &World, costs: &[wire::UsageRow]) -> Seen {
+        let mut conditions = BTreeMap::new();
+        for key in world.holds.keys() {
+            *conditions.entry((key.agent.clone(), key.rule.clone())).or_default() += 1;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let whole = |micros: u64| micros as f64 / 1e6;
+        let cost = |row: &wire::UsageRow| Cost {
+            so_far: whole(row.cost_micros),
+            forecast: whole(row.forecast_micros),
+            budget: (row.budget_micros > 0).then(|| whole(row.budget_micros)),
+        };
+        Seen {
+            words: world.agents.iter().map(|(agent, word)| (agent.clone(), health::word(*word))).collect(),
+            conditions,
+            currency: self.parts.costs.prices.first().map(|list| list.currency.clone()).unwrap_or_default(),
+            costs: costs.iter().map(|row| (row.name.clone(), cost(row))).collect(),
+        }
     }
 
     fn note(&self, inner: &mut Inner, world: &World, now: Timestamp) -> (Option<Batch>, Told) {
@@ -308,7 +328,7 @@ impl Alerts {
                 let rule = match reason.kind() {
                     HealthReasonKind::Locked if cloned => "clone-suspected".to_owned(),
                     HealthReasonKind::PowerFault if reason.name == "stuck-waking" => "waking-stuck".to_owned(),
-                    kind => sfdata_common::health::kind(kind),
+                    kind => health::kind(kind),
                 };
                 let key = Key { agent: agent.agent_id.clone(), rule, name: reason.name.clone() };
                 world.holds.insert(key, sentence(reason, now));
@@ -316,7 +336,8 @@ impl Alerts {
             if agent.state() != AgentState::Connected {
                 world.unknown.insert(agent.agent_id.clone());
             }
-            world.agents.insert(agent.agent_id);
+            let word = agent.health_word();
+            world.agents.insert(agent.agent_id, word);
         }
         Ok(world)
     }

@@ -252,11 +252,6 @@ impl Default for Costs {
 }
 
 impl Costs {
-    /// Whether there is any budget.
-    pub fn has_budgets(&self) -> bool {
-        self.budget.is_some() || !self.budgets.is_empty()
-    }
-
     /// Of this agent, for a month.
     pub fn budget(&self, agent: &AgentId) -> Option<f64> {
         self.budgets.get(agent).copied().or(self.budget)
@@ -442,7 +437,7 @@ mod tests {
         let with_examples: Vec<&str> = EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
         let config = parse(&with_examples.join("\n"));
         assert!(config.check().is_empty(), "{:?}", config.check());
-        assert!(config.alerts.sns.is_some() && config.costs.has_budgets() && !config.health.datasets.is_empty());
+        assert!(config.alerts.sns.is_some() && config.costs.budget.is_some() && !config.health.datasets.is_empty());
     }
 
     #[test]

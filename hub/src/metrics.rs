@@ -4,6 +4,8 @@
 //! every scraper and promtool reads, declares them with it. [`Total`] is a counter that is registered under its full
 //! name, so that the page is valid text format. Labels come from fixed sets: their number is bounded.
 
+mod fleet;
+
 use std::{
     borrow::Cow,
     fmt,
@@ -25,6 +27,7 @@ use prometheus_client::{
 };
 use sfdata_common::outcome::{self, FailureCode, Outcome, RefusalReason};
 
+pub use self::fleet::{Cost, Fleet, Seen};
 use crate::server;
 
 /// `Content-Type` of [`Metrics::text`].
@@ -127,6 +130,8 @@ pub struct Metrics {
     pub illegal_transitions: Total,
     /// Requests turned away because the hub had too much to do, by `what` was exhausted.
     pub load_shed: Totals,
+    /// How each LA is, and what holds of it.
+    pub fleet: Fleet,
     /// Alerts that fire.
     pub alerts_firing: Gauge,
     /// Tries to deliver a notice of alerts, by `result`.
@@ -172,6 +177,7 @@ impl Default for Metrics {
             refusals: new.totals("refusals_total", "Commands that one agent refused", "reason").starting_with(refusals),
             illegal_transitions: new.total("illegal_transitions_total", "Events against a command's lifecycle"),
             load_shed: new.totals("load_shed_total", "Requests turned away for want of room", "what"),
+            fleet: new.fleet(),
             alerts_firing: new.gauge("alerts_firing", "Alerts that fire, silenced ones among them"),
             notices: new
                 .totals("notices_total", "Tries to deliver a notice of alerts", "result")
@@ -240,6 +246,12 @@ impl Builder {
         self.add(name, help, Total::default())
     }
 
+    fn fleet(&mut self) -> Fleet {
+        let fleet = Fleet::default();
+        self.0.register_collector(Box::new(fleet.clone()));
+        fleet
+    }
+
     fn totals(&mut self, name: &str, help: &str, label: &'static str) -> Totals {
         Totals { label, family: self.add(name, help, Family::default()) }
     }
@@ -278,6 +290,13 @@ mod tests {
         metrics.agents_connected.set(3);
         metrics.store_commit_seconds.observe(0.004);
         metrics.ended(&Outcome::Refused { reason: RefusalReason::Held, detail: "d".into() });
+        metrics.fleet.saw(Seen {
+            words: [("ely".to_owned(), "asleep".to_owned())].into(),
+            conditions: [(("ely".to_owned(), "run-failed".to_owned()), 2), ((String::new(), "disk-low".to_owned()), 1)]
+                .into(),
+            currency: "USD".into(),
+            costs: [("ely".to_owned(), Cost { so_far: 1.5, forecast: 3.0, budget: None })].into(),
+        });
         let samples = samples(&metrics.text());
         let has = |name: &str, value: f64| {
             let found = samples.iter().find(|(sample, _)| sample == name).unwrap_or_else(|| panic!("no {name}"));
@@ -292,5 +311,32 @@ mod tests {
         has("sfdata_hub_failures_total{code=\"internal\"}", 0.0);
         has("sfdata_hub_store_commit_seconds_bucket{le=\"0.005\"}", 1.0);
         has("sfdata_hub_store_commit_seconds_bucket{le=\"0.002\"}", 0.0);
+        has("sfdata_hub_agent_health{agent=\"ely\",word=\"asleep\"}", 1.0);
+        has("sfdata_hub_alert_conditions{agent=\"ely\",rule=\"run-failed\"}", 2.0);
+        has("sfdata_hub_alert_conditions{agent=\"\",rule=\"disk-low\"}", 1.0);
+        has("sfdata_hub_agent_month_cost_forecast{agent=\"ely\",currency=\"USD\"}", 3.0);
+        assert!(!samples.iter().any(|(sample, _)| sample.starts_with("sfdata_hub_agent_month_cost_budget")));
+    }
+
+    #[test]
+    fn what_rules_and_dashboard_read_is_there() {
+        let metrics = Metrics::default();
+        // Of these nothing is written before the first.
+        metrics.commands_denied.inc("away");
+        metrics.load_shed.inc("streams");
+        let page = metrics.text();
+        let read = [include_str!("../../deploy/prometheus/rules.yml"), include_str!("../../deploy/grafana/fleet.json")];
+        for file in read {
+            let names = file.split("sfdata_hub_").skip(1);
+            let names = names.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap());
+            let mut count = 0;
+            for name in names {
+                let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                let declared = format!("\n# TYPE sfdata_hub_{} ", family.unwrap_or(name));
+                assert!(page.contains(&declared), "there is no sfdata_hub_{name}");
+                count += 1;
+            }
+            assert!(count > 10, "{count}");
+        }
     }
 }

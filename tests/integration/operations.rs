@@ -383,6 +383,11 @@ async fn a_hub_tells_its_health_its_readiness_and_its_metrics() {
     }
     assert_eq!(typed, helped);
     assert!(page.contains("sfdata_hub_agents_connected 1\n"), "{page}");
+    let health = format!("sfdata_hub_agent_health{{agent=\"{}\",word=\"", fleet.agents[0].id);
+    eventually("the LA's health is on the page", SOON, async || {
+        get(ops, "/metrics").await.filter(|(_, page)| page.contains(&health))
+    })
+    .await;
     drop(hub);
     fleet.stop().await;
 }

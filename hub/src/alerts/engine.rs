@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sfdata_common::keys::sha256;
+use sfdata_proto::v1::HealthWord;
 
 use super::rules::Settings;
 use crate::store::records;
@@ -34,8 +35,8 @@ pub(super) struct World {
     pub(super) holds: BTreeMap<Key, String>,
     /// LAs of which nothing is known now, but that.
     pub(super) unknown: BTreeSet<String>,
-    /// LAs that there are.
-    pub(super) agents: BTreeSet<String>,
+    /// LAs that there are, and how they are.
+    pub(super) agents: BTreeMap<String, HealthWord>,
 }
 
 /// One alert.
@@ -118,7 +119,7 @@ impl Engine {
         }
         let mut over = Vec::new();
         for (key, alert) in &mut self.alerts {
-            let removed = !key.agent.is_empty() && !world.agents.contains(&key.agent);
+            let removed = !key.agent.is_empty() && !world.agents.contains_key(&key.agent);
             let off = !settings.rule(&key.rule).on;
             if world.holds.contains_key(key) && !off {
                 continue;
@@ -154,7 +155,8 @@ mod tests {
 
     fn world(holds: &[(&str, &str)]) -> World {
         let holds = holds.iter().map(|(agent, rule)| (key(agent, rule), format!("{agent} {rule}"))).collect();
-        World { holds, unknown: BTreeSet::new(), agents: ["ely", "york"].map(str::to_owned).into() }
+        let agents = ["ely", "york"].map(|agent| (agent.to_owned(), HealthWord::Healthy)).into();
+        World { holds, unknown: BTreeSet::new(), agents }
     }
 
     fn at(seconds: i64) -> Timestamp {

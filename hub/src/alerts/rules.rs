@@ -215,6 +215,8 @@ pub(super) fn topic_region(arn: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use sfdata_common::words::span;
+
     use super::*;
 
     fn problems(settings: &Settings) -> Vec<String> {
@@ -258,6 +260,24 @@ mod tests {
         for local in ["http://127.0.0.1:80/a", "http://[::1]:80/a", "http://localhost/a"] {
             assert!(problems(&Settings { webhook: Some(webhook(local)), ..Settings::default() }).is_empty(), "{local}");
         }
+    }
+
+    #[test]
+    fn prometheus_has_the_same_rules_with_the_same_delays() {
+        let file = include_str!("../../../deploy/prometheus/rules.yml");
+        let told: Vec<(String, String)> = file
+            .split("- alert: ")
+            .filter_map(|rule| {
+                let name = rule.split_once("{rule=\"")?.1.split_once("\"} > 0")?.0;
+                let after = rule.split_once("for: ")?.1.lines().next()?;
+                assert!(rule.contains("keep_firing_for: 5m\n"), "{name}");
+                Some((name.to_owned(), after.to_owned()))
+            })
+            .collect();
+        let on = RULES.into_iter().filter(|(_, on, _)| *on);
+        let own = on.map(|(name, _, after)| (name.to_owned(), span(Duration::from_secs(after))));
+        assert_eq!(told, own.collect::<Vec<_>>());
+        assert_eq!(CLEAR, Duration::from_secs(5 * 60));
     }
 
     #[test]

@@ -65,7 +65,7 @@ async fn who_will_have_spent_more_than_their_budget_is_told() {
     alerts.parts.usage.take(&agent, told(more), now()).await.unwrap();
     alerts.pass(now()).await.unwrap();
     assert_eq!(rules(&alerts, now()), [""; 0], "it is not looked at all the time");
-    alerts.inner().spending = None;
+    alerts.inner().costs_again = None;
     alerts.pass(now()).await.unwrap();
     let [told] = &rules(&alerts, now())[..] else { panic!("{:?}", rules(&alerts, now())) };
     assert!(told.starts_with("camden over-budget: will have cost ") && told.ends_with("its budget is 20"), "{told}");
