@@ -41,6 +41,16 @@ impl Output {
         self.format == Format::Json
     }
 
+    /// Whether a person sits before a terminal and wants to look at it.
+    pub(crate) fn is_screen(self) -> bool {
+        self.format == Format::Table && io::stdout().is_terminal() && io::stdin().is_terminal()
+    }
+
+    /// Whether colours are seen and wanted.
+    pub(crate) fn has_colour(self) -> bool {
+        self.colour
+    }
+
     /// Whether numbers are for a spreadsheet.
     pub(crate) fn is_csv(self) -> bool {
         self.format == Format::Csv

@@ -41,6 +41,18 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// What it says.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How it says it.
+    pub(crate) fn tone(&self) -> Tone {
+        self.tone
+    }
+}
+
 impl<T: ToString> From<T> for Cell {
     fn from(text: T) -> Self {
         Self::new(text.to_string(), Tone::Plain)

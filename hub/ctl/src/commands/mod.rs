@@ -17,6 +17,7 @@ mod ecs;
 mod logs;
 mod power;
 mod s3;
+mod top;
 mod usage;
 
 mod about;
@@ -37,6 +38,7 @@ pub(crate) enum Noun {
     Operators(operators::Operators),
     #[command(subcommand)]
     Agents(agents::Agents),
+    Top(top::Top),
     #[command(subcommand)]
     Power(power::Power),
     #[command(subcommand)]
@@ -70,6 +72,7 @@ impl Noun {
             Self::Trust(trust) => trust.run(context).await,
             Self::Operators(operators) => operators.run(context).await,
             Self::Agents(agents) => agents.run(context).await,
+            Self::Top(top) => top.run(context).await,
             Self::Power(power) => power.run(context).await,
             Self::Ecs(ecs) => ecs.run(context).await,
             Self::Dagster(dagster) => dagster.run(context).await,

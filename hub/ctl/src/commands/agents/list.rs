@@ -45,7 +45,7 @@ impl List {
 }
 
 /// Until interrupted, or until the hub says no; a broken connection is made anew.
-async fn watch(context: &Context, hub: &Hub) -> anyhow::Result<Exit> {
+pub(crate) async fn watch(context: &Context, hub: &Hub) -> anyhow::Result<Exit> {
     let mut reconnect = Reconnect::default();
     let mut broken = false; // said once for each break
     loop {
@@ -92,24 +92,30 @@ async fn show_changes(context: &Context, hub: &Hub, alive: &mut impl FnMut()) ->
     }
 }
 
+/// Columns of [`row`].
+pub(crate) const COLUMNS: [&str; 10] =
+    ["AGENT", "HEALTH", "STATE", "SEEN", "POWER", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"];
+
+/// One LA on one line.
+pub(crate) fn row(agent: &AgentSummary, now: Timestamp) -> Vec<Cell> {
+    let health = agent.health.as_ref();
+    vec![
+        Cell::from(&agent.agent_id),
+        health::word(agent.health_word()),
+        state(agent, now),
+        Cell::from(words::age(agent.last_seen_unix_ms, now)),
+        power::word(health.and_then(|health| health.power.as_ref())),
+        health::services_line(health.and_then(|health| health.ecs.as_ref())),
+        health::database_word(health.and_then(|health| health.aurora.as_ref())),
+        Cell::from(&agent.version),
+        Cell::from(agent.commands),
+        note(agent, now),
+    ]
+}
+
 fn table(agents: &[AgentSummary], now: Timestamp) -> Table {
-    let mut table =
-        Table::new(&["AGENT", "HEALTH", "STATE", "SEEN", "POWER", "SERVICES", "DATABASE", "VERSION", "QUEUE", "NOTE"]);
-    for agent in agents {
-        let health = agent.health.as_ref();
-        table.push(vec![
-            Cell::from(&agent.agent_id),
-            health::word(agent.health_word()),
-            state(agent, now),
-            Cell::from(words::age(agent.last_seen_unix_ms, now)),
-            power::word(health.and_then(|health| health.power.as_ref())),
-            health::services_line(health.and_then(|health| health.ecs.as_ref())),
-            health::database_word(health.and_then(|health| health.aurora.as_ref())),
-            Cell::from(&agent.version),
-            Cell::from(agent.commands),
-            note(agent, now),
-        ]);
-    }
+    let mut table = Table::new(&COLUMNS);
+    agents.iter().for_each(|agent| table.push(row(agent, now)));
     table
 }
 

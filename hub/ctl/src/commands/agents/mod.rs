@@ -8,6 +8,10 @@ mod show;
 
 use clap::Subcommand;
 
+pub(super) use self::{
+    list::{COLUMNS, row, watch},
+    show::tables,
+};
 use crate::{cli::Context, exit::Exit};
 
 /// Invite, see, edit and lock agents

@@ -62,7 +62,7 @@ pub(super) fn to_json(agent: &AgentSummary) -> Value {
 }
 
 /// One agent as tables.
-pub(super) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
+pub(crate) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
     let labels: BTreeMap<_, _> = agent.labels.iter().collect();
     let labels: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut facts = Table::card();
