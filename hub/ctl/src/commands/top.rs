@@ -1,7 +1,7 @@
 //! `hubctl top`: the fleet on a full screen, live.
 //!
 //! Keys and the hub's word come over one channel, and the screen is drawn anew when something came, of which only what
-//! differs is written: over a slow link a list that has grown old is never sent.
+//! differs is written. All that waits is taken in first: on a slow terminal a list that has grown old is never drawn.
 
 mod view;
 
@@ -34,7 +34,7 @@ Keys:
   up, down     Choose an LA (also k, j, PgUp, PgDn, Home, End)
   Enter        All about it; Esc goes back
   /            Show what has these letters alone, as you type; Esc shows all again
-  s, r         Sort by the next column; the other way round
+  s, r         Sort by health, agent, seen, queue in turn; the other way round
   q            Leave
 
 Where there is no terminal, or with -o json, it does what hubctl agents list --watch does.")]

@@ -1,7 +1,5 @@
 //! What is on the screen and what keys do to it; without a terminal.
 
-use std::cmp::Reverse;
-
 use ratatui::{
     Frame,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
@@ -146,7 +144,7 @@ impl View {
                 Sort::Agent => std::cmp::Ordering::Equal,
                 Sort::Health => rank(one).cmp(&rank(other)),
                 Sort::Seen => one.last_seen_unix_ms.cmp(&other.last_seen_unix_ms),
-                Sort::Queue => Reverse(one.commands).cmp(&Reverse(other.commands)),
+                Sort::Queue => other.commands.cmp(&one.commands),
             };
             let order = order.then_with(|| one.agent_id.cmp(&other.agent_id));
             if self.reversed { order.reverse() } else { order }
