@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod outcome;
 pub mod health;
 pub mod words;
+pub mod csv;
 pub mod usage;
 
 pub mod keys;

@@ -229,7 +229,7 @@ impl Alerts {
         Seen {
             words: world.agents.iter().map(|(agent, word)| (agent.clone(), health::word(*word))).collect(),
             conditions,
-            currency: self.parts.costs.prices.first().map(|list| list.currency.clone()).unwrap_or_default(),
+            currency: self.parts.costs.currency().unwrap_or_default(),
             costs: costs.iter().map(|row| (row.name.clone(), cost(row))).collect(),
         }
     }

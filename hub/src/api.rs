@@ -46,6 +46,6 @@ fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Status> {
     text.parse().map_err(|error: T::Err| Status::invalid_argument(error.to_string()))
 }
 
-fn fail(error: impl ToStatus) -> Status {
+pub(crate) fn fail(error: impl ToStatus) -> Status {
     error.status()
 }

@@ -252,6 +252,11 @@ impl Default for Costs {
 }
 
 impl Costs {
+    /// Of all price lists, which have one in common; none without any.
+    pub fn currency(&self) -> Option<String> {
+        self.prices.first().map(|list| list.currency.clone())
+    }
+
     /// Of this agent, for a month.
     pub fn budget(&self, agent: &AgentId) -> Option<f64> {
         self.budgets.get(agent).copied().or(self.budget)

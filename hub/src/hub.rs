@@ -41,7 +41,7 @@ use crate::{
     fleet::{self, Fleet},
     health::Judge,
     metrics::Metrics,
-    ops,
+    ops, page,
     queue::{self, Queue},
     server::{self, Clients, Connections, Limits, Server},
     sessions::{Link, Sessions},
@@ -389,6 +389,7 @@ impl Parts {
                 routes
             }
         };
+        let routes = Routes::from(routes.into_axum_router().merge(page::routes(self.operators())));
         self.tasks.spawn(async move {
             health_reporter.set_serving::<OperatorServiceServer<Operators>>().await;
             health_reporter.set_serving::<LinkServiceServer<Links>>().await;
@@ -451,7 +452,11 @@ impl Parts {
     }
 
     fn operator_service(&self) -> OperatorServiceServer<Operators> {
-        OperatorServiceServer::new(Operators {
+        OperatorServiceServer::new(self.operators()).max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    fn operators(&self) -> Operators {
+        Operators {
             commands: Arc::clone(&self.commands),
             authorizer: Arc::clone(&self.authorizer),
             fleet: Arc::clone(&self.ground.fleet),
@@ -465,8 +470,7 @@ impl Parts {
             costs: self.config.costs.clone(),
             store: self.ground.store.clone(),
             stop: self.stop.clone(),
-        })
-        .max_decoding_message_size(limits::MESSAGE_BYTES)
+        }
     }
 
     /// Start the background work.

@@ -6,6 +6,7 @@ pub mod server;
 pub mod enrol;
 
 pub mod api;
+pub mod page;
 pub mod commands;
 pub mod authorize;
 pub mod dispatch;

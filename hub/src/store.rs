@@ -261,6 +261,12 @@ impl Store {
             decode(&key, &value)
         })
     }
+
+    /// The index that the next audit entry will have.
+    pub fn audit_next(&self) -> Result<u64, Error> {
+        let last = last(&self.db, keys::AUDIT).map_err(|source| damaged(&self.path, source))?;
+        last.map_or(Ok(0), |(key, value)| decode::<AuditEntry>(&key, &value).map(|entry| entry.index + 1))
+    }
 }
 
 fn open_sled(path: &Path) -> Result<sled::Db, Error> {

@@ -57,6 +57,11 @@ impl Hub {
         OperatorServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
+    /// The connection itself, for what is no gRPC.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Wait for a call's answer, or for the first of a stream, and not for ever.
     pub(crate) async fn ask<T>(
         &self,

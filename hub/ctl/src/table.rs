@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use sfdata_common::csv;
+
 /// What a cell's colour says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -88,20 +90,12 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// As RFC 4180 has it. What a spreadsheet would take for a formula is made a text.
+    /// For a spreadsheet.
     pub(crate) fn csv(&self) -> String {
-        let field = |text: &str| {
-            let text = match text {
-                "-" => String::new(),
-                _ if text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err() => format!("'{text}"),
-                _ => text.to_owned(),
-            };
-            if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
-        };
-        let head: Vec<String> = self.names.iter().map(|name| field(name)).collect();
-        let rows = self.rows.iter().map(|row| row.iter().map(|cell| field(&cell.text)).collect::<Vec<_>>());
-        let lines = Some(head).filter(|head| !head.is_empty()).into_iter().chain(rows);
-        lines.map(|line| line.join(",") + "\r\n").collect()
+        let rows =
+            self.rows.iter().map(|row| row.iter().map(|cell| if cell.text == "-" { "" } else { &cell.text }).collect());
+        let head = Some(self.names.clone()).filter(|head| !head.is_empty());
+        head.into_iter().chain(rows).map(csv::line).collect()
     }
 
     /// As text, each line ended; colours where `colour` says so.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An error that has a gRPC code.
-pub(super) trait ToStatus: std::error::Error + Sized {
+pub(crate) trait ToStatus: std::error::Error + Sized {
     fn code(&self) -> Code;
 
     fn status(self) -> Status {

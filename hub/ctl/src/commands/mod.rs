@@ -13,6 +13,7 @@ mod aurora;
 #[expect(clippy::module_inception, reason = "the noun is called so")]
 mod commands;
 mod dagster;
+mod dashboard;
 mod ecs;
 mod logs;
 mod power;
@@ -39,6 +40,7 @@ pub(crate) enum Noun {
     #[command(subcommand)]
     Agents(agents::Agents),
     Top(top::Top),
+    Dashboard(dashboard::Dashboard),
     #[command(subcommand)]
     Power(power::Power),
     #[command(subcommand)]
@@ -73,6 +75,7 @@ impl Noun {
             Self::Operators(operators) => operators.run(context).await,
             Self::Agents(agents) => agents.run(context).await,
             Self::Top(top) => top.run(context).await,
+            Self::Dashboard(dashboard) => dashboard.run(context).await,
             Self::Power(power) => power.run(context).await,
             Self::Ecs(ecs) => ecs.run(context).await,
             Self::Dagster(dagster) => dagster.run(context).await,
