@@ -23,6 +23,7 @@ mod full_disk;
 mod health;
 mod main_job;
 mod operations;
+mod page;
 mod permissions;
 mod probe;
 mod plans;

@@ -1,0 +1,242 @@
+//! The web page: who may see what, that no name steers it, and the door that hubctl opens to it.
+
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
+use std::{path::Path, time::Duration};
+
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use sfdata_common::{
+    Timestamp,
+    command::{Action, Ecs},
+    peer::Subject,
+    trust::Role,
+};
+use sfdata_tests::{
+    crowd::{self, Crowd},
+    eventually,
+    fleet::Fleet,
+    process::Run,
+    rogue::{client_tls, issued_tls},
+    web::{Dashboard, Viewer},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+const PAGES: [&str; 6] = ["/ui/", "/ui/commands", "/ui/usage", "/ui/usage?by=month", "/ui/alerts", "/ui/audit"];
+
+fn alice(fleet: &Fleet) -> Viewer {
+    Viewer::new(&fleet.alice.address, fleet.alice.tls.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_read_sees_every_page_and_nobody_else_any() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let reader = fleet.operator("rita", Role::Viewer).await;
+    for viewer in [alice(&fleet), Viewer::new(&reader.address, reader.tls.clone())] {
+        for page in PAGES {
+            let answer = viewer.get(page).await;
+            assert_eq!(answer.status, StatusCode::OK, "{page}: {}", answer.text());
+            assert!(answer.text().starts_with("<!DOCTYPE html>"), "{page}");
+            let policy = answer.headers["content-security-policy"].to_str().unwrap();
+            assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+            assert_eq!(answer.headers["cache-control"], "no-store");
+        }
+        assert_eq!(viewer.get("/ui/agents/nowhere").await.status, StatusCode::NOT_FOUND);
+        assert_eq!(viewer.get("/ui/nowhere").await.status, StatusCode::NOT_FOUND);
+        assert_eq!(viewer.get("/ui/commands/none").await.status, StatusCode::BAD_REQUEST);
+        assert_eq!(viewer.get("/ui/usage?month=2999-01").await.status, StatusCode::BAD_REQUEST);
+        assert_eq!(viewer.get("/ui/usage?by=name").await.status, StatusCode::BAD_REQUEST);
+        let written = viewer.ask(Method::POST, "/ui/", false).await.unwrap();
+        assert_eq!(written.status, StatusCode::METHOD_NOT_ALLOWED);
+    }
+    // A certificate that is no operator's, an operator without a role, and none at all.
+    let mut crowd_fleet = fleet;
+    let _crowd = Crowd::join(&mut crowd_fleet, 1).await.unwrap();
+    let fleet = crowd_fleet;
+    let now = Timestamp::now();
+    let agent = issued_tls(&fleet, &Subject::Agent("council-000".parse().unwrap()), SOON, now).unwrap();
+    let stranger = issued_tls(&fleet, &Subject::Operator("mallory".parse().unwrap()), SOON, now).unwrap();
+    let agent = Viewer::new(&fleet.alice.address, agent);
+    for page in PAGES {
+        let answer = agent.get(page).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{page}: {}", answer.text());
+        assert!(!answer.text().contains("council-000</a>"), "{page}");
+    }
+    for outside in [stranger, client_tls(&fleet, None).unwrap()] {
+        let outside = Viewer::new(&fleet.alice.address, outside);
+        assert!(outside.ask(Method::GET, "/ui/", false).await.is_err(), "the listener lets nobody in without");
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_that_an_agent_sets_steers_the_page() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let crowd = Crowd::join(&mut fleet, 1).await.unwrap();
+    let viewer = alice(&fleet);
+    let evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u{1b}[2J\u{202e}gnp.exe";
+    let mut health = crowd::health(0, Timestamp::now());
+    health.agent_version = evil.into();
+    for service in &mut health.ecs.as_mut().unwrap().services {
+        (service.name, service.role, service.image) = (evil.into(), evil.into(), evil.into());
+    }
+    let database = health.aurora.as_mut().unwrap().state.as_mut().unwrap();
+    (database.cluster, database.status, database.engine) = (evil.into(), evil.into(), evil.into());
+    let power = health.power.as_mut().unwrap();
+    power.cause = evil.into();
+    power.reasons[0].kind = evil.into();
+    power.faults.push(sfdata_proto::v1::PowerFault { kind: evil.into(), detail: evil.into() });
+    let runs = health.runs.as_mut().unwrap();
+    runs.jobs[0].job = evil.into();
+    runs.jobs[0].failing = 3;
+    runs.datasets[0].dataset = evil.into();
+    crowd.tell(0, health).await;
+    eventually("the page tells of it", SOON, async || {
+        viewer.get("/ui/").await.text().contains("onerror").then_some(())
+    })
+    .await;
+    for page in ["/ui/", "/ui/agents/council-000", "/ui/alerts", "/ui/?q=<script>alert(1)</script>&sort=agent"] {
+        let text = viewer.get(page).await.text();
+        for bad in ["<script>alert", "<img", "\u{1b}", "\u{202e}"] {
+            assert!(!text.contains(bad), "{page} has {bad:?}");
+        }
+        assert!(text.contains("&lt;script&gt;"), "{page} shows what it was called");
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_of_320_fits_into_one_page_and_a_change_is_told_to_it() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let crowd = Crowd::join(&mut fleet, 320).await.unwrap();
+    let viewer = alice(&fleet);
+    eventually("all have reported", 3 * SOON, async || {
+        let text = viewer.get("/ui/").await.text();
+        (text.matches("/1").count() + text.matches("/0").count() >= 3 * 320).then_some(())
+    })
+    .await;
+    let page = viewer.ask(Method::GET, "/ui/", true).await.unwrap();
+    assert_eq!(page.headers["content-encoding"], "gzip");
+    assert!(page.body.len() < 150 * 1024, "the fleet's page has {} bytes on the wire", page.body.len());
+    let whole = viewer.get("/ui/").await.text();
+    assert_eq!(whole.matches("<tr id=\"la-").count(), 320);
+    assert_eq!(viewer.get("/ui/?q=council-07").await.text().matches("<tr id=\"la-").count(), 10);
+
+    let mut live = viewer.open(Method::GET, "/ui/live", false).await.unwrap().into_body();
+    let mut told = String::new();
+    let mut health = crowd::health(5, Timestamp::now());
+    health.ecs.as_mut().unwrap().error = "access-denied".into();
+    let mut changed = false;
+    while !told.contains("cannot read its services") {
+        let frame = tokio::time::timeout(SOON, live.frame()).await.expect("an event").unwrap().unwrap();
+        told.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+        if !changed && told.contains("la-council-319") {
+            // The first event, with all of them, was there: from here on only what differs is told.
+            (changed, told) = (true, String::new());
+            crowd.tell(5, health.clone()).await;
+        }
+    }
+    assert!(told.contains("id=\"la-council-005\"") && told.contains("failing"), "{told}");
+    assert!(told.matches("<tr id=").count() < 100, "what did not change is not told again");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboards_link_works_once_and_only_with_its_cookie_and_address() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let door = Dashboard::open(&mut fleet, "dora", Role::Viewer).await.unwrap();
+    let host = door.host.clone();
+    let own: &[(&str, &str)] = &[("Host", &host)];
+    let once = door.link.split_once(&host).unwrap().1;
+    assert_eq!(door.send("GET", "/ui/", own).await.0, 403, "not without a cookie");
+    assert_eq!(door.send("GET", "/?once=00", own).await.0, 403, "not with a guessed link");
+    assert_eq!(door.send("GET", once, &[("Host", "evil.example")]).await.0, 403, "not under another name");
+    let (code, headers, _) = door.send("GET", once, own).await;
+    assert_eq!((code, headers["location"].as_str()), (303, "/ui/"));
+    let cookie = headers["set-cookie"].clone();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    assert_eq!(door.send("GET", once, own).await.0, 403, "the link works once");
+    let cookie = cookie.split(';').next().unwrap();
+    let with: &[(&str, &str)] = &[("Host", &host), ("Cookie", cookie)];
+    let (code, headers, body) = door.send("GET", "/ui/", with).await;
+    assert_eq!(code, 200, "{body}");
+    assert!(body.contains("Signed in as dora") && headers.contains_key("content-security-policy"), "{body}");
+    assert_eq!(door.send("GET", "/ui/style.css", with).await.0, 200);
+    assert_eq!(door.send("GET", "/ui/nowhere", with).await.0, 404);
+    assert_eq!(door.send("POST", "/ui/", with).await.0, 405);
+    assert_eq!(door.send("GET", "/sfdata.v1.OperatorService/ListAgents", with).await.0, 404, "pages alone");
+    assert_eq!(door.send("GET", "/ui/", &[("Host", "localhost.evil"), ("Cookie", cookie)]).await.0, 403);
+    fleet.stop_hub().await;
+    let (code, _, body) = door.send("GET", "/ui/", with).await;
+    assert_eq!(code, 502, "{body}");
+    assert!(body.contains("can't be reached"), "{body}");
+    fleet.start_hub().await;
+    eventually("it comes back by itself", SOON, async || (door.send("GET", "/ui/", with).await.0 == 200).then_some(()))
+        .await;
+    fleet.stop().await;
+}
+
+/// A real browser looks at every page of this region; what it prints, `metric: value` lines among it.
+async fn browse(fleet: &mut Fleet, name: &str, crowd: Option<&Crowd>) -> String {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+    assert!(
+        web.join("node_modules/playwright-core").exists(),
+        "run `npm ci` in tests/web and install chromium first, as tests/run does"
+    );
+    let shots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/web");
+    std::fs::create_dir_all(&shots).unwrap();
+    let door = Dashboard::open(fleet, "dora", Role::Viewer).await.unwrap();
+    let [script, shots] = [web.join("page.mjs"), shots].map(|path| path.to_str().unwrap().to_owned());
+    let mut args = vec![script.as_str(), &door.link, &shots, name];
+    if crowd.is_some() {
+        args.extend(["watch", "council-001"]);
+    }
+    let browser = Run::start("/usr/bin/env", &[&["node"], &args[..]].concat(), fleet.folder.path());
+    if let Some(crowd) = crowd {
+        let long = Duration::from_secs(240);
+        eventually("the browser watches", long, async || {
+            let said = browser.said();
+            assert!(!said.contains("Error"), "{said}");
+            said.contains("watching").then_some(())
+        })
+        .await;
+        let mut health = crowd::health(1, Timestamp::now());
+        health.ecs.as_mut().unwrap().error = "access-denied".into();
+        crowd.tell(1, health).await;
+    }
+    let mut process = browser;
+    let status =
+        eventually("the browser has seen all", Duration::from_secs(240), async || process.process.ended()).await;
+    let said = process.said();
+    assert!(status.success(), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_finds_nothing_wrong_with_a_hub_that_is_empty() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let said = browse(&mut fleet, "empty", None).await;
+    assert!(said.contains("rows: 0\n"), "{said}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_finds_nothing_wrong_with_two_las_and_sees_one_of_them_fail() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let crowd = Crowd::join(&mut fleet, 2).await.unwrap();
+    let id = crowd.id(0).clone();
+    let restart = Action::Ecs(Ecs::Restart { service: "daemon".into(), deadline: SOON });
+    fleet.alice.submit(restart, &[&id]).await.unwrap();
+    let said = browse(&mut fleet, "two", Some(&crowd)).await;
+    assert!(said.contains("rows: 2\n"), "{said}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_finds_nothing_wrong_with_320_las_and_sees_one_of_them_fail() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let crowd = Crowd::join(&mut fleet, 320).await.unwrap();
+    let said = browse(&mut fleet, "region", Some(&crowd)).await;
+    assert!(said.contains("rows: 320\n"), "{said}");
+    fleet.stop().await;
+}

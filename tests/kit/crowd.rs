@@ -1,0 +1,180 @@
+//! Many LAs with real certificates and links, and made-up platforms: what an overview of a whole region looks like.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use sfdata_common::{
+    Timestamp, channel,
+    ids::AgentId,
+    keys::SigningKey,
+    peer::Subject,
+    usage::{Component, Hour, Key, Meter, Record},
+};
+use sfdata_hub::{
+    enrol::identity::HubKeys,
+    metrics::Metrics,
+    store::{Batch, Store, keys, records},
+};
+use sfdata_proto::v1::{self as wire, connect_request::Message as FromAgent};
+
+use crate::{
+    fleet::{Fleet, TRUST_DOMAIN},
+    rogue::{RogueAgent, tls_by},
+};
+
+/// Days of usage that each tells.
+const DAYS: u32 = 30;
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// LAs that are connected.
+pub struct Crowd {
+    members: Vec<(AgentId, RogueAgent)>,
+}
+
+impl Crowd {
+    /// Enter them in the registry of a hub that is stopped meanwhile, connect them, and have each tell how it is and what
+    /// it used. (Over the wire, so many would need minutes: the hub lets an address enrol 60 times a minute.)
+    pub async fn join(fleet: &mut Fleet, count: usize) -> Result<Self> {
+        let ids: Vec<AgentId> =
+            (0..count).map(|number| format!("council-{number:03}").parse()).collect::<Result<_, _>>()?;
+        let now = Timestamp::now();
+        fleet.stop_hub().await;
+        let data_dir = fleet.hub_config.data_dir.clone();
+        let store = Store::open(&data_dir, Metrics::default())?;
+        let mut batch = Batch::default();
+        for id in &ids {
+            let joined = records::Agent {
+                account: "000000000000".into(),
+                groups: vec!["pilot".into()],
+                receipt_key: SigningKey::generate()?.public().as_bytes().to_vec().into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                since: now.as_millisecond(),
+                ..Default::default()
+            };
+            batch.put(keys::agent(id), &joined);
+        }
+        store.commit(batch).await?;
+        store.close().await;
+        drop(store);
+        fleet.start_hub().await;
+        let authority = HubKeys::open_or_create(&data_dir, TRUST_DOMAIN, "core", now)?.authority;
+        let mut members = Vec::with_capacity(count);
+        for (number, id) in ids.into_iter().enumerate() {
+            let tls = tls_by(&authority, fleet, &Subject::Agent(id.clone()), LIFE, now)?;
+            let hello = wire::Hello {
+                boot_id: id.to_string(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                clock_unix_ms: now.as_millisecond(),
+                epoch: 1,
+                trust_version: fleet.bundle.version,
+                ..Default::default()
+            };
+            let link = RogueAgent::on(channel::open(&fleet.alice.address, tls), Some(hello)).await?;
+            link.send(FromAgent::Health(Box::new(health(number, now)))).await;
+            link.send(FromAgent::Usage(usage(number, now))).await;
+            members.push((id, link));
+        }
+        Ok(Self { members })
+    }
+
+    /// Its id.
+    pub fn id(&self, number: usize) -> &AgentId {
+        &self.members[number].0
+    }
+
+    /// Have one of them report this.
+    pub async fn tell(&self, number: usize, health: wire::Health) {
+        self.members[number].1.send(FromAgent::Health(Box::new(health))).await;
+    }
+}
+
+/// A platform as most are: asleep or awake, three services, a database, two jobs.
+pub fn health(number: usize, now: Timestamp) -> wire::Health {
+    let awake = number.is_multiple_of(4);
+    let service = |role: &str, image: &str| wire::EcsServiceState {
+        name: format!("dagster-{role}"),
+        role: role.into(),
+        status: "ACTIVE".into(),
+        desired: u32::from(awake),
+        running: u32::from(awake),
+        image: format!("000000000000.dkr.ecr.eu-west-2.amazonaws.com/{image}:2026-11"),
+        task_definition: format!("{role}:12"),
+        ..Default::default()
+    };
+    let earlier = |minutes: i64| now.as_millisecond() - minutes * 60_000;
+    let job = |name: &str, failing: u32| wire::JobHealth {
+        job: name.into(),
+        succeeded: 40,
+        failed: failing.into(),
+        failing,
+        last_success_unix_ms: earlier(600),
+        last_failure_unix_ms: if failing > 0 { earlier(30) } else { 0 },
+        ..Default::default()
+    };
+    wire::Health {
+        taken_unix_ms: now.as_millisecond(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        uptime_seconds: 86_400,
+        ecs: Some(wire::EcsHealth {
+            cluster: "dagster".into(),
+            services: vec![
+                service("webserver", "dagster"),
+                service("daemon", "dagster"),
+                service("code-server", "pipelines"),
+            ],
+            error: String::new(),
+        }),
+        aurora: Some(wire::AuroraHealth {
+            state: Some(wire::AuroraState {
+                cluster: "dagster".into(),
+                status: "available".into(),
+                engine: "aurora-postgresql".into(),
+                engine_version: "16.4".into(),
+                max_acu: 4.0,
+                auto_pause_seconds: 300,
+                instances: 1,
+                ..Default::default()
+            }),
+            error: String::new(),
+        }),
+        power: Some(wire::PowerState {
+            mode: wire::PowerMode::Automatic.into(),
+            phase: if awake { wire::PowerPhase::Awake } else { wire::PowerPhase::Asleep }.into(),
+            generation: 7,
+            since_unix_ms: earlier(12),
+            cause: if awake { "arrival" } else { "" }.into(),
+            reasons: Vec::from_iter(awake.then(|| wire::PowerReason {
+                kind: "runs".into(),
+                count: 2,
+                ..Default::default()
+            })),
+            ..Default::default()
+        }),
+        runs: Some(wire::RunsHealth {
+            jobs: vec![job("ssda903_job", u32::from(number % 16 == 3)), job("cin_job", 0)],
+            datasets: vec![wire::DatasetHealth { dataset: "ssda903".into(), last_success_unix_ms: earlier(600) }],
+        }),
+        certificate_expires_unix_ms: (now + 30 * 24 * LIFE / 24).as_millisecond(),
+        ..Default::default()
+    }
+}
+
+fn usage(number: usize, now: Timestamp) -> wire::UsageBatch {
+    let today = Hour::of(now).day();
+    let mut records = Vec::new();
+    let mut add = |hour: Hour, key: Key, amount: u64| {
+        let revision = records.len() as u64 + 1;
+        records.push(wire::UsageRecord::from(&Record { revision, hour, key, amount }));
+    };
+    for day in today - DAYS..today {
+        let hour = Hour(day * 24 + 8);
+        let seconds = 900 + u64::from(day % 7) * 300 + number as u64 % 5 * 60;
+        let cause = || Some(if day % 3 == 0 { "schedule" } else { "arrival" }.parse().expect("a label"));
+        let of = |meter, component| Key { cause: cause(), ..Key::new(meter, component) };
+        add(hour, of(Meter::Awake, Component::Platform), seconds);
+        add(hour, of(Meter::FargateCpu, Component::Daemon), seconds * 512);
+        add(hour, of(Meter::FargateMemory, Component::Daemon), seconds * 1024);
+        add(hour, of(Meter::AuroraCapacity, Component::Database), seconds * 500);
+    }
+    wire::UsageBatch { book: number as u64 + 1, region: "eu-west-2".into(), records }
+}
