@@ -41,6 +41,8 @@ const MICROS: f64 = 1e6;
 const SPARK: (u32, u32) = (60, 16);
 /// A large one.
 const LARGE: (u32, u32) = (900, 240);
+/// Between a column's edge and its place's, in pixels.
+const GAP: u32 = 2;
 /// Axes, in a grey that is seen on white and on black.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 /// Series, told apart with any kind of sight (Okabe and Ito, 2008), each seen on white and on black.
@@ -152,8 +154,8 @@ fn reckon(operators: &Operators) -> Result<Briefs, store::Error> {
         let brief = Brief {
             awake_hours: awake.iter().sum(),
             cost: costs.iter().sum(),
-            awake_chart: spark(&awake, 24.0),
-            cost_chart: spark(&costs, 0.0),
+            awake_chart: spark(&awake),
+            cost_chart: spark(&costs),
         };
         briefs.agents.insert(agent.to_string(), brief);
     }
@@ -172,8 +174,8 @@ fn drawing(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Option<()>) -> Mark
 }
 
 /// One line, without axes: a number beside it says what it comes to.
-fn spark(values: &[f64], least_top: f64) -> Markup {
-    let top = values.iter().copied().fold(least_top, f64::max).max(f64::MIN_POSITIVE);
+fn spark(values: &[f64]) -> Markup {
+    let top = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let svg = drawing(SPARK, |area| {
         let last = u32::try_from(values.len()).ok()?.saturating_sub(1);
         let mut chart = ChartBuilder::on(area).build_cartesian_2d(0..last, 0.0..top).ok()?;
@@ -253,7 +255,9 @@ impl Columns<'_> {
                     let from = *below;
                     *below += *value;
                     let corners = [(SegmentValue::Exact(column), from), (SegmentValue::Exact(column + 1), *below)];
-                    Rectangle::new(corners, colour.filled())
+                    let mut block = Rectangle::new(corners, colour.filled());
+                    block.set_margin(0, 0, GAP, GAP);
+                    block
                 });
                 chart.draw_series(blocks.collect::<Vec<_>>()).ok()?;
             }

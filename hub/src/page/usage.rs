@@ -273,7 +273,9 @@ pub(super) fn table(word: &str, answer: &GetUsageResponse, whole: bool) -> Marku
         "Usage and cost",
         &html! {
             table {
-                thead { tr { @for name in names { th scope="col" { (name) } } } }
+                thead {
+                    tr { @for (number, name) in names.iter().enumerate() { th scope="col" class=[(number > 0).then_some("number")] { (name) } } }
+                }
                 tbody { @for one in &answer.rows { (row(&one.name, one)) } }
                 @if let Some(total) = answer.total.as_ref().filter(|_| answer.rows.len() > 1) {
                     tfoot { (row("Total", total)) }
