@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use sfdata_common::ids::AgentId;
+use sfdata_common::{
+    ids::AgentId,
+    limits,
+    telemetry::traces::{InvalidEndpoint, Tracer},
+};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,6 +45,9 @@ pub enum Error {
     /// The agent's own record.
     #[error(transparent)]
     Audit(#[from] audit::Error),
+    /// Where traces go.
+    #[error("telemetry.otlp_endpoint {0}")]
+    Telemetry(#[from] InvalidEndpoint),
     /// The book of arrivals.
     #[error(transparent)]
     Arrivals(#[from] arrivals::Error),
@@ -53,6 +60,7 @@ pub struct Agent {
     arrivals: Handle,
     tasks: TaskTracker,
     executor: Executor,
+    tracer: Tracer,
     stop: CancellationToken,
     failed: watch::Receiver<Option<journal::Error>>,
     arrivals_failed: watch::Receiver<Option<arrivals::Error>>,
@@ -94,6 +102,8 @@ impl Agent {
         let unsharing = services.s3.clone().keep_unshared(stop.clone());
         let (usage, meters) = usage::open(data_dir, &config.aws.region, services.clone(), power.clone());
         let outbox = Arc::<Outbox>::default();
+        let (version, name) = (env!("CARGO_PKG_VERSION"), identity.agent().as_str());
+        let tracer = Tracer::start(&config.telemetry, "sfdata-agent", version, Some(name))?;
         let executor = Executor::new(execute::Parts {
             identity: Arc::clone(&identity),
             journal: Arc::clone(&journal),
@@ -103,6 +113,7 @@ impl Agent {
             power,
             reports: reports.clone(),
             outbox: Arc::clone(&outbox),
+            tracer: tracer.clone(),
             stop: stop.clone(),
         });
         executor.resume();
@@ -117,6 +128,7 @@ impl Agent {
             runs,
             usage,
             outbox,
+            tracer: tracer.clone(),
         });
         let (id, status) = (identity.agent().clone(), link.status());
         let tasks = TaskTracker::new();
@@ -137,7 +149,7 @@ impl Agent {
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });
         let arrivals_failed = arrivals.failed();
-        Ok(Self { id, status, arrivals, tasks, executor, stop, failed, arrivals_failed })
+        Ok(Self { id, status, arrivals, tasks, executor, tracer, stop, failed, arrivals_failed })
     }
 
     /// Its id.
@@ -166,6 +178,7 @@ impl Agent {
         self.tasks.close();
         self.tasks.wait().await;
         self.executor.stopped().await;
+        self.tracer.stop(limits::TRACE_FLUSH).await;
         if let Some(failure) = self.failed.borrow().clone() {
             return Err(failure.into());
         }

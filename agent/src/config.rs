@@ -12,7 +12,10 @@ use serde::Deserialize;
 use sfdata_common::{
     command::Bucket,
     error::chain,
-    telemetry::{self, Log},
+    telemetry::{
+        self, Log,
+        traces::{InvalidEndpoint, Telemetry},
+    },
 };
 pub use sfdata_power::Role;
 
@@ -43,6 +46,9 @@ pub struct Config {
     /// Lines on stderr.
     #[serde(default)]
     pub log: Log,
+    /// Traces, where the LA wants them.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 /// The `[dagster]` section.
@@ -321,6 +327,9 @@ pub enum Problem {
     /// The log.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
+    /// Where traces go.
+    #[error("telemetry.otlp_endpoint {0}")]
+    Telemetry(InvalidEndpoint),
 }
 
 struct List<'a>(&'a [Problem]);
@@ -347,6 +356,7 @@ impl Config {
         let odd = self.power.iter().flat_map(power::settings::Settings::odd);
         problems.extend(odd.map(|(key, value, remedy)| Problem::Power { key, value, remedy }));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
+        problems.extend(self.telemetry.check().err().map(Problem::Telemetry));
         Invalid::unless_empty(problems)
     }
 }

@@ -13,7 +13,15 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{error::chain, ids::CommandId, limits, outcome::RefusalReason, policy::Policy, retry::Reconnect};
+use sfdata_common::{
+    error::chain,
+    ids::CommandId,
+    limits,
+    outcome::RefusalReason,
+    policy::Policy,
+    retry::Reconnect,
+    telemetry::traces::{SpanKind, TraceContext, Tracer},
+};
 use sfdata_proto::v1::{
     self as wire, connect_request::Message as ToHub, connect_response::Message as FromHub,
     link_service_client::LinkServiceClient,
@@ -70,6 +78,8 @@ pub struct Parts {
     pub usage: usage::Handle,
     /// From running actions.
     pub outbox: Arc<Outbox>,
+    /// Where a command's time goes.
+    pub tracer: Tracer,
 }
 
 /// The link; run it once.
@@ -338,6 +348,9 @@ impl Session<'_> {
     async fn judge(&mut self, delivery: &wire::Delivery) -> Result<(), Ended> {
         let parts = &self.link.parts;
         let (now, hold) = (Timestamp::now(), parts.brake.held());
+        let told = TraceContext::parse(&delivery.traceparent);
+        let mut span = parts.tracer.span("receive", SpanKind::Consumer, told).agent(parts.identity.agent());
+        let verifying = parts.tracer.span("verify", SpanKind::Internal, span.context());
         let judgement = verify::verify(
             delivery,
             &Facts {
@@ -351,14 +364,22 @@ impl Session<'_> {
                 now,
             },
         );
+        drop(verifying);
         match judgement {
             Judgement::Verified(verified) => {
+                let span = span.command(verified.command());
+                let writing = parts.tracer.span("journal", SpanKind::Internal, span.context());
                 parts.journal.accept(&verified, now).await?;
-                parts.executor.start(Begun { verified: *verified, began: now });
+                drop(writing);
+                parts.executor.start(Begun { verified: *verified, began: now, trace: span.context() });
             }
             Judgement::Void(position) => parts.journal.skip(position).await?,
-            Judgement::Refused(refused) => parts.executor.refuse(*refused, now).await?,
+            Judgement::Refused(refused) => {
+                span.failed("refused");
+                parts.executor.refuse(*refused, now).await?;
+            }
             Judgement::Rejected(rejected) => {
+                span.failed("rejected");
                 let reason = rejected.refused.as_ref().map_or(RefusalReason::Unspecified, wire::Refused::reason);
                 warn!(command = rejected.command_id, reason = reason.as_str_name(), "a delivery was rejected");
                 let last = parts.journal.last().sequence;

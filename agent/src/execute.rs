@@ -25,6 +25,7 @@ use sfdata_common::{
     ids::{CommandId, OperatorName, Position},
     limits,
     outcome::{FailureCode, Outcome, RefusalReason, failure_name, refusal_name},
+    telemetry::traces::{Span, SpanKind, Tracer},
 };
 use sfdata_proto::v1::{self as wire, action_result::Kind, connect_request::Message as ToHub};
 use tokio::sync::Semaphore;
@@ -58,6 +59,7 @@ struct Inner {
     power: power::Handle,
     reports: report::Handle,
     outbox: Arc<Outbox>,
+    tracer: Tracer,
     table: Mutex<Table>,
     reads: Semaphore,
     queued: AtomicUsize,
@@ -92,6 +94,8 @@ pub struct Parts {
     pub reports: report::Handle,
     /// To the hub.
     pub outbox: Arc<Outbox>,
+    /// Where a command's time goes.
+    pub tracer: Tracer,
     /// The process ends.
     pub stop: CancellationToken,
 }
@@ -99,7 +103,7 @@ pub struct Parts {
 impl Executor {
     /// Put together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { identity, journal, log, services, arrivals, power, reports, outbox, stop } = parts;
+        let Parts { identity, journal, log, services, arrivals, power, reports, outbox, tracer, stop } = parts;
         let inner = Inner {
             identity,
             journal,
@@ -109,6 +113,7 @@ impl Executor {
             power,
             reports,
             outbox,
+            tracer,
             table: Mutex::default(),
             reads: Semaphore::new(limits::ACTIONS_AT_ONCE),
             queued: AtomicUsize::new(0),
@@ -228,6 +233,18 @@ impl Inner {
     }
 
     async fn run(&self, begun: &Begun, cancelled: CancellationToken, resumed: bool) -> Outcome {
+        let mut span = self.span("execute", begun);
+        let outcome = self.act(begun, cancelled, resumed).await;
+        span.ended(&outcome);
+        outcome
+    }
+
+    fn span(&self, name: &'static str, begun: &Begun) -> Span {
+        let span = self.tracer.span(name, SpanKind::Internal, begun.trace);
+        span.command(begun.verified.command()).agent(self.identity.agent())
+    }
+
+    async fn act(&self, begun: &Begun, cancelled: CancellationToken, resumed: bool) -> Outcome {
         let command = begun.verified.command();
         // What only the agent itself is asked for waits for no reading: least of all the wish to stop one.
         let waits = command.resource().is_none() && !matches!(command.action, Action::Agent(_) | Action::Power(_));
@@ -323,6 +340,8 @@ impl Inner {
         let (verified, now) = (&begun.verified, Timestamp::now());
         let command = verified.command();
         let outcome = bounded(outcome);
+        let mut span = self.span("receipt", begun);
+        span.ended(&outcome);
         info!(command = %command.id, action = command.action.name(), outcome = outcome.name(), "ended");
         let (position, digest) = (verified.position(), verified.digest());
         self.record(command.id, position, &digest, command.action.name(), command.operator.as_str(), &outcome, now);

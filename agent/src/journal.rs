@@ -17,6 +17,7 @@ use prost::Message;
 use sfdata_common::{
     ids::{CommandId, Position},
     limits,
+    telemetry::traces::TraceContext,
 };
 use sfdata_proto::v1 as wire;
 use tokio::sync::watch;
@@ -97,6 +98,8 @@ pub struct Begun {
     pub verified: Verified,
     /// When it was let in.
     pub began: Timestamp,
+    /// Where its trace goes on; not after a restart.
+    pub trace: Option<TraceContext>,
 }
 
 #[derive(Default)]
@@ -196,7 +199,8 @@ impl Journal {
         let each = state.begun.values().filter_map(|record| {
             let position = Position { epoch: record.epoch, sequence: record.sequence };
             let verified = Verified::journalled(record.envelope.clone()?, position).ok()?;
-            Some(Begun { verified, began: Timestamp::from_millisecond(record.began).unwrap_or_default() })
+            let began = Timestamp::from_millisecond(record.began).unwrap_or_default();
+            Some(Begun { verified, began, trace: None })
         });
         let mut begun: Vec<Begun> = each.collect();
         begun.sort_by_key(|begun| begun.verified.position());

@@ -210,5 +210,15 @@ pub const STEP_BYTES: usize = 200;
 pub const VERSION_BYTES: usize = 64;
 /// Length of each text of an audit entry, which is kept for ever: labels and groups of one agent are under 6 KiB.
 pub const AUDIT_TEXT_BYTES: usize = 8 * 1024;
+/// Spans that wait to be sent, some 500 bytes each; more are dropped.
+pub const TRACE_QUEUE: usize = 2_048;
+/// Spans in one message to the collector.
+pub const TRACE_BATCH: usize = 512;
+/// How often they are sent.
+pub const TRACE_INTERVAL: Duration = Duration::from_secs(1);
+/// One message to the collector, with the connection to it.
+pub const TRACE_EXPORT: Duration = Duration::from_secs(5);
+/// For what is left at the end of a process: an operator waits for it, where the collector is dead.
+pub const TRACE_FLUSH: Duration = Duration::from_secs(2);
 /// A process gets so long to end its work after SIGTERM; ECS kills after 30 s.
 pub const DRAIN: Duration = Duration::from_secs(20);

@@ -1,5 +1,7 @@
 //! Logs: one line an event, for people or as JSON, to stderr. `RUST_LOG`-style filters come from the
-//! configuration, not from the environment.
+//! configuration, not from the environment. Traces stand in [`traces`].
+
+pub mod traces;
 
 use std::io::{self, IsTerminal as _};
 

@@ -14,6 +14,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId, OperatorName, Position},
     limits,
     outcome::{Outcome, refusal_name},
+    telemetry::traces::{SpanKind, TraceContext, Tracer},
 };
 use sfdata_proto::v1 as wire;
 use tracing::{info, warn};
@@ -92,27 +93,39 @@ pub struct Commands {
     pub metrics: Metrics,
     /// Watches the room on the disk.
     pub disk: disk::Gauge,
+    /// Where a command's time goes.
+    pub tracer: Tracer,
 }
 
 impl Commands {
-    /// Take an operator's signed command. When this returns it is durable and on its way.
+    /// Take an operator's signed command. When this returns it is durable and on its way; its trace goes on with it.
     pub async fn submit(
         &self,
         by: &OperatorName,
         envelope: wire::Envelope,
+        trace: Option<TraceContext>,
         now: Timestamp,
     ) -> Result<Following, SubmitError> {
         self.disk.check()?;
+        let span = self.tracer.span("submit", SpanKind::Server, trace);
+        let mut authorizing = self.tracer.span("authorize", SpanKind::Internal, span.context());
         let authorized = match self.authorizer.authorize(by, envelope, now) {
             Ok(authorized) => authorized,
             Err(denied) => {
+                authorizing.failed(denied.name());
+                drop(authorizing);
                 self.record_denial(by, "command.submit", &denied, now).await?;
                 return Err(denied.into());
             }
         };
         let order = authorized.order();
         let command = &order.command;
-        let Some(later) = self.queue.push(&authorized, now).await? else {
+        drop(authorizing);
+        let span = span.command(command);
+        let enqueuing = self.tracer.span("enqueue", SpanKind::Internal, span.context());
+        let pushed = self.queue.push(&authorized, span.context(), now).await;
+        drop(enqueuing);
+        let Some(later) = pushed? else {
             return Ok(self.follow(command.id)?.unwrap_or(Following { id: command.id, now: Vec::new(), later: None }));
         };
         self.metrics.commands_submitted.inc(command.action.name());
@@ -159,6 +172,9 @@ impl Commands {
         let outcome = outcome.ok_or(ReceiptError::Malformed)?;
         let position = Position { epoch: receipt.epoch, sequence: receipt.sequence };
         let dispatched = self.queue.dispatched(agent, id);
+        let trace = dispatched.and_then(|(_, trace)| trace);
+        let mut span = self.tracer.span("complete", SpanKind::Internal, trace).about(id).agent(agent);
+        span.ended(&outcome);
         if dispatched.is_some_and(|(expected, _)| expected != position) {
             warn!(%agent, command = %id, %position, "a receipt for another place in the order");
         }

@@ -18,7 +18,10 @@ use sfdata_common::{
     ids::AgentId,
     limits,
     policy::{self, Policy},
-    telemetry::{self, Log},
+    telemetry::{
+        self, Log,
+        traces::{InvalidEndpoint, Telemetry},
+    },
 };
 
 use crate::{
@@ -145,6 +148,9 @@ pub enum Problem {
     /// The log filter.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
+    /// Where traces go.
+    #[error("telemetry.otlp_endpoint {0}")]
+    Telemetry(InvalidEndpoint),
     /// The policy file.
     #[error("cannot read policy {path}; correct the path, or leave the key out for the built-in policy")]
     PolicyFile {
@@ -192,6 +198,9 @@ pub struct Config {
     /// Logs.
     #[serde(default)]
     pub log: Log,
+    /// Traces.
+    #[serde(default)]
+    pub telemetry: Telemetry,
     /// Lifetimes.
     #[serde(default)]
     pub certificates: Certificates,
@@ -348,6 +357,7 @@ impl Config {
         problems.extend(self.alerts.check().into_iter().map(Problem::Alerts));
         self.costs.check(&mut problems);
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
+        problems.extend(self.telemetry.check().err().map(Problem::Telemetry));
         problems.extend(self.policy().err());
         problems
     }
@@ -442,6 +452,7 @@ mod tests {
         let with_examples: Vec<&str> = EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
         let config = parse(&with_examples.join("\n"));
         assert!(config.check().is_empty(), "{:?}", config.check());
+        assert!(config.telemetry.otlp_endpoint.is_some());
         assert!(config.alerts.sns.is_some() && config.costs.budget.is_some() && !config.health.datasets.is_empty());
     }
 
@@ -467,6 +478,7 @@ mod tests {
         config.public.enrol_address = "hub:0".into();
         config.certificates.agent_lifetime = Duration::from_secs(25 * 3600);
         config.log.level = "sfdata=loud".into();
+        config.telemetry.otlp_endpoint = Some("collector:4317".into());
         config.policy = Some("/nonexistent/hub.cedar".into());
         let problems = config.check();
         let text: Vec<String> = problems.iter().map(|problem| chain(problem).to_string()).collect();
@@ -480,11 +492,12 @@ mod tests {
             "hub:0",
             "agent_lifetime is 1day 1h",
             "sfdata=loud",
+            "telemetry.otlp_endpoint \"collector:4317\" is no endpoint",
             "/nonexistent/hub.cedar",
         ] {
             assert!(text.iter().any(|problem| problem.contains(fact)), "{fact} is missing in {text:#?}");
         }
-        assert_eq!(problems.len(), 10, "{text:#?}");
+        assert_eq!(problems.len(), 11, "{text:#?}");
     }
 
     #[test]

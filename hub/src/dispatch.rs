@@ -12,6 +12,7 @@ use sfdata_common::{
     envelope,
     ids::{AgentId, Position},
     keys::SigningKey,
+    telemetry::traces::TraceContext,
 };
 use sfdata_proto::v1 as wire;
 
@@ -47,6 +48,7 @@ impl Dispatcher {
         wire::Delivery {
             dispatch: Some(envelope::seal(PAYLOAD_TYPE, dispatch.encode_to_vec(), &self.key)),
             command: outgoing.order.as_ref().map(|order| order.envelope.clone()),
+            traceparent: outgoing.trace.as_ref().map(TraceContext::to_string).unwrap_or_default(),
         }
     }
 }

@@ -9,7 +9,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{error::chain, ids::OperatorName, limits, peer::Peer};
+use sfdata_common::{
+    error::chain,
+    ids::OperatorName,
+    limits,
+    peer::Peer,
+    telemetry::traces::{InvalidEndpoint, Tracer},
+};
 use sfdata_proto::v1::{
     self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
     operator_service_server::OperatorServiceServer, renewal_service_server::RenewalServiceServer,
@@ -84,6 +90,9 @@ pub enum Error {
     /// Who is told of alerts.
     #[error(transparent)]
     Channels(#[from] channels::Error),
+    /// Where traces go.
+    #[error("telemetry.otlp_endpoint {0}")]
+    Telemetry(#[from] InvalidEndpoint),
     /// A listener.
     #[error(transparent)]
     Server(#[from] server::Error),
@@ -182,6 +191,7 @@ pub struct Hub {
     /// The operations listener tells of the drain, so it ends after it.
     ops: TaskTracker,
     ops_stop: CancellationToken,
+    tracer: Tracer,
 }
 
 impl Hub {
@@ -214,14 +224,16 @@ impl Hub {
         check_clock(&ground.store, now)?;
         let failed = ground.store.failed();
         let store = ground.store.clone();
-        let parts = Parts::new(config, ground, metrics, tasks.clone(), stop.clone()).await?;
+        let tracer =
+            Tracer::start(&config.telemetry, "sfdata-hub", env!("CARGO_PKG_VERSION"), Some(config.hub_id.as_str()))?;
+        let parts = Parts::new(config, ground, metrics, tasks.clone(), tracer.clone(), stop.clone()).await?;
         parts.serve(authenticated, enrolment)?;
         admin::listen(data_dir, store.clone(), &tasks, stop.clone())?;
         parts.keep(readiness.clone());
         readiness.send_modify(|readiness| readiness.started = true);
         info!(address = %addresses.authenticated, enrol = %addresses.enrolment, ops = %addresses.ops, "the hub is ready");
         abandoned.disarm();
-        Ok(Self { addresses, tasks, stop, store, failed, readiness, ops: ops_tasks, ops_stop })
+        Ok(Self { addresses, tasks, stop, store, failed, readiness, ops: ops_tasks, ops_stop, tracer })
     }
 
     /// Wait until the hub was asked to stop and has drained. An error means that the store failed.
@@ -247,6 +259,7 @@ impl Hub {
         self.ops_stop.cancel();
         self.ops.close();
         self.ops.wait().await;
+        self.tracer.stop(limits::TRACE_FLUSH).await;
         info!("the hub has stopped");
         match self.failed.borrow().clone().or(failure) {
             Some(failure) => Err(failure),
@@ -310,6 +323,7 @@ impl Parts {
         ground: Ground,
         metrics: Metrics,
         tasks: TaskTracker,
+        tracer: Tracer,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let queue = Arc::new(Queue::load(ground.store.clone(), metrics.clone(), ground.trust.epoch()).await?);
@@ -325,6 +339,7 @@ impl Parts {
             fleet: Arc::clone(&ground.fleet),
             metrics: metrics.clone(),
             disk: disk.clone(),
+            tracer,
         });
         let usage = Arc::new(Usage::new(ground.store.clone(), metrics.clone()));
         let alerts = Alerts::load(alerts::Parts {

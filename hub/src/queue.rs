@@ -19,6 +19,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId, Position},
     limits,
     outcome::Outcome,
+    telemetry::traces::TraceContext,
 };
 use sfdata_proto::v1 as wire;
 use tokio::sync::mpsc;
@@ -97,6 +98,8 @@ pub struct Outgoing {
     pub position: Position,
     /// The command; `None` is a void.
     pub order: Option<Arc<Order>>,
+    /// Where its trace goes on.
+    pub trace: Option<TraceContext>,
 }
 
 /// What to send next, and what must be durable before it may be sent.
@@ -143,8 +146,13 @@ impl Queue {
     }
 
     /// Take a command; it may be sent once this has returned. `None` when it was handed in before: it is found, not
-    /// doubled.
-    pub async fn push(&self, authorized: &Authorized, now: Timestamp) -> Result<Option<Watcher>, Error> {
+    /// doubled. Its trace is kept in memory only.
+    pub async fn push(
+        &self,
+        authorized: &Authorized,
+        trace: Option<TraceContext>,
+        now: Timestamp,
+    ) -> Result<Option<Watcher>, Error> {
         let order = authorized.order();
         let id = order.command.id;
         let (written, watcher) = {
@@ -154,7 +162,7 @@ impl Queue {
                 // The first may not be durable yet: it is when this is.
                 Some(_) => (self.store.submit(Batch::default()), None),
                 None => {
-                    let (written, watcher) = self.add(&mut inner, order, now)?;
+                    let (written, watcher) = self.add(&mut inner, order, trace, now)?;
                     (written, Some(watcher))
                 }
             }
@@ -175,7 +183,13 @@ impl Queue {
         Ok(stored.and_then(|record| record.envelope).map(|envelope| sfdata_common::keys::sha256(&envelope.payload)))
     }
 
-    fn add(&self, inner: &mut Inner, order: &Arc<Order>, now: Timestamp) -> Result<(Written, Watcher), Error> {
+    fn add(
+        &self,
+        inner: &mut Inner,
+        order: &Arc<Order>,
+        trace: Option<TraceContext>,
+        now: Timestamp,
+    ) -> Result<(Written, Watcher), Error> {
         let command = &order.command;
         if inner.live.len() >= limits::UNFINISHED_COMMANDS {
             return Err(Error::Full);
@@ -216,7 +230,7 @@ impl Queue {
             targets.insert(agent.clone(), target);
         }
         inner.by_expiry.insert((command.expires, command.id));
-        let mut live = Live::new(Arc::clone(order), targets);
+        let mut live = Live { trace, ..Live::new(Arc::clone(order), targets) };
         let watcher = live.watch();
         inner.live.insert(command.id, live);
         Ok((self.store.submit(batch), watcher))
@@ -294,13 +308,13 @@ impl Queue {
             let Some(live) = live else {
                 // Why nothing goes in this place must be durable first, or a crash would bring the command back.
                 batch.get_or_insert_with(Batch::default);
-                next.outgoing.push(Outgoing { position, order: None });
+                next.outgoing.push(Outgoing { position, order: None, trace: None });
                 continue;
             };
             if !live.ready {
                 break;
             }
-            let (order, id) = (Arc::clone(&live.order), live.order.command.id);
+            let (order, id, trace) = (Arc::clone(&live.order), live.order.command.id, live.trace);
             if let Some(target) = live.targets.get_mut(agent)
                 && !target.handed_over
             {
@@ -313,7 +327,7 @@ impl Queue {
                 warn!(%agent, command = %id, error = %illegal, "a command that is about to be sent");
                 self.metrics.illegal_transitions.inc();
             }
-            next.outgoing.push(Outgoing { position, order: Some(order) });
+            next.outgoing.push(Outgoing { position, order: Some(order), trace });
         }
         next.first = batch.map(|batch| self.store.submit(batch));
         next
@@ -534,11 +548,11 @@ impl Queue {
         })
     }
 
-    /// The digest of a command's signed payload and its place at an agent, as this hub dispatched it.
-    pub fn dispatched(&self, agent: &AgentId, id: CommandId) -> Option<(Position, [u8; 32])> {
+    /// The place of a command that has not ended at an agent, and where its trace goes on.
+    pub fn dispatched(&self, agent: &AgentId, id: CommandId) -> Option<(Position, Option<TraceContext>)> {
         let inner = self.lock();
         let live = inner.live.get(&id)?;
-        live.targets.get(agent).map(|target| (target.position, live.order.digest))
+        live.targets.get(agent).map(|target| (target.position, live.trace))
     }
 
     /// Commands that have not ended at an agent.

@@ -18,6 +18,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId, Position},
     limits,
     peer::Subject,
+    telemetry::traces::{Span, SpanKind},
 };
 use sfdata_proto::v1::{self as wire, connect_request::Message as FromAgent, connect_response::Message as ToAgent};
 use tokio::sync::{Notify, mpsc};
@@ -27,12 +28,13 @@ use tracing::{debug, info, warn};
 
 use crate::{
     audit,
+    authorize::Order,
     commands::{Commands, ReceiptError},
     dispatch::Dispatcher,
     fleet::Fleet,
     lifecycle::Event,
     metrics::Metrics,
-    queue::Queue,
+    queue::{Outgoing, Queue},
     trust::Trust,
     usage::Usage,
 };
@@ -454,13 +456,22 @@ impl Session<'_> {
             if let Some(first) = next.first {
                 first.await.map_err(|error| Status::unavailable(error.to_string()))?;
             }
-            for outgoing in &next.outgoing {
-                let delivery = self.link.dispatcher.sign(self.agent, outgoing, now);
-                self.send(ToAgent::Delivery(delivery)).await?;
+            for outgoing in next.outgoing {
+                self.dispatch(outgoing, now).await?;
             }
             self.cursor = Some(last);
         }
         Ok(())
+    }
+
+    async fn dispatch(&self, mut outgoing: Outgoing, now: Timestamp) -> Result<(), Status> {
+        let span = outgoing.order.as_deref().map(|Order { command, .. }| {
+            let span = self.link.commands.tracer.span("dispatch", SpanKind::Producer, outgoing.trace);
+            span.command(command).agent(self.agent)
+        });
+        outgoing.trace = span.as_ref().and_then(Span::context);
+        let delivery = self.link.dispatcher.sign(self.agent, &outgoing, now);
+        self.send(ToAgent::Delivery(delivery)).await
     }
 
     async fn send(&self, message: ToAgent) -> Result<(), Status> {

@@ -33,4 +33,5 @@ mod secrets;
 mod sharing;
 mod status;
 mod submit;
+mod traces;
 mod usage;

@@ -97,7 +97,8 @@ async fn no_name_that_an_agent_sets_steers_the_page() {
         })
         .await;
     }
-    for page in ["/ui/", "/ui/agents/council-000", "/ui/alerts", "/ui/?q=%3Cscript%3Ealert(1)%3C/script%3E&sort=agent"] {
+    for page in ["/ui/", "/ui/agents/council-000", "/ui/alerts", "/ui/?q=%3Cscript%3Ealert(1)%3C/script%3E&sort=agent"]
+    {
         let text = viewer.get(page).await.text();
         for bad in ["<script>alert", "<img", "\u{1b}", "\u{202e}"] {
             assert!(!text.contains(bad), "{page} has {bad:?}");

@@ -18,7 +18,7 @@ use sfdata_common::{
     error::chain,
     ids::AgentId,
     keys::SigningKey,
-    telemetry::Log,
+    telemetry::{Log, traces::Telemetry},
     trust::{Bundle, OperatorKey, Role},
 };
 use sfdata_hub::{
@@ -368,6 +368,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         listen: hub_config::Listen { address, enrol, ops },
         public: hub_config::Public { address: address.to_string(), enrol_address: enrol.to_string() },
         log: Log::default(),
+        telemetry: Telemetry::default(),
         certificates,
         health: Rules::default(),
         alerts: Settings::default(),
@@ -407,6 +408,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
         power: None,
         dagster: agent_config::Dagster::default(),
         log: Log::default(),
+        telemetry: Telemetry::default(),
     })
 }
 

@@ -3,9 +3,10 @@
 //! Nothing is mocked. [`fleet::Fleet`] runs the product's own hub and agents against the AWS stand-in; [`rogue`] speaks
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
-//! [`receiver`] is who is told of alerts; [`dagster`] is a real Dagster, and one that answers wrongly;
+//! [`receiver`] is who is told of alerts; [`collector`] is where traces go; [`dagster`] is a real Dagster, and one that answers wrongly;
 //! [`crowd`] is a whole region of LAs, [`web`] looks at the web page.
 
+pub mod collector;
 pub mod crowd;
 pub mod dagster;
 pub mod fleet;

@@ -159,6 +159,7 @@ impl RogueHub {
         wire::Delivery {
             dispatch: Some(envelope::seal(PAYLOAD_TYPE, payload, self.key())),
             command: Some(command.clone()),
+            traceparent: String::new(),
         }
     }
 

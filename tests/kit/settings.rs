@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Result;
 use sfdata_agent::config as agent;
+use sfdata_common::telemetry::traces::Telemetry;
 use sfdata_hub::config as hub;
 
 /// Write a hub's configuration to `path`.
@@ -17,11 +18,20 @@ pub fn write_hub(config: &hub::Config, path: &Path) -> Result<PathBuf> {
         "data_dir = {:?}\ntrust_domain = {:?}\nhub_id = {:?}\n\n\
          [listen]\naddress = \"{address}\"\nenrol = \"{enrol}\"\nops = \"{ops}\"\n\n\
          [public]\naddress = {public:?}\nenrol_address = {enrol_address:?}\n\n\
-         [log]\nlevel = {:?}\n",
-        config.data_dir, config.trust_domain, config.hub_id, config.log.level
+         [log]\nlevel = {:?}\n{}",
+        config.data_dir,
+        config.trust_domain,
+        config.hub_id,
+        config.log.level,
+        telemetry(&config.telemetry)
     );
     std::fs::write(path, text)?;
     Ok(path.into())
+}
+
+fn telemetry(telemetry: &Telemetry) -> String {
+    let endpoint = telemetry.otlp_endpoint.as_ref();
+    endpoint.map(|endpoint| format!("\n[telemetry]\notlp_endpoint = {endpoint:?}\n")).unwrap_or_default()
 }
 
 /// Write an agent's configuration to `path`.
@@ -71,7 +81,7 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
         arrivals.queue.as_ref().map_or(Ok(()), |queue| writeln!(text, "queue = {queue:?}"))?;
         assert!(arrivals.rules.is_empty(), "rules are not written");
     }
-    writeln!(text, "\n[log]\nlevel = {:?}", config.log.level)?;
+    write!(text, "\n[log]\nlevel = {:?}\n{}", config.log.level, telemetry(&config.telemetry))?;
     std::fs::write(path, text)?;
     Ok(path.into())
 }

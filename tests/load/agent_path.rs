@@ -16,7 +16,7 @@ use sfdata_agent::{
     report::Reporter,
     verify::{self, Facts, Judgement},
 };
-use sfdata_common::{Timestamp, ids::Position, peer::Subject};
+use sfdata_common::{Timestamp, ids::Position, peer::Subject, telemetry::traces::Tracer};
 use sfdata_hub::{authorize::Order, dispatch::Dispatcher, queue::Outgoing};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         power: sfdata_agent::power::Handle::off(),
         reports,
         outbox: Arc::<Outbox>::default(),
+        tracer: Tracer::default(),
         stop: CancellationToken::new(),
     });
     let (dispatcher, operator) = (Dispatcher::new(Arc::clone(&estate.dispatch)), Operator::new(estate)?);
@@ -58,7 +59,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
     for sequence in 1..=COMMANDS {
         let envelope = operator.sign(&operator.command(vec![agent.clone()]));
         let order = Some(Arc::new(Order::stored(envelope, Timestamp::now())?));
-        let outgoing = Outgoing { position: Position { epoch: EPOCH, sequence }, order };
+        let outgoing = Outgoing { position: Position { epoch: EPOCH, sequence }, order, trace: None };
         let delivery = dispatcher.sign(agent, &outgoing, Timestamp::now());
 
         let (began, now) = (Instant::now(), Timestamp::now());
@@ -78,7 +79,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         let Judgement::Verified(verified) = judgement else { bail!("the door does not let it in: {judgement:?}") };
         let id = verified.command().id;
         journal.accept(&verified, now).await?;
-        executor.start(Begun { verified: *verified, began: now });
+        executor.start(Begun { verified: *verified, began: now, trace: None });
         executor.stopped().await; // nothing runs any more: its receipt is durable
         latencies.push(began.elapsed());
         journal.forget(&[id]);

@@ -17,7 +17,7 @@ use sfdata_agent::{
     services::Services,
     usage,
 };
-use sfdata_common::{ids::AgentId, policy::Policy};
+use sfdata_common::{ids::AgentId, policy::Policy, telemetry::traces::Tracer};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -158,6 +158,7 @@ impl Shared {
             power: sfdata_agent::power::Handle::off(),
             reports: self.reports.clone(),
             outbox: Arc::clone(&outbox),
+            tracer: Tracer::default(),
             stop: stop.clone(),
         });
         let link = Link::new(connect::Parts {
@@ -171,6 +172,7 @@ impl Shared {
             runs: Runs::none(),
             usage: usage::Handle::off(),
             outbox,
+            tracer: Tracer::default(),
         });
         let (status, until) = (link.status(), stop.clone());
         let task = tokio::spawn(async move { link.run(until).await });

@@ -22,7 +22,7 @@ fn the_example_is_whole_and_right() {
     let config = load(&all).unwrap();
     config.check().unwrap();
     assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
-    assert!(config.dagster.url.is_some());
+    assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
     let arrivals = config.arrivals.unwrap();
@@ -46,6 +46,7 @@ fn every_problem_is_told_at_once() {
         aws = { region = "London", endpoint_url = "localhost:5000", credentials_file = "keys" }
         dagster.url = "https://dagster"
         log.level = "=loud="
+        telemetry.otlp_endpoint = "https://collector:4317"
         arrivals = { queue = "la-arrivals", rule = [{ prefix = "a/", batch = true }] }
         [platform]
         cluster = "arn:aws:ecs:eu-west-2:1:cluster/a"
@@ -83,6 +84,7 @@ fn every_problem_is_told_at_once() {
             "arrivals.rule",
             "dagster.url",
             "log.level",
+            "telemetry.otlp_endpoint",
         ]
     );
 }

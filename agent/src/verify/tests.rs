@@ -77,6 +77,7 @@ impl Scene {
         wire::Delivery {
             dispatch: Some(envelope::seal(PAYLOAD_TYPE, dispatch.encode_to_vec(), &self.hub)),
             command: Some(envelope::seal(Command::PAYLOAD_TYPE, payload, &self.alice)),
+            traceparent: String::new(),
         }
     }
 
@@ -229,6 +230,7 @@ proptest::proptest! {
         let mut delivery = wire::Delivery {
             dispatch: Some(envelope::seal(PAYLOAD_TYPE, dispatch, &scene.hub)),
             command: Some(envelope::seal(Command::PAYLOAD_TYPE, command, &scene.alice)),
+            traceparent: String::new(),
         };
         if !sign {
             delivery.dispatch.as_mut().unwrap().signatures.clear();

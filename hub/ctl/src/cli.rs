@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
+use sfdata_common::{
+    limits,
+    telemetry::traces::{Telemetry, Tracer},
+};
 
 use crate::{
     commands,
     exit::{Exit, Usage},
-    output::{Format, Output},
+    output::{self, Format, Output},
 };
 
 const AFTER_HELP: &str = "\
@@ -39,7 +43,9 @@ impl Cli {
     /// Do what was asked.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let context = self.global.context()?;
-        self.noun.run(&context).await
+        let exit = self.noun.run(&context).await;
+        context.tracer.stop(limits::TRACE_FLUSH).await;
+        exit
     }
 }
 
@@ -63,6 +69,9 @@ struct Global {
     /// Address of the hub, instead of the profile's
     #[arg(long, global = true, value_name = "HOST:PORT")]
     hub: Option<String>,
+    /// Send traces of commands to this collector, as in http://127.0.0.1:4317: OTLP over gRPC
+    #[arg(long, global = true, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// How to print data
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -80,6 +89,8 @@ pub(crate) struct Context {
     pub(crate) hub: Option<String>,
     /// Where data goes.
     pub(crate) output: Output,
+    /// Where a command's time goes.
+    pub(crate) tracer: Tracer,
 }
 
 impl Global {
@@ -95,8 +106,18 @@ impl Global {
             folder: profile_folder(&home, &self.profile)?,
             hub: self.hub,
             output: Output::new(self.output, no_colour),
+            tracer: tracer(self.otlp_endpoint),
         })
     }
+}
+
+/// The variable may be meant for other programs: what is no endpoint to us holds up no operator.
+fn tracer(otlp_endpoint: Option<String>) -> Tracer {
+    let telemetry = Telemetry { otlp_endpoint: otlp_endpoint.filter(|text| !text.is_empty()) };
+    Tracer::start(&telemetry, "hubctl", env!("CARGO_PKG_VERSION"), None).unwrap_or_else(|error| {
+        output::warn(format_args!("nothing is traced: --otlp-endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) {error}"));
+        Tracer::default()
+    })
 }
 
 /// A profile's name is one folder's name, never a path.

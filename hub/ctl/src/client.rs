@@ -7,6 +7,7 @@ use sfdata_common::{
     Timestamp,
     channel::{self, SharedTls},
     peer::Peer,
+    telemetry::traces::Tracer,
     tls::Identity,
 };
 use sfdata_proto::v1::{
@@ -25,6 +26,8 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct Hub {
     /// What the operator keeps for it.
     pub(crate) profile: Profile,
+    /// Where a command's time goes.
+    pub(crate) tracer: Tracer,
     address: String,
     channel: Channel,
 }
@@ -37,7 +40,7 @@ impl Hub {
         let address = context.hub.clone().unwrap_or_else(|| profile.settings.address.clone());
         let tls = profile.tls(&identity)?;
         let channel = channel::open(&address, tls.clone());
-        let hub = Self { profile, address, channel };
+        let hub = Self { profile, tracer: context.tracer.clone(), address, channel };
         match renewal(identity.peer(), Timestamp::now()) {
             Renewal::NotYet => {}
             Renewal::Due => hub.renew(&identity, &tls).await?,

@@ -13,9 +13,10 @@ use sfdata_common::{
     ids::{AgentId, CommandId},
     limits,
     sealed::Opener,
+    telemetry::traces::{Span, SpanKind, TraceContext},
 };
 use sfdata_proto::v1::{Envelope, GetCommandRequest, SubmitRequest, action_result::Kind, submit_response::Message};
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::{
     cli::Context,
@@ -179,6 +180,8 @@ pub(crate) struct Submitted {
     pub(crate) events: Option<Events>,
     /// Opens what it reveals of an LA's data.
     pub(crate) opener: Option<Arc<Opener>>,
+    /// Of the whole order, until this is dropped.
+    _span: Span,
 }
 
 impl Submitted {
@@ -222,8 +225,10 @@ pub(crate) async fn submit(
         reply_key: opener.as_ref().map(|opener| opener.reply_key()),
     };
     let payload = checked(&command)?;
-    let events = open(hub, &command, envelope::seal(Command::PAYLOAD_TYPE, payload, &key)).await?;
-    Ok(Submitted { command, events, opener })
+    let span = hub.tracer.span("command", SpanKind::Internal, None).command(&command);
+    let signed = envelope::seal(Command::PAYLOAD_TYPE, payload, &key);
+    let events = open(hub, &command, signed, span.context()).await?;
+    Ok(Submitted { command, events, opener, _span: span })
 }
 
 /// The bytes to sign, if an agent would take them.
@@ -237,9 +242,18 @@ fn checked(command: &Command) -> Result<Vec<u8>, Usage> {
 }
 
 /// Hand the command in; its events, or none where the connection broke and the hub has it all the same.
-async fn open(hub: &Hub, command: &Command, signed: Envelope) -> anyhow::Result<Option<Events>> {
+async fn open(
+    hub: &Hub,
+    command: &Command,
+    signed: Envelope,
+    trace: Option<TraceContext>,
+) -> anyhow::Result<Option<Events>> {
     let tried = format!("submit {}", command.action.name());
-    let request = SubmitRequest { command: Some(signed) };
+    let span = hub.tracer.span("submit", SpanKind::Client, trace);
+    let mut request = Request::new(SubmitRequest { command: Some(signed) });
+    if let Some(context) = span.context() {
+        context.send(request.metadata_mut());
+    }
     let mut operator = hub.operator();
     let call = async {
         let mut stream = operator.submit(request).await?.into_inner();
@@ -248,7 +262,9 @@ async fn open(hub: &Hub, command: &Command, signed: Envelope) -> anyhow::Result<
             _ => Err(Status::internal("it did not say whether it took the command")),
         }
     };
-    match hub.ask(&tried, call).await {
+    let answer = hub.ask(&tried, call).await;
+    drop(span);
+    match answer {
         Ok(stream) => Ok(Some(
             stream
                 .filter_map(async |answer| match answer.map(|answer| answer.message) {

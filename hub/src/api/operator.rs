@@ -9,6 +9,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId, GroupName, OperatorName},
     limits,
     peer::Subject,
+    telemetry::traces::TraceContext,
 };
 use sfdata_proto::v1::{self as wire, operator_service_server::OperatorService};
 use tokio_stream::wrappers::ReceiverStream;
@@ -132,8 +133,9 @@ impl OperatorService for Operators {
         let by = calling_operator(&request, &self.fleet)?;
         let now = Timestamp::now();
         self.fleet.operator_seen(&by, now);
+        let trace = TraceContext::received(request.metadata());
         let envelope = request.into_inner().command.ok_or_else(|| Status::invalid_argument("no command"))?;
-        let following = self.commands.submit(&by, envelope, now).await.map_err(fail)?;
+        let following = self.commands.submit(&by, envelope, trace, now).await.map_err(fail)?;
         use wire::submit_response::Message;
         let accepted = Message::Accepted(wire::Accepted { command_id: following.id.to_string() });
         let messages = stream::once(async { accepted }).chain(self.events(by, following).map(Message::Event));

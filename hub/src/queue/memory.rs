@@ -12,6 +12,7 @@ use sfdata_common::{
     ids::{AgentId, CommandId, Position},
     limits,
     outcome::Outcome,
+    telemetry::traces::TraceContext,
 };
 use sfdata_proto::v1 as wire;
 use tokio::sync::mpsc;
@@ -38,6 +39,8 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) order: Arc<Order>,
+    /// Where its trace goes on; not after a restart.
+    pub(super) trace: Option<TraceContext>,
     pub(super) targets: HashMap<AgentId, Target>,
     /// Durable: may be sent.
     pub(super) ready: bool,
@@ -50,7 +53,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(order: Arc<Order>, targets: HashMap<AgentId, Target>) -> Self {
         let unfinished = targets.values().filter(|target| !target.state.is_final()).count();
-        Self { order, targets, ready: false, unfinished, untold: unfinished, watchers: Vec::new() }
+        Self { order, trace: None, targets, ready: false, unfinished, untold: unfinished, watchers: Vec::new() }
     }
 
     pub(super) fn watch(&mut self) -> Watcher {

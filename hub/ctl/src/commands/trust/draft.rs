@@ -118,7 +118,7 @@ pub(super) fn write(path: &Path, envelope: &Envelope) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use sfdata_common::{envelope, keys::SigningKey};
+    use sfdata_common::{envelope, keys::SigningKey, telemetry::traces::Tracer};
 
     use super::*;
 
@@ -160,6 +160,7 @@ mod tests {
             folder: folder.path().into(),
             hub: None,
             output: output::Output::new(output::Format::Table, true),
+            tracer: Tracer::default(),
         };
         let file = BundleFile { path: folder.path().join("bundle.pem") };
         let change = || file.change(&context, None, |_| Ok(())).map(|bundle| bundle.version);
