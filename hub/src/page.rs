@@ -38,7 +38,7 @@ use tonic::{Code, Status};
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use self::{
-    charts::Overview,
+    charts::{Briefs, Overview},
     layout::{Section, layout},
 };
 use crate::{api::operator::Operators, server::ConnectedPeer};
@@ -207,6 +207,20 @@ fn second(at: Timestamp) -> String {
 }
 
 impl Page {
+    /// The short histories, where this viewer may see usage.
+    async fn briefs(&self, viewer: &Viewer) -> Result<Arc<Briefs>, Problem> {
+        if self.shows_usage(viewer) {
+            self.overview.briefs(&self.operators).await.map_err(viewer.problem())
+        } else {
+            Ok(Arc::default())
+        }
+    }
+
+    /// Whether a policy narrower than the roles leaves usage to this viewer.
+    fn shows_usage(&self, viewer: &Viewer) -> bool {
+        self.operators.would_show(&viewer.ask(()), "usage.get")
+    }
+
     /// Every agent.
     async fn agents(&self, viewer: &Viewer) -> Result<Vec<sfdata_proto::v1::AgentSummary>, Problem> {
         let request = viewer.ask(sfdata_proto::v1::ListAgentsRequest {});

@@ -179,6 +179,34 @@ async fn the_dashboards_link_works_once_and_only_with_its_cookie_and_address() {
     fleet.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_on_no_page_of_whom_the_policy_denies_it() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let reader = fleet.operator("rita", Role::Viewer).await;
+    let mut policy = include_str!("../../deploy/config/hub.cedar").to_owned();
+    policy.push_str(
+        "@id(\"no usage\")\nforbid (principal == Operator::\"rita\", action == Action::\"usage.get\", resource);\n",
+    );
+    let file = fleet.folder.path().join("hub.cedar");
+    std::fs::write(&file, policy).unwrap();
+    fleet.hub_config.policy = Some(file);
+    let _crowd = Crowd::join(&mut fleet, 1).await.unwrap();
+    let (alice, rita) = (alice(&fleet), Viewer::new(&reader.address, reader.tls.clone()));
+    eventually("usage is told", SOON, async || {
+        alice.get("/ui/usage").await.text().contains("council-000").then_some(())
+    })
+    .await;
+    assert_eq!(rita.get("/ui/usage").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(rita.get("/ui/usage.csv").await.status, StatusCode::FORBIDDEN);
+    for page in ["/ui/", "/ui/agents/council-000"] {
+        assert!(alice.get(page).await.text().contains("<svg"), "{page}");
+        let answer = rita.get(page).await;
+        assert_eq!(answer.status, StatusCode::OK, "{page}");
+        assert!(answer.text().contains("council-000") && !answer.text().contains("<svg"), "{page}");
+    }
+    fleet.stop().await;
+}
+
 /// A real browser looks at every page of this region; what it prints, `metric: value` lines among it.
 async fn browse(fleet: &mut Fleet, name: &str, crowd: Option<&Crowd>) -> String {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");

@@ -90,6 +90,12 @@ impl Operators {
         Ok(by)
     }
 
+    /// Whether who calls may do this reading action; nothing is put on record, since nobody has asked for it by itself.
+    pub(crate) fn would_show<T>(&self, request: &Request<T>, action: &str) -> bool {
+        let by = calling_operator(request, &self.fleet);
+        by.is_ok_and(|by| self.authorizer.allow(&by, action, Authorizer::READ, Timestamp::now()).is_ok())
+    }
+
     /// Resolves when a stream of this operator has to end: the hub stops, or their key is no longer valid. (A lock
     /// ends their connections.)
     fn end_of(&self, by: OperatorName) -> impl Future<Output = ()> + Send + 'static {

@@ -37,7 +37,7 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer, Path(id): Path<Str
     let now = Timestamp::now();
     let body = html! {
         (present(&agent, now))
-        (past(&page, &viewer, &id, now).await?)
+        @if page.shows_usage(&viewer) { (past(&page, &viewer, &id, now).await?) }
         (commands_of(&page, &viewer, &id).await?)
     };
     let live = format!("/ui/agents/{id}/live");

@@ -1,6 +1,6 @@
 //! The fleet: every LA on a line, the worst first.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     extract::{Query, State},
@@ -185,7 +185,7 @@ fn sorted(agents: &mut [AgentSummary], by: Sort, briefs: &Briefs) {
 /// `GET /ui/`
 pub(super) async fn show(State(page): Shared, viewer: Viewer, Query(asked): Query<Asked>) -> Result<Markup, Problem> {
     let mut agents = page.agents(&viewer).await?;
-    let briefs = page.overview.briefs(&page.operators).await.map_err(viewer.problem())?;
+    let briefs = page.briefs(&viewer).await?;
     let now = Timestamp::now();
     let total = agents.len();
     agents.retain(|agent| asked.q.is_empty() || matches(agent, &asked.q));
@@ -256,6 +256,7 @@ pub(super) fn encoded(text: &str) -> String {
 pub(super) async fn live(State(page): Shared, viewer: Viewer) -> Result<Response, Problem> {
     let watch = page.operators.watch_agents(viewer.ask(wire::WatchAgentsRequest {})).await;
     let lists = watch.map_err(viewer.problem())?.into_inner();
+    let may = page.shows_usage(&viewer);
     let changes = lists.scan(HashMap::<String, Row>::new(), move |known, list| {
         let agents = list.map(|list| list.agents).unwrap_or_default();
         let now = Timestamp::now();
@@ -263,7 +264,7 @@ pub(super) async fn live(State(page): Shared, viewer: Viewer) -> Result<Response
         let first = known.is_empty();
         let changed: Vec<Row> = rows.into_iter().filter(|row| known.get(&row.agent) != Some(row)).collect();
         known.extend(changed.iter().map(|row| (row.agent.clone(), row.clone())));
-        let briefs = page.overview.known();
+        let briefs = if may { page.overview.known() } else { Arc::default() };
         let markup = html! { @for row in &changed { (row.show(briefs.agents.get(&row.agent), now)) } };
         // What the page was loaded with may be older than the first list.
         std::future::ready(Some((!changed.is_empty() || first).then_some(markup)))

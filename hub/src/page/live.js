@@ -34,10 +34,24 @@ const replace = (html) => {
   tick();
 };
 
-if (document.body.dataset.live) {
-  const source = new EventSource(document.body.dataset.live);
+// Only what is looked at is followed: a browser opens few connections to one host, and many tabs would use them up. Whoever
+// comes back is told all anew.
+let source = null;
+let ended = false;
+
+const follow = () => {
+  if (ended || source || document.hidden) return;
+  source = new EventSource(document.body.dataset.live);
   source.addEventListener("open", () => say("Live"));
   source.addEventListener("replace", (event) => replace(event.data));
   source.addEventListener("error", () => say("Not live: the connection to the hub is lost, and is made anew"));
-  source.addEventListener("end", () => { source.close(); say("It has ended"); });
+  source.addEventListener("end", () => { ended = true; source.close(); say("It has ended"); });
+};
+
+if (document.body.dataset.live) {
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { source?.close(); source = null; }
+    follow();
+  });
+  follow();
 }
