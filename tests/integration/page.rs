@@ -22,6 +22,8 @@ use sfdata_tests::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
+/// A browser on a slow machine, with a checker that looks at each of a thousand cells.
+const LONG: Duration = Duration::from_secs(240);
 const PAGES: [&str; 6] = ["/ui/", "/ui/commands", "/ui/usage", "/ui/usage?by=month", "/ui/alerts", "/ui/audit"];
 
 fn alice(fleet: &Fleet) -> Viewer {
@@ -224,8 +226,7 @@ async fn browse(fleet: &mut Fleet, name: &str, crowd: Option<&Crowd>) -> String 
     }
     let browser = Run::start("/usr/bin/env", &[&["node"], &args[..]].concat(), fleet.folder.path());
     if let Some(crowd) = crowd {
-        let long = Duration::from_secs(240);
-        eventually("the browser watches", long, async || {
+        eventually("the browser watches", LONG, async || {
             let said = browser.said();
             assert!(!said.contains("Error"), "{said}");
             said.contains("watching").then_some(())
@@ -236,8 +237,7 @@ async fn browse(fleet: &mut Fleet, name: &str, crowd: Option<&Crowd>) -> String 
         crowd.tell(1, health).await;
     }
     let mut process = browser;
-    let status =
-        eventually("the browser has seen all", Duration::from_secs(240), async || process.process.ended()).await;
+    let status = eventually("the browser has seen all", LONG, async || process.process.ended()).await;
     let said = process.said();
     assert!(status.success(), "{said}");
     said

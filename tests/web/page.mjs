@@ -49,7 +49,7 @@ for (let at = 0; at < paths.length; at += 1) {
   for (const href of links.filter((one) => one.startsWith("/ui/") && !paths.includes(one))) {
     const kind = href.replace(/^(\/ui\/(agents|commands)\/).*/, "$1").replace(/\?.*/, "?");
     kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
-    if (kinds.get(kind) <= 3) paths.push(href);
+    if (kinds.get(kind) <= (kind.endsWith("?") ? 1 : 2)) paths.push(href);
   }
 }
 
