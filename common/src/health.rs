@@ -12,6 +12,19 @@ pub fn word(word: HealthWord) -> String {
     kebab(word.as_str_name(), "HEALTH_WORD_")
 }
 
+/// What wants attention first comes first.
+pub fn rank(word: HealthWord) -> u8 {
+    match word {
+        HealthWord::Failing => 0,
+        HealthWord::Away => 1,
+        HealthWord::Degraded => 2,
+        HealthWord::Held => 3,
+        HealthWord::Unspecified => 4,
+        HealthWord::Healthy => 5,
+        HealthWord::Asleep => 6,
+    }
+}
+
 /// `away`, `run-failed`, `no-delivery` ...
 pub fn kind(kind: HealthReasonKind) -> String {
     kebab(kind.as_str_name(), "HEALTH_REASON_KIND_")

@@ -52,9 +52,7 @@ async fn who_may_read_sees_every_page_and_nobody_else_any() {
         assert_eq!(written.status, StatusCode::METHOD_NOT_ALLOWED);
     }
     // A certificate that is no operator's, an operator without a role, and none at all.
-    let mut crowd_fleet = fleet;
-    let _crowd = Crowd::join(&mut crowd_fleet, 1).await.unwrap();
-    let fleet = crowd_fleet;
+    let _crowd = Crowd::join(&mut fleet, 1).await.unwrap();
     let now = Timestamp::now();
     let agent = issued_tls(&fleet, &Subject::Agent("council-000".parse().unwrap()), SOON, now).unwrap();
     let stranger = issued_tls(&fleet, &Subject::Operator("mallory".parse().unwrap()), SOON, now).unwrap();

@@ -23,6 +23,7 @@ use super::{
     layout::{Section, layout, scroll},
     live, moment, text, usage,
 };
+use crate::usage::estimate::date_of;
 
 /// Days in its charts.
 const DAYS: u32 = 30;
@@ -256,7 +257,7 @@ async fn past(page: &Page, viewer: &Viewer, id: &str, now: Timestamp) -> Result<
         }
     }
     let parts = ask(UsageGroup::Component, from, until).await.map_err(viewer.problem())?.into_inner();
-    let names = (from..until).map(|day| usage::date(day).strftime("%d %b").to_string()).collect();
+    let names = (from..until).map(|day| date_of(day).strftime("%d %b").to_string()).collect();
     let awake =
         Columns { label: "Awake in the last 30 days, by cause", unit: "hours a day", names, parts: causes.clone() };
     Ok(html! {

@@ -17,7 +17,7 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer) -> Result<Markup, 
     let answer =
         page.operators.list_alerts(viewer.ask(ListAlertsRequest {})).await.map_err(viewer.problem())?.into_inner();
     let now = Timestamp::now();
-    let any = |text_: &str| if text_.is_empty() { "any".to_owned() } else { text(text_) };
+    let any = |of: &str| if of.is_empty() { "any".to_owned() } else { text(of) };
     let body = html! {
         @if answer.alerts.is_empty() { p { "Nothing is wrong." } } @else {
             (scroll("Alerts", &html! {

@@ -29,14 +29,13 @@ use tonic::Status;
 use crate::{
     api::operator::Operators,
     store,
-    usage::estimate::{self, Question},
+    usage::estimate::{self, MICROS, Question},
 };
 
 /// How long a short history is shown before it is reckoned anew; agents tell of usage every few minutes at most.
 const FRESH: Duration = Duration::from_secs(300);
 /// Days of a short history.
 const DAYS: u32 = 30;
-const MICROS: f64 = 1e6;
 /// A small chart, in pixels.
 const SPARK: (u32, u32) = (60, 16);
 /// A large one.
@@ -46,7 +45,7 @@ const GAP: u32 = 2;
 /// Axes, in a grey that is seen on white and on black.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 /// Series, told apart with any kind of sight (Okabe and Ito, 2008), each seen on white and on black.
-pub(super) const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),

@@ -6,12 +6,13 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse, Response},
 };
+use form_urlencoded::byte_serialize;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use maud::{Markup, html};
 use serde::Deserialize;
 use sfdata_common::{
-    health::{sentence, word},
+    health::{rank, sentence, word},
     words::kebab,
 };
 use sfdata_proto::v1::{
@@ -143,18 +144,6 @@ pub(super) fn badge(health: HealthWord) -> Markup {
     html! { span class={ "badge " (word) } { (word) } }
 }
 
-fn worst_first(word: HealthWord) -> u8 {
-    match word {
-        HealthWord::Failing => 0,
-        HealthWord::Away => 1,
-        HealthWord::Degraded => 2,
-        HealthWord::Held => 3,
-        HealthWord::Unspecified => 4,
-        HealthWord::Healthy => 5,
-        HealthWord::Asleep => 6,
-    }
-}
-
 fn matches(agent: &AgentSummary, asked: &str) -> bool {
     let asked = asked.to_lowercase();
     let has = |text: &str| text.to_lowercase().contains(&asked);
@@ -169,7 +158,7 @@ fn sorted(agents: &mut [AgentSummary], by: Sort, briefs: &Briefs) {
     let brief = |agent: &AgentSummary| briefs.agents.get(&agent.agent_id);
     match by {
         Sort::Agent => {}
-        Sort::Health => agents.sort_by_key(|agent| worst_first(agent.health_word())),
+        Sort::Health => agents.sort_by_key(|agent| rank(agent.health_word())),
         Sort::Queue => agents.sort_by_key(|agent| std::cmp::Reverse(agent.commands)),
         Sort::Awake => agents.sort_by(|a, b| {
             let hours = |agent| brief(agent).map_or(0.0, |brief| brief.awake_hours);
@@ -191,7 +180,7 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer, Query(asked): Quer
     agents.retain(|agent| asked.q.is_empty() || matches(agent, &asked.q));
     sorted(&mut agents, asked.sort, &briefs);
     let head = |by: Sort, name: &str| {
-        let query = html! { "/ui/?sort=" (by.name()) "&q=" (encoded(&asked.q)) };
+        let query = html! { "/ui/?sort=" (by.name()) "&q=" (byte_serialize(asked.q.as_bytes()).collect::<String>()) };
         html! {
             th scope="col" aria-sort=[(asked.sort == by).then_some(if by == Sort::Agent { "ascending" } else { "descending" })] {
                 a href=(maud::PreEscaped(query.into_string())) { (name) }
@@ -239,17 +228,8 @@ fn summary(agents: &[AgentSummary]) -> Markup {
     let mut counts: HashMap<HealthWord, usize> = HashMap::new();
     agents.iter().for_each(|agent| *counts.entry(agent.health_word()).or_default() += 1);
     let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(word, _)| worst_first(*word));
+    counts.sort_by_key(|(word, _)| rank(*word));
     html! { ul class="counts" { @for (word, count) in counts { li { (badge(word)) " " (count) } } } }
-}
-
-/// For a query: letters and digits as they are, all else by its bytes.
-pub(super) fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
 }
 
 /// `GET /ui/live`: lines that changed since the last event.

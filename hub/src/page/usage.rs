@@ -10,7 +10,7 @@ use axum::{
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use maud::{Markup, html};
 use serde::Deserialize;
-use sfdata_common::{csv, usage::Hour};
+use sfdata_common::csv;
 use sfdata_proto::v1::{
     GetUsageRequest, GetUsageResponse, UsageGroup, UsageRow, operator_service_server::OperatorService as _,
 };
@@ -22,11 +22,10 @@ use super::{
     layout::{Section, layout, scroll},
     moment, text,
 };
-use crate::usage::estimate::day_number;
+use crate::usage::estimate::{MICROS, date_of, day_number};
 
 /// Months that are told together: this one, and the year before it.
 const MONTHS: i32 = 12;
-const MICROS: f64 = 1e6;
 
 /// What is asked.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -225,7 +224,7 @@ fn chart(by_time: &GetUsageResponse, months: &Months, by: By, answer: &GetUsageR
         let all = (0..=MONTHS).rev().filter_map(|back| months.asked.checked_sub(Span::new().months(back)).ok());
         all.map(|date| (date.strftime("%b %y").to_string(), date.strftime("%Y-%m").to_string())).unzip()
     } else {
-        let all = (day_number(months.from)..day_number(months.until)).map(date);
+        let all = (day_number(months.from)..day_number(months.until)).map(date_of);
         all.map(|date| (date.strftime("%d %b").to_string(), date.to_string())).unzip()
     };
     let cost = |key: &String| {
@@ -302,10 +301,4 @@ fn remarks(answer: &GetUsageResponse) -> Markup {
 
 fn money(micros: u64, digits: usize) -> String {
     format!("{:.digits$}", micros as f64 / MICROS)
-}
-
-/// Of a day counted since the Unix epoch.
-pub(super) fn date(day: u32) -> Date {
-    let at = Timestamp::from_second(Hour(day.saturating_mul(24)).begin()).unwrap_or_default();
-    at.to_zoned(TimeZone::UTC).date()
 }

@@ -16,7 +16,8 @@ use crate::{
 
 /// The nightly window that a platform without sleep and wake is usually given: six hours on five of seven days.
 const NIGHT_WINDOW: f64 = 6.0 * 5.0 / (24.0 * 7.0);
-const MICROS: f64 = 1e6;
+/// Millionths of a currency's unit.
+pub const MICROS: f64 = 1e6;
 
 /// What is asked.
 #[derive(Clone, Copy)]
@@ -121,7 +122,8 @@ pub fn day_number(date: Date) -> u32 {
     date.since(epoch).map_or(0, |span| span.get_days()).try_into().unwrap_or_default()
 }
 
-fn date_of(day: u32) -> Date {
+/// Of a day counted since the Unix epoch.
+pub fn date_of(day: u32) -> Date {
     let at = Timestamp::from_second(Hour(day.saturating_mul(24)).begin()).unwrap_or_default();
     at.to_zoned(TimeZone::UTC).date()
 }

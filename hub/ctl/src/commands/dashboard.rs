@@ -1,8 +1,9 @@
 //! `hubctl dashboard`: the hub's web page in a browser, over the connection that hubctl has anyway.
 //!
 //! A proxy listens on loopback alone. Its link holds a secret that works once: whoever opens it first gets a cookie,
-//! and only with that cookie is anything handed on. Other programs of this machine, and other pages in the same
-//! browser, have neither. It hands on what may be read under `/ui/`, and nothing else.
+//! and only with that cookie is anything handed on. Other pages in the same browser have neither. Other users of the
+//! machine could read the link for a moment where a browser is started with it, and would use it up, so that the operator
+//! is shown a refusal; `--no-browser` leaves it on the terminal alone. Handed on is what may be read under `/ui/`.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

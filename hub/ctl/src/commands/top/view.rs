@@ -8,7 +8,10 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Paragraph, Row, Table as Rows, TableState},
 };
-use sfdata_common::{Timestamp, health::word};
+use sfdata_common::{
+    Timestamp,
+    health::{rank, word},
+};
 use sfdata_proto::v1::{AgentSummary, HealthWord};
 
 use crate::{
@@ -142,7 +145,7 @@ impl View {
         shown.sort_by(|(one, _), (other, _)| {
             let order = match self.sort {
                 Sort::Agent => std::cmp::Ordering::Equal,
-                Sort::Health => rank(one).cmp(&rank(other)),
+                Sort::Health => rank(one.health_word()).cmp(&rank(other.health_word())),
                 Sort::Seen => one.last_seen_unix_ms.cmp(&other.last_seen_unix_ms),
                 Sort::Queue => other.commands.cmp(&one.commands),
             };
@@ -274,19 +277,6 @@ impl Sort {
             Self::Seen => "seen",
             Self::Queue => "queue",
         }
-    }
-}
-
-/// The worst first.
-fn rank(agent: &AgentSummary) -> u8 {
-    match agent.health_word() {
-        HealthWord::Failing => 0,
-        HealthWord::Away => 1,
-        HealthWord::Degraded => 2,
-        HealthWord::Held => 3,
-        HealthWord::Unspecified => 4,
-        HealthWord::Healthy => 5,
-        HealthWord::Asleep => 6,
     }
 }
 
