@@ -9,6 +9,6 @@ mod sources;
 mod store;
 mod tell;
 
-pub use sfdata_power::{alarms, decide, observation, reasons, settings, state};
+pub use sfdata_power::{alarms, asking, decide, observation, reasons, settings, state};
 
 pub use self::controller::{Claim, Handle};

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sfdata_power::{
+    asking::Asking,
     decide::{Act, Decision, decide},
     observation::{Arrivals, Database, Observation, Reading},
     reasons::Kind,
@@ -42,6 +43,7 @@ pub struct Agent {
     durable: State,
     doing: Doing,
     generation: u64,
+    asking: Asking,
     seen: Option<Observation>,
     decision: Option<Decision>,
     idle: bool,
@@ -66,6 +68,7 @@ impl Agent {
             durable: State::new(stamp(world.now + skew)),
             doing: Doing::Look,
             generation: 0,
+            asking: Asking::default(),
             seen: None,
             decision: None,
             idle: true,
@@ -151,18 +154,26 @@ impl Agent {
         let page = estate.services[WEBSERVER].running > 0;
         let ecs = if self.is_dark(ECS, world) { self.unread(ECS) } else { Reading::At(now, estate) };
         let dagster_dark = self.is_dark(DAGSTER, world) || !world.answers();
-        let dagster = if !page {
-            Reading::Off
+        let waits = !world.waiting.is_empty();
+        let (code, dagster) = if !page {
+            (Reading::Off, Reading::Off)
         } else if dagster_dark {
             self.dark_known[DAGSTER].get_or_insert(world.now + self.skew);
-            self.unread(DAGSTER)
+            (Reading::Off, self.unread(DAGSTER))
         } else {
-            Reading::At(now, world.dagster())
+            let seen = world.dagster();
+            let (code, rest) = match self.durable.phase {
+                Phase::Waking => {
+                    (Reading::At(now, seen.locations.clone()), self.asking.rest(&self.durable, &seen.locations, waits))
+                }
+                _ => (Reading::Off, true),
+            };
+            (code, if rest { Reading::At(now, seen) } else { Reading::Off })
         };
         let arrivals = Arrivals { waiting: world.waiting.len() as u32, handed_on: world.handed_on.map(stamp) };
         let arrivals = if self.is_dark(ARRIVALS, world) { self.unread(ARRIVALS) } else { Reading::At(now, arrivals) };
         let database = Reading::At(now, Database::Ready);
-        self.seen = Some(Observation { ecs, dagster, arrivals, database, commands: 0, needs_dagster: false });
+        self.seen = Some(Observation { ecs, code, dagster, arrivals, database, commands: 0, needs_dagster: false });
         self.next(world, Doing::Decide, wait);
     }
 
@@ -174,7 +185,7 @@ impl Agent {
         if let Ok(durable) = serde_json::from_slice(&text) {
             self.durable = durable;
         }
-        (self.seen, self.decision, self.stirred) = (None, None, false);
+        (self.seen, self.decision, self.stirred, self.asking) = (None, None, false, Asking::default());
         let away = world.rng.i64(2 * SECOND..60 * SECOND);
         self.next(world, Doing::Look, away);
         true

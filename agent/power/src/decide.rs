@@ -17,7 +17,7 @@ use super::act::SPOT;
 pub use super::act::{Act, Fault, ON_DEMAND};
 use super::{
     alarms::{Alarm, back, forward},
-    observation::{Dagster, Database, Estate, Loading, Observation, Reading, Schedule, Service, Trouble},
+    observation::{Dagster, Database, Estate, Loading, Location, Observation, Reading, Schedule, Service, Trouble},
     reasons::{ECHO, Kind, PATIENCE, Reason, follow, given_up, reasons, ringing, set_alarms, to_wake},
     settings::Settings,
     state::{Phase, RETRY_MAX, State, Waking},
@@ -206,6 +206,7 @@ impl Making<'_> {
                 },
                 _ => match &self.seen.dagster {
                     Reading::Unread { why, .. } => format!("Dagster does not answer: {why}"),
+                    Reading::Off if self.seen.code.value().is_some() => "not all code locations are loaded".to_owned(),
                     Reading::Off => "Dagster does not answer".to_owned(),
                     Reading::At(_, dagster) if dagster.locations.iter().all(|one| one.state == Loading::Loaded) => {
                         "Dagster's daemon has not told that it lives".to_owned()
@@ -246,16 +247,18 @@ impl Making<'_> {
 
     /// All code locations are to be loaded, and the daemon to live.
     fn finish_waking(&mut self, estate: &Estate) {
-        let Some(dagster) = self.seen.dagster.since(self.state.since) else { return };
+        let (seen, since) = (self.seen, self.state.since);
+        let dagster = seen.dagster.since(since);
+        let Some(code) = dagster.map(|dagster| &dagster.locations).or(seen.code.since(since)) else { return };
         // A reload before its code server runs would be in vain.
         let code_runs = self.code_runs(estate);
-        let open = code_runs && self.reload(dagster);
+        let open = code_runs && self.reload(code);
         let all_run = code_runs && estate.services.iter().all(|one| one.role == Role::CodeServer || one.running > 0);
         // What is launched now is queued, and the daemon starts it when it is there.
         if code_runs && !open && self.seen.arrivals.value().is_some_and(|arrivals| arrivals.waiting > 0) {
             self.acts.push(Act::HandOn);
         }
-        if open || !all_run || !self.daemon_lives(dagster) {
+        if open || !all_run || !dagster.is_some_and(|dagster| self.daemon_lives(dagster)) {
             return;
         }
         if self.state.waking.from_sleep {
@@ -279,7 +282,7 @@ impl Making<'_> {
         let silent: Vec<&Service> = estate.services.iter().filter(|one| one.desired > 0 && one.running == 0).collect();
         let role = match self.seen.dagster.since(self.state.since) {
             // A network that does not let the agent in is not mended by a new webserver.
-            None if self.state.waking.retries > 2 => return silent,
+            None if self.state.waking.retries > 2 || self.seen.code.since(self.state.since).is_some() => return silent,
             None => Role::Webserver,
             Some(dagster) if !self.daemon_lives(dagster) => Role::Daemon,
             Some(_) => return silent,
@@ -301,9 +304,9 @@ impl Making<'_> {
 
     /// Reload what is not loaded, with growing pauses: Dagster does not recover by itself when a code server comes back.
     /// Whether one is still worth waiting for.
-    fn reload(&mut self, dagster: &Dagster) -> bool {
+    fn reload(&mut self, code: &[Location]) -> bool {
         let mut open = false;
-        for location in &dagster.locations {
+        for location in code {
             let (tries, last) = self.state.waking.reloads.get(&location.name).copied().unwrap_or_default();
             let pause = (RELOAD_PAUSE * 2_u32.pow(tries.saturating_sub(1).min(8))).min(RETRY_MAX);
             let due = tries == 0 || forward(last, pause) <= self.now;
@@ -422,7 +425,7 @@ impl Making<'_> {
             self.faults.push(Fault { kind: "location-failed", detail });
         }
         // Its sensors can't be seen meanwhile.
-        if self.reload(dagster) {
+        if self.reload(&dagster.locations) {
             reasons.push(Reason::of(Kind::Unreadable, "code location"));
         }
         for schedule in follow(&mut self.state, dagster, self.now) {

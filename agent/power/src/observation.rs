@@ -67,7 +67,9 @@ impl<T> Reading<T> {
 pub struct Observation {
     /// The services and the tasks of runs, as ECS tells.
     pub ecs: Reading<Estate>,
-    /// What Dagster says; `Off` while no webserver runs.
+    /// Code locations alone, which is what is asked first of a Dagster that is being woken; `Off` at any other time.
+    pub code: Reading<Vec<Location>>,
+    /// What Dagster says; `Off` while no webserver runs, and while waking until [`Asking`](super::asking::Asking) says so.
     pub dagster: Reading<Dagster>,
     /// Files that wait to be handed on; `Off` where arrivals are not configured.
     pub arrivals: Reading<Arrivals>,

@@ -8,7 +8,8 @@ use sfdata_common::{limits, outcome::FailureCode};
 use tokio::time::timeout;
 
 use super::{
-    observation::{self, Arrivals, Estate, Loading, Location, Observation, Reading, Schedule, Sensor, Tick},
+    asking::Asking,
+    observation::{self, Arrivals, Database, Estate, Loading, Location, Observation, Reading, Schedule, Sensor, Tick},
     state::{Phase, State},
 };
 use crate::{
@@ -18,11 +19,15 @@ use crate::{
     services::{
         Error, Services,
         dagster::seen::{self, LocationState, Seen, TickStatus},
+        ecs::Closely,
     },
 };
 
 /// What a Dagster has to tell, lest it be put to sleep unseen: without it, it counts as not read.
 const NEEDED: [&str; 3] = ["last ticks of schedules", "future ticks of schedules", "last ticks of sensors"];
+
+/// What a platform that comes up is known to have running is believed for so long: calls cost, and the machine is busy.
+const UP: Duration = Duration::from_secs(1);
 
 /// The sources, with since when each can't be read.
 #[derive(Debug)]
@@ -32,47 +37,100 @@ pub(super) struct Sources {
     runs: Runs,
     /// ECS, Dagster, database.
     failing: [Option<Timestamp>; 3],
+    platform: Platform,
+    asking: Asking,
+}
+
+/// What AWS tells.
+#[derive(Debug, Clone)]
+struct Platform {
+    ecs: Reading<Estate>,
+    database: Reading<Database>,
+}
+
+impl Platform {
+    /// Whether all of a platform that is being woken ran a moment ago.
+    fn is_up(&self, state: &State, now: Timestamp) -> bool {
+        let estate = self.ecs.since(state.since.max(now - UP));
+        state.phase == Phase::Waking
+            && estate.is_some_and(|estate| estate.services.iter().all(|service| service.running > 0))
+            && matches!(self.database, Reading::Off | Reading::At(_, Database::Ready))
+    }
 }
 
 impl Sources {
     pub(super) fn new(services: Services, arrivals: arrivals::Handle, runs: Runs) -> Self {
-        Self { services, arrivals, runs, failing: [None; 3] }
+        let platform = Platform { ecs: Reading::Off, database: Reading::Off };
+        Self { services, arrivals, runs, failing: [None; 3], platform, asking: Asking::default() }
     }
 
     /// One look, for a platform that is at this. `busy`: commands at work, and those of them that need Dagster.
     pub(super) async fn look(&mut self, state: &State, (commands, needs): (u32, u32)) -> Observation {
-        let moves = matches!(state.phase, Phase::Waking | Phase::Draining);
         let asked = Timestamp::now();
+        if !self.platform.is_up(state, asked) {
+            self.platform = self.platform(state, asked).await;
+        }
+        let Platform { ecs, database } = self.platform.clone();
+        let (code, dagster) = match ecs.value() {
+            Some(estate) if runs(estate) => self.dagster(state).await,
+            _ => {
+                self.failing[1] = None;
+                (Reading::Off, Reading::Off)
+            }
+        };
+        let arrivals = self.arrivals();
+        let commands = commands.saturating_sub(needs);
+        Observation { ecs, code, dagster, arrivals, database, commands, needs_dagster: needs > 0 }
+    }
+
+    async fn platform(&mut self, state: &State, asked: Timestamp) -> Platform {
+        let stuck = state.waking.retries > 0 || state.waking.retry_at.is_some_and(|at| at <= asked);
+        let closely = match state.phase {
+            Phase::Waking if stuck => Closely::Stuck,
+            Phase::Waking | Phase::Draining => Closely::Moving,
+            Phase::Asleep | Phase::Awake => Closely::Rest,
+        };
         let database = async {
             match state.phase {
                 Phase::Waking => self.services.aurora.readiness().await,
                 _ => Ok(None),
             }
         };
-        let (estate, database) = tokio::join!(self.services.ecs.estate(moves), database);
-        let ecs = reading(&mut self.failing[0], asked, estate.map(Some));
-        let database = reading(&mut self.failing[2], asked, database);
-        let dagster = match ecs.value() {
-            Some(estate) if runs(estate) => {
-                let asked = Timestamp::now();
-                let seen = self.dagster(moves).await;
-                reading(&mut self.failing[1], asked, seen.map(Some))
-            }
-            _ => {
-                self.failing[1] = None;
-                Reading::Off
-            }
-        };
-        let arrivals = self.arrivals();
-        let commands = commands.saturating_sub(needs);
-        Observation { ecs, dagster, arrivals, database, commands, needs_dagster: needs > 0 }
+        let (estate, database) = tokio::join!(self.services.ecs.estate(closely), database);
+        Platform {
+            ecs: reading(&mut self.failing[0], asked, estate.map(Some)),
+            database: reading(&mut self.failing[2], asked, database),
+        }
     }
 
-    async fn dagster(&self, moves: bool) -> Result<observation::Dagster, Error> {
+    /// Its code locations, where they are asked on their own, and all of it, where that is asked.
+    async fn dagster(&mut self, state: &State) -> (Reading<Vec<Location>>, Reading<observation::Dagster>) {
         // Who comes up, or goes, may take a call and never answer it.
-        let within = if moves { limits::POWER_LOOK } else { limits::POWER_ACT };
-        let late = || Error::failed(FailureCode::Unavailable, format!("Dagster did not answer within {within:?}"));
-        let seen = timeout(within, self.services.dagster.observe()).await.unwrap_or_else(|_| Err(late()))?;
+        let within = match state.phase {
+            Phase::Waking | Phase::Draining => limits::POWER_LOOK,
+            Phase::Asleep | Phase::Awake => limits::POWER_ACT,
+        };
+        let mut code = Reading::Off;
+        if state.phase == Phase::Waking {
+            let asked = Timestamp::now();
+            let locations = match in_time(within, self.services.dagster.locations()).await {
+                Ok(locations) => locations.iter().map(location).collect::<Vec<_>>(),
+                Err(error) => return (code, reading(&mut self.failing[1], asked, Err(error))),
+            };
+            let rest = self.asking.rest(state, &locations, self.arrivals.waiting().count > 0);
+            code = Reading::At(asked, locations);
+            if !rest {
+                self.failing[1] = None;
+                return (code, Reading::Off);
+            }
+        }
+        let asked = Timestamp::now();
+        let seen = self.all_of_dagster(within).await;
+        (code, reading(&mut self.failing[1], asked, seen.map(Some)))
+    }
+
+    async fn all_of_dagster(&self, within: Duration) -> Result<observation::Dagster, Error> {
+        let seen = in_time(within, self.services.dagster.observe()).await?;
         self.runs.saw(&seen.ended).await;
         dagster(&seen)
     }
@@ -92,6 +150,11 @@ impl Sources {
             }
         }
     }
+}
+
+async fn in_time<T>(within: Duration, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = || Error::failed(FailureCode::Unavailable, format!("Dagster did not answer within {within:?}"));
+    timeout(within, asking).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn runs(estate: &Estate) -> bool {

@@ -41,7 +41,7 @@ use tokio::{
 use tracing::warn;
 
 use self::definition::Edit;
-pub use self::{logs::LogPlace, state::in_motion};
+pub use self::{estate::Closely, logs::LogPlace, state::in_motion};
 use super::{
     Error, Plan,
     aws::{Aws, failure},

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from . import cycles, ground, steps, talk
+from . import cycles, ground, steps, talk, wakes
 from .children import Problem, kill_group, tail
 from .estate import Estate
 from .walker import SFDATA_HOME, Failed, Walker
@@ -46,6 +46,8 @@ def read_options():
     which.add_argument("--venv", action="store_true", help="only make the virtual environment of the stand-in")
     which.add_argument("--cycles", type=int, metavar="N",
                        help="let northshire sleep and wake so often while files arrive, judge that, end everything")
+    which.add_argument("--wakes", type=int, metavar="N",
+                       help="measure N times how long a file waits for its run beside a start by hand, end everything")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of --cycles: when files arrive")
     return parser.parse_args()
 
@@ -64,6 +66,8 @@ def run(lock, options):
         passed = walk(Walker(estate), options)
         if passed and options.cycles:
             talk.done(f"Nothing was lost in {options.cycles} cycles: {time.monotonic() - begun:.0f} s")
+        elif passed and options.wakes:
+            talk.done(f"{options.wakes} pairs of wakes: {time.monotonic() - begun:.0f} s")
         elif passed and check:
             talk.done(f"The walk is right: {len(steps.STEPS)} steps in {time.monotonic() - begun:.0f} s")
         elif passed:
@@ -77,6 +81,8 @@ def walk(walker, options):
     try:
         if options.cycles:
             cycles.take(walker, options.cycles, options.seed)
+        elif options.wakes:
+            wakes.take(walker, options.wakes)
         else:
             steps.take(walker)
         return True

@@ -177,10 +177,8 @@ def orphans():
 
 def take(walk, count, seed):
     """The fleet, quietly; the cycles; the judgement."""
-    walk.token, walk.certificates, walk.check, walk.step = None, {}, True, f"{count} cycles"
     walk.estate.variables["SENSOR_MIN_INTERVAL"] = str(SENSOR_SECONDS)
-    for step in (steps.start_hub, steps.log_in, steps.make_trust, steps.join_agents):
-        step(walk)
+    steps.start_quietly(walk, f"{count} cycles")
     walk.estate.manage_power(quiet=QUIET)
     cycles = Cycles(walk, count, seed)
     talk.say(f"{count} cycles, seed {seed}")

@@ -267,6 +267,42 @@ fn a_wake_that_is_stuck_is_told_with_its_cause_and_tried_anew_less_and_less_ofte
 }
 
 #[test]
+fn the_code_alone_is_reloaded_and_handed_on_to_and_the_rest_makes_it_awake() {
+    let mut world = World::asleep();
+    let rest = world.seen.dagster.clone();
+    let code = |state| Reading::At(at(0), vec![Location { name: "loc".into(), state }]);
+    world.arrive(1);
+    (world.seen.code, world.seen.dagster) = (code(Loading::Loading), Reading::Off);
+    world.until(Phase::Waking, 4);
+    world.pass(10);
+    let (hand_on, reload) = (Act::HandOn, Act::Reload { location: "loc".into() });
+    assert!(!world.done.contains(&hand_on) && !world.done.contains(&reload), "{:?}", world.done);
+    world.seen.code = code(Loading::Failed);
+    world.look(1);
+    assert!(world.done.contains(&reload) && !world.done.contains(&hand_on), "{:?}", world.done);
+    world.seen.code = code(Loading::Loaded);
+    world.look(1);
+    assert!(world.done.contains(&hand_on), "it need not wait for the rest");
+    world.arrive(0);
+    world.pass(30);
+    assert_eq!(world.state.phase, Phase::Waking, "whether the daemon lives is not known");
+    world.seen.dagster = rest;
+    world.until(Phase::Awake, 4);
+}
+
+#[test]
+fn a_webserver_that_tells_its_code_is_not_renewed_for_the_code() {
+    let mut world = World::asleep();
+    world.state.wishes.person = Some(at(world.now));
+    let code = vec![Location { name: "loc".into(), state: Loading::Loading }];
+    (world.seen.code, world.seen.dagster) = (Reading::At(at(0), code), Reading::Off);
+    world.pass(2 * 1800);
+    let fault = world.decision.faults.iter().find(|fault| fault.kind == "stuck-waking").unwrap();
+    assert!(fault.detail.contains("not all code locations are loaded"), "{fault:?}");
+    assert!(!world.done.iter().any(|act| matches!(act, Act::Renew { .. })), "{:?}", world.done);
+}
+
+#[test]
 fn without_spot_it_moves_to_on_demand_and_back_when_it_sleeps() {
     let mut world = World::asleep();
     world.state.wishes.person = Some(at(world.now));

@@ -8,7 +8,7 @@ use sfdata_proto::v1::{self as wire, action_result::Kind};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Dagster,
+    Dagster, launch,
     runs::RunsAsked,
     seen::{Detail, LocationState, Run, RunStatus, Schedule, Sensor, Step, Tick},
 };
@@ -184,7 +184,7 @@ impl Dagster {
     }
 
     async fn reload_all(&self, only: Option<&str>, job: &Job) -> Result<Kind, Error> {
-        let all = read(job, self.locations()).await?;
+        let all = launch::names(read(job, self.locations()).await?);
         let names: Vec<String> = match only {
             None => all,
             Some(name) if all.iter().any(|known| known == name) => vec![name.to_owned()],

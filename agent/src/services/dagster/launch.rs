@@ -55,21 +55,13 @@ const RELOAD: &str = "mutation Reload($name: String!) {
   }
 }";
 
-const LOADED: &str = "query Loaded {
+const LOCATIONS: &str = "query Locations {
   workspaceOrError {
     __typename
     ... on PythonError { className }
     ... on Workspace {
       locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { className } } }
     }
-  }
-}";
-
-const LOCATIONS: &str = "query Locations {
-  workspaceOrError {
-    __typename
-    ... on PythonError { className }
-    ... on Workspace { locationEntries { name } }
   }
 }";
 
@@ -108,12 +100,6 @@ struct Named {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FoundWorkspace {
-    location_entries: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FoundStates {
     location_entries: Vec<FoundLocation>,
 }
 
@@ -191,7 +177,7 @@ impl Dagster {
                 Ok(Location::from(found).state)
             }
             Some("RepositoryLocationNotFound") => {
-                let there = there_is(self.locations().await?);
+                let there = there_is(names(self.locations().await?));
                 let text = format!("cannot {tried}: there is no such code location; {there}");
                 Err(Error::failed(FailureCode::NotFound, text))
             }
@@ -200,20 +186,17 @@ impl Dagster {
         }
     }
 
-    /// Names of all code locations, loaded or not.
-    pub async fn locations(&self) -> Result<Vec<String>, Error> {
+    /// All code locations, loaded or not: the least that tells whether Dagster is there.
+    pub async fn locations(&self) -> Result<Vec<Location>, Error> {
         let tried = "list the code locations";
         let mut told = self.ask(tried, LOCATIONS, json!({})).await?;
         let found: FoundWorkspace = told.part(tried, "workspaceOrError", "Workspace")?;
-        Ok(found.location_entries.into_iter().map(|entry| entry.name).collect())
+        Ok(found.location_entries.into_iter().map(Location::from).collect())
     }
 
     /// Whether this code location is loaded, or each one; where there is none, none is.
     pub async fn is_loaded(&self, location: Option<&str>) -> Result<bool, Error> {
-        let tried = "look whether the code locations are loaded";
-        let mut told = self.ask(tried, LOADED, json!({})).await?;
-        let found: FoundStates = told.part(tried, "workspaceOrError", "Workspace")?;
-        Ok(all_loaded(found.location_entries.into_iter().map(Location::from).collect(), location))
+        Ok(all_loaded(self.locations().await?, location))
     }
 
     async fn jobs(&self, tried: &str) -> Result<Vec<Place>, Error> {
@@ -226,6 +209,11 @@ impl Dagster {
         };
         Ok(found.nodes.into_iter().flat_map(of).collect())
     }
+}
+
+/// Of code locations.
+pub(super) fn names(locations: Vec<Location>) -> Vec<String> {
+    locations.into_iter().map(|location| location.name).collect()
 }
 
 fn all_loaded(mut locations: Vec<Location>, only: Option<&str>) -> bool {

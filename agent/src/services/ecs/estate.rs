@@ -19,10 +19,20 @@ use crate::{
     services::{Error, aws::failure},
 };
 
+/// How closely the services are looked at: each step costs calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closely {
+    /// What runs.
+    Rest,
+    /// Tasks that are on their way down, as well.
+    Moving,
+    /// And why others do not come up.
+    Stuck,
+}
+
 impl Ecs {
-    /// Webserver, daemon and code servers, and how many tasks of runs there are. `closely` asks also for tasks that are on
-    /// their way down, and for why others do not come up.
-    pub async fn estate(&self, closely: bool) -> Result<Estate, Error> {
+    /// Webserver, daemon and code servers, and how many tasks of runs there are.
+    pub async fn estate(&self, closely: Closely) -> Result<Estate, Error> {
         let late = || {
             let text = format!("AWS did not tell the state of cluster {} in time", self.platform.cluster);
             Error::failed(FailureCode::Unavailable, text)
@@ -30,11 +40,11 @@ impl Ecs {
         timeout(limits::AWS_CALL, Box::pin(self.see_estate(closely))).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn see_estate(&self, closely: bool) -> Result<Estate, Error> {
+    async fn see_estate(&self, closely: Closely) -> Result<Estate, Error> {
         let tasks = async {
             // In this order: who moves from one list to the other meanwhile is in both, and not in none.
             let mut tasks = self.tasks(None, DesiredStatus::Running).await?;
-            if closely {
+            if closely >= Closely::Moving {
                 let ending = self.tasks(None, DesiredStatus::Stopped).await?;
                 let is_new = |task: &Task| tasks.iter().all(|one| one.task_arn() != task.task_arn());
                 let ending: Vec<Task> = ending.into_iter().filter(is_new).collect();
@@ -52,7 +62,7 @@ impl Ecs {
             };
             let tasks = tasks.iter().filter(|task| is_of(task, name)).count();
             let mut seen = seen(service, role, whole(tasks));
-            if closely && seen.desired > 0 && seen.running == 0 && seen.trouble.is_none() {
+            if closely == Closely::Stuck && seen.desired > 0 && seen.running == 0 && seen.trouble.is_none() {
                 seen.trouble = self.last_stop(name).await.unwrap_or_default().map(Trouble::Other);
             }
             services.push(seen);

@@ -1,7 +1,7 @@
 //! A world for the tests of the decision: it does what it is told at once.
 
 use super::super::*;
-use crate::observation::{Arrivals, Location, Sensor, Tick};
+use crate::observation::{Arrivals, Sensor, Tick};
 
 pub(super) const START: i64 = 1_800_000_000;
 
@@ -47,6 +47,7 @@ impl World {
         let dagster = Dagster { heartbeat: Some(at(0)), locations: vec![location], ..Dagster::default() };
         let seen = Observation {
             ecs: Reading::At(at(0), Estate { services, ..Estate::default() }),
+            code: Reading::Off,
             dagster: Reading::At(at(0), dagster),
             arrivals: Reading::At(at(0), Arrivals::default()),
             database: Reading::At(at(0), Database::Ready),
@@ -103,6 +104,7 @@ impl World {
         let now = at(self.now);
         for asked in [
             if let Reading::At(asked, _) = &mut self.seen.ecs { Some(asked) } else { None },
+            if let Reading::At(asked, _) = &mut self.seen.code { Some(asked) } else { None },
             if let Reading::At(asked, _) = &mut self.seen.dagster { Some(asked) } else { None },
             if let Reading::At(asked, _) = &mut self.seen.arrivals { Some(asked) } else { None },
         ]
