@@ -19,6 +19,7 @@ use sfdata_common::{
     limits,
     outcome::RefusalReason,
     policy::Policy,
+    report::closed,
     retry::Reconnect,
     telemetry::traces::{SpanKind, TraceContext, Tracer},
 };
@@ -264,7 +265,7 @@ impl Link {
         health.power = self.parts.executor.power();
         health.runs = self.parts.runs.health();
         health.certificate_expires_unix_ms = self.parts.identity.expires().as_millisecond();
-        report::closed(health)
+        closed(health)
     }
 }
 

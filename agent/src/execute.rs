@@ -25,6 +25,7 @@ use sfdata_common::{
     ids::{CommandId, OperatorName, Position},
     limits,
     outcome::{FailureCode, Outcome, RefusalReason, failure_name, refusal_name},
+    report::closed,
     telemetry::traces::{Span, SpanKind, Tracer},
 };
 use sfdata_proto::v1::{self as wire, action_result::Kind, connect_request::Message as ToHub};
@@ -295,7 +296,7 @@ impl Inner {
     async fn on_the_agent(&self, action: &AgentAction, by: &OperatorName) -> Result<Kind, Error> {
         match action {
             AgentAction::Refresh => {
-                let health = Some(report::closed((*self.reports.refresh().await?).clone()));
+                let health = Some(closed((*self.reports.refresh().await?).clone()));
                 Ok(Kind::AgentRefresh(wire::AgentRefreshResult { health }))
             }
             AgentAction::CancelOwn(id) => {

@@ -4,8 +4,6 @@
 //! or asked, every few seconds while something moves, and once a minute at rest, to spare the account's AWS
 //! quota. A look never fails: what can't be read is told in its place.
 
-mod closed;
-
 use std::{sync::Arc, time::Duration};
 
 use sfdata_common::{Timestamp, limits, outcome::FailureCode, retry::jittered};
@@ -17,7 +15,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-pub use self::closed::closed;
 use crate::{
     arrivals,
     services::{Error, Services, ecs},

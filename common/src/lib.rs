@@ -9,6 +9,7 @@ pub mod command;
 pub mod dispatch;
 pub mod outcome;
 pub mod health;
+pub mod report;
 pub mod words;
 pub mod csv;
 pub mod usage;

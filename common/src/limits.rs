@@ -98,6 +98,8 @@ pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(300);
 /// Join tokens live so long.
 pub const JOIN_TOKEN: Duration = Duration::from_secs(3600);
 
+/// Entries of each list in a health report: services, jobs, datasets, reasons. An agent counts 100 jobs apart.
+pub const REPORT_LIST: usize = 200;
 /// Agents report at least this often.
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 /// How often an agent looks at its platform while nothing moves: with the four AWS calls of a look, four calls a minute.

@@ -16,6 +16,7 @@ use sfdata_common::{
     limits,
     peer::Subject,
     policy::AgentFacts,
+    report::closed,
 };
 use sfdata_proto::v1::{self as wire, AgentState, Health, OperatorState};
 use tokio::sync::watch;
@@ -399,7 +400,7 @@ impl Fleet {
     pub fn reported(&self, id: &AgentId, health: Health, now: Timestamp) {
         if let Some(agent) = self.write().agents.get_mut(id) {
             agent.record.last_seen = now.as_millisecond();
-            agent.record.health = Some(health);
+            agent.record.health = Some(closed(health));
         }
         self.changed();
     }

@@ -206,10 +206,10 @@ fn of_services(health: &Health, norms: &Norms) -> Vec<HealthReason> {
         unreadable.into_iter().filter(|(_, error)| error.is_some_and(|error| !error.is_empty() && error != FULL));
     reasons.extend(unreadable.map(|(name, _)| named(Kind::Unreadable, name)));
     for service in services(health) {
-        let failed: u32 = service.deployments.iter().map(|deployment| deployment.failed_tasks).sum();
+        let failed: u64 = service.deployments.iter().map(|deployment| u64::from(deployment.failed_tasks)).sum();
         let gave_up = service.deployments.iter().any(|deployment| deployment.rollout_state == "FAILED");
         if service.running < service.desired && (failed > 0 || gave_up) {
-            reasons.push(HealthReason { count: failed.into(), ..named(Kind::ServiceDown, &service.name) });
+            reasons.push(HealthReason { count: failed, ..named(Kind::ServiceDown, &service.name) });
         }
         let usual = norms.images.get(&service.role).filter(|_| has_known_image(service));
         if usual.is_some_and(|usual| *usual != service.image_digest) {

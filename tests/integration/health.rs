@@ -5,9 +5,19 @@ use std::time::Duration;
 use prost::Message as _;
 use serde_json::json;
 use sfdata_agent::config::arrivals::Arrivals;
-use sfdata_common::health::{kind, word};
+use sfdata_common::{
+    Timestamp,
+    health::{kind, word},
+    limits,
+};
 use sfdata_proto::v1::{self as wire, connect_request::Message as FromAgent};
-use sfdata_tests::{eventually, fleet::Fleet, rogue::RogueHub};
+use sfdata_tests::{
+    crowd::{self, Crowd},
+    eventually,
+    fleet::Fleet,
+    rogue::RogueHub,
+    web::Viewer,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What people write into names of files, errors and logs.
@@ -90,5 +100,85 @@ async fn the_word_follows_what_happens_to_an_la() {
     is(&fleet, "healthy", &[]).await;
     fleet.stop_agent(0).await;
     is(&fleet, "away", &["away"]).await;
+    fleet.stop().await;
+}
+
+/// A report in which every number and time is this.
+fn absurd(number: u64, time: i64) -> wire::Health {
+    let small = number.try_into().unwrap_or(u32::MAX);
+    let mut health = crowd::health(0, Timestamp::now());
+    (health.taken_unix_ms, health.uptime_seconds, health.clock_skew_ms) = (time, number, time);
+    health.certificate_expires_unix_ms = time;
+    for service in &mut health.ecs.as_mut().unwrap().services {
+        (service.desired, service.running, service.pending) = (small, small / 2, small);
+        let deployment = wire::EcsDeployment { failed_tasks: small, desired: small, ..Default::default() };
+        service.deployments = vec![deployment; 3];
+    }
+    let database = health.aurora.as_mut().unwrap().state.as_mut().unwrap();
+    (database.min_acu, database.max_acu, database.auto_pause_seconds) = (f64::NAN, f64::INFINITY, small);
+    let power = health.power.as_mut().unwrap();
+    (power.since_unix_ms, power.generation, power.wake_seconds) = (time, number, small);
+    (power.awake_until_unix_ms, power.quiet_since_unix_ms) = (time, time);
+    power.alarms = vec![wire::PowerAlarm { at_unix_ms: time, wakes_unix_ms: time, ..Default::default() }];
+    power.reasons[0].until_unix_ms = time;
+    (power.phase, power.mode) = (i32::MAX, i32::MIN);
+    let runs = health.runs.as_mut().unwrap();
+    for job in &mut runs.jobs {
+        (job.succeeded, job.failed, job.failing) = (number, number, small);
+        (job.last_success_unix_ms, job.last_failure_unix_ms) = (time, time);
+    }
+    runs.datasets[0].last_success_unix_ms = time;
+    health.arrivals = Some(wire::ArrivalsHealth {
+        waiting: small,
+        parked: small,
+        oldest_unix_ms: time,
+        last_unix_ms: time,
+        ..Default::default()
+    });
+    health.journal = Some(wire::JournalHealth { running: small, queued: small, unacknowledged: small });
+    health.hold = Some(wire::Hold { reason: "inspection".into(), since_unix_ms: time });
+    health
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absurd_report_breaks_nothing_and_a_million_names_are_no_more_than_a_platform_has() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let crowd = Crowd::join(&mut fleet, 2).await.unwrap();
+    let viewer = Viewer::new(&fleet.alice.address, fleet.alice.tls.clone());
+    let id = crowd.id(0).clone();
+    let in_2100 = "2100-01-01T00:00:00Z".parse::<Timestamp>().unwrap().as_millisecond();
+    let mut operator = fleet.alice.client.clone();
+    for (number, time) in [(0, 0), (u64::MAX, i64::MAX), (1, i64::MIN), (u64::MAX, in_2100), (7, -1)] {
+        crowd.tell(0, absurd(number, time)).await;
+        eventually(&format!("{number} and {time} are reported"), MINUTE, async || {
+            fleet.alice.agent(&id).await.ok()?.health.filter(|health| health.taken_unix_ms == time)
+        })
+        .await;
+        for page in ["/ui/", &format!("/ui/agents/{id}"), "/ui/alerts", "/ui/usage"] {
+            assert_eq!(viewer.get(page).await.status, 200, "{page} with {number} and {time}");
+        }
+        operator.list_alerts(wire::ListAlertsRequest {}).await.unwrap();
+    }
+
+    let mut told = 0;
+    while told < 1_000_000 {
+        let mut health = crowd::health(0, Timestamp::now());
+        let job = |number| wire::JobHealth { job: format!("job{number:07}"), failing: 1, ..Default::default() };
+        health.runs.as_mut().unwrap().jobs = (told..told + 40_000).map(job).collect();
+        told += 40_000;
+        health.uptime_seconds = told;
+        crowd.tell(0, health).await;
+        eventually("they are reported", MINUTE, async || {
+            fleet.alice.agent(&id).await.ok()?.health.filter(|health| health.uptime_seconds == told)
+        })
+        .await;
+    }
+    let agent = fleet.alice.agent(&id).await.unwrap();
+    assert_eq!(agent.health.unwrap().runs.unwrap().jobs.len(), limits::REPORT_LIST);
+    eventually("what no longer fails is forgotten", MINUTE, async || {
+        let alerts = operator.list_alerts(wire::ListAlertsRequest {}).await.ok()?.into_inner().alerts;
+        (alerts.len() <= 2 * limits::REPORT_LIST).then_some(())
+    })
+    .await;
     fleet.stop().await;
 }

@@ -1,15 +1,20 @@
-//! The gate of what an agent tells without being asked: numbers, enumerations and identifiers pass, nothing else.
+//! The gate of what an agent tells without being asked: numbers, enumerations and identifiers pass, nothing else, and no more of
+//! them than a platform has.
 //!
-//! Each message is taken apart whole, so that a new field does not compile before somebody has decided about it here.
+//! It stands at both ends: the agent lets nothing else out of its account, and the hub, which may hear an agent in the wrong
+//! hands, lets nothing else in. Each message is taken apart whole, so that a new field does not compile before somebody has
+//! decided about it here.
 
 use sfdata_proto::v1 as wire;
+
+use crate::limits;
 
 /// The longest identifier: an image with its registry and digest.
 const IDENTIFIER_BYTES: usize = 512;
 /// In place of what is none.
 const NONE: &str = "?";
 
-/// The report without anything that is not for the region.
+/// The report without anything that is not for the region. What passed once passes again as it is.
 pub fn closed(health: wire::Health) -> wire::Health {
     let wire::Health {
         taken_unix_ms,
@@ -33,7 +38,7 @@ pub fn closed(health: wire::Health) -> wire::Health {
         ecs: ecs.map(ecs_health),
         aurora: aurora.map(aurora_health),
         journal,
-        hold,
+        hold: hold.map(hold_state),
         power: power.map(power_state),
         arrivals: arrivals.map(arrivals_health),
         runs: runs.map(runs_health),
@@ -43,7 +48,7 @@ pub fn closed(health: wire::Health) -> wire::Health {
 
 fn ecs_health(ecs: wire::EcsHealth) -> wire::EcsHealth {
     let wire::EcsHealth { cluster, services, error } = ecs;
-    let services = services.into_iter().map(service).collect();
+    let services = each(services, service);
     wire::EcsHealth { cluster: identifier(cluster), services, error: code(error) }
 }
 
@@ -71,7 +76,7 @@ fn service(service: wire::EcsServiceState) -> wire::EcsServiceState {
         image: identifier(image),
         image_digest: identifier(image_digest),
         task_definition: identifier(task_definition),
-        deployments: deployments.into_iter().map(deployment).collect(),
+        deployments: each(deployments, deployment),
         events: Vec::new(),
     }
 }
@@ -121,6 +126,13 @@ fn aurora_state(aurora: wire::AuroraState) -> wire::AuroraState {
     }
 }
 
+/// The one text, which the LA writes for the region to read.
+fn hold_state(hold: wire::Hold) -> wire::Hold {
+    let wire::Hold { mut reason, since_unix_ms } = hold;
+    reason.truncate(reason.floor_char_boundary(limits::REASON_BYTES));
+    wire::Hold { reason, since_unix_ms }
+}
+
 fn power_state(power: wire::PowerState) -> wire::PowerState {
     let wire::PowerState {
         mode,
@@ -153,9 +165,9 @@ fn power_state(power: wire::PowerState) -> wire::PowerState {
         generation,
         since_unix_ms,
         cause: identifier(cause),
-        reasons: reasons.into_iter().map(reason).collect(),
-        alarms: alarms.into_iter().map(alarm).collect(),
-        faults: faults.into_iter().map(fault).collect(),
+        reasons: each(reasons, reason),
+        alarms: each(alarms, alarm),
+        faults: each(faults, fault),
         awake_until_unix_ms,
         wake_seconds,
         quiet_since_unix_ms,
@@ -180,10 +192,11 @@ fn runs_health(runs: wire::RunsHealth) -> wire::RunsHealth {
         let wire::DatasetHealth { dataset, last_success_unix_ms } = health;
         wire::DatasetHealth { dataset: identifier(dataset), last_success_unix_ms }
     };
-    wire::RunsHealth {
-        jobs: jobs.into_iter().map(job).collect(),
-        datasets: datasets.into_iter().map(dataset).collect(),
-    }
+    wire::RunsHealth { jobs: each(jobs, job), datasets: each(datasets, dataset) }
+}
+
+fn each<T>(all: Vec<T>, one: impl Fn(T) -> T) -> Vec<T> {
+    all.into_iter().take(limits::REPORT_LIST).map(one).collect()
 }
 
 /// Of `access-denied: cannot list ...` the code.
@@ -203,7 +216,6 @@ fn identifier(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use serde_json::json;
 
     use super::*;
 
@@ -266,6 +278,17 @@ mod tests {
     }
 
     #[test]
+    fn no_more_passes_than_a_platform_has_and_what_passed_passes_again() {
+        let job = |number| wire::JobHealth { job: format!("job{number}"), ..Default::default() };
+        let runs = wire::RunsHealth { jobs: (0..50_000).map(job).collect(), ..Default::default() };
+        let hold = wire::Hold { reason: "é".repeat(limits::REASON_BYTES), ..Default::default() };
+        let once = closed(wire::Health { runs: Some(runs), hold: Some(hold), ..Default::default() });
+        assert_eq!(once.runs.as_ref().unwrap().jobs.len(), limits::REPORT_LIST);
+        assert_eq!(once.hold.as_ref().unwrap().reason.len(), limits::REASON_BYTES);
+        assert_eq!(closed(once.clone()), once);
+    }
+
+    #[test]
     fn what_is_an_identifier_passes_as_it_is() {
         let image = "222222222222.dkr.ecr.eu-west-2.amazonaws.com/code@sha256:0a1b";
         for text in ["", "code-server", image, "main/clean_after", "arn:aws:ecs:eu-west-2:1:task-definition/a:3"] {
@@ -277,6 +300,6 @@ mod tests {
         assert_eq!(identifier("a".repeat(IDENTIFIER_BYTES + 1)), NONE);
         let codes =
             ["access-denied: cannot list x", "full: 3 are parked", "it broke: x", ""].map(str::to_owned).map(code);
-        assert_eq!(json!(codes), json!(["access-denied", "full", "unavailable", ""]));
+        assert_eq!(codes, ["access-denied", "full", "unavailable", ""]);
     }
 }
