@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sfdata_common::{
+    Timestamp,
     ids::AgentId,
     limits,
     telemetry::traces::{InvalidEndpoint, Tracer},
@@ -70,19 +71,23 @@ impl Agent {
     /// Open everything and begin; it stops when `stop` is cancelled, or the journal or the book of arrivals fails.
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
         let data_dir = &config.data_dir;
-        if !Identity::exists(data_dir) {
-            return Err(identity::Error::Absent(data_dir.clone()).into());
+        let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
+        let services = services.with_dagster(&config.dagster);
+        let by_aws = identity::by_aws(config, &services);
+        match &by_aws {
+            Some(by_aws) if !Identity::exists(data_dir) => drop(by_aws.enrol(Timestamp::now()).await?),
+            None if !Identity::exists(data_dir) => return Err(identity::Error::Absent(data_dir.clone()).into()),
+            _ => {}
         }
         let policy = Arc::new(policy::load(config.policy.as_deref())?);
         let trust = Arc::new(Trust::open(data_dir)?);
-        let identity = Arc::new(Identity::open(data_dir, config.hub.address.as_deref(), Arc::clone(&trust))?);
+        let identity = Identity::open(data_dir, config.hub.address.as_deref(), Arc::clone(&trust))?;
+        let identity = Arc::new(identity.joining_again(by_aws));
         let journal = Arc::new(Journal::open(data_dir)?);
         if let Some(fault) = journal.fault() {
             tracing::error!(fault, "only reads will be let in");
         }
         let failed = journal.failed();
-        let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
-        let services = services.with_dagster(&config.dagster);
         let arrivals = Handle::open(config)?;
         if arrivals.is_on() && config.power.is_none() {
             tracing::warn!("[arrivals] without [power]: what arrives is taken in and waits; nothing hands it on");

@@ -2,7 +2,7 @@
 //! services, database and buckets are this LA's platform.
 //!
 //! Read once, before anything else. It holds no secret: credentials come from the task's role, and the hub is
-//! known by the join token. What is not named here, the agent does not touch.
+//! known by the join token or by pins. What is not named here, the agent does not touch.
 
 pub mod arrivals;
 
@@ -12,12 +12,15 @@ use serde::Deserialize;
 use sfdata_common::{
     command::Bucket,
     error::chain,
+    ids::{AccountId, AgentId},
+    join::JoinToken,
     telemetry::{
         self, Log,
         traces::{InvalidEndpoint, Telemetry},
     },
 };
 pub use sfdata_power::Role;
+use sfdata_proto::v1 as wire;
 
 use crate::power;
 
@@ -32,6 +35,8 @@ pub struct Config {
     /// Where the hub is, if not where the join token said.
     #[serde(default)]
     pub hub: Hub,
+    /// Where to join by AWS identity, without a token.
+    pub join: Option<Join>,
     /// The AWS account that the agent stands in.
     pub aws: Aws,
     /// What belongs to this LA's platform.
@@ -65,6 +70,52 @@ pub struct Dagster {
 pub struct Hub {
     /// `host:port` to dial instead of the one in the join token: for a hub that has moved, without a new enrolment.
     pub address: Option<String>,
+}
+
+/// The `[join]` section, as `hubctl agents register` prints it. Nothing in it is secret.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Its own id.
+    pub agent: AgentId,
+    /// The account that it is registered for.
+    pub account: AccountId,
+    /// `host:port` of the hub.
+    pub address: String,
+    /// `host:port` where the hub lets agents join.
+    pub enrol_address: String,
+    /// First part of every identity.
+    pub trust_domain: String,
+    /// SHA-256 over the certificate of the hub's CA, in 64 hexadecimal digits: no other hub is joined.
+    pub ca_pin: String,
+    /// Digest of the root keys, in 64 hexadecimal digits: no other trust bundle is taken.
+    pub root_pin: String,
+}
+
+impl Join {
+    /// What a token would say, but for its secret.
+    pub fn place(&self) -> JoinToken {
+        let pin = |text: &str| hex::decode(text).unwrap_or_default().into();
+        let bearer = wire::AgentSubject { agent_id: self.agent.to_string(), account: self.account.to_string() };
+        JoinToken {
+            enrol_address: self.enrol_address.clone(),
+            address: self.address.clone(),
+            ca_pin: pin(&self.ca_pin),
+            root_pin: pin(&self.root_pin),
+            trust_domain: self.trust_domain.clone(),
+            subject: Some(wire::join_token::Subject::Agent(bearer)),
+            ..Default::default()
+        }
+    }
+
+    fn check(&self, problems: &mut Vec<Problem>) {
+        for (key, value) in [("join.address", &self.address), ("join.enrol_address", &self.enrol_address)] {
+            problems.extend(wrong(Some(value), is_host_and_port).map(|value| Problem::Address { key, value }));
+        }
+        for (key, value) in [("ca_pin", &self.ca_pin), ("root_pin", &self.root_pin)] {
+            problems.extend(wrong(Some(value), is_digest).map(|value| Problem::Pin { key, value }));
+        }
+    }
 }
 
 /// The `[aws]` section.
@@ -198,9 +249,21 @@ pub enum Problem {
         /// What was given.
         path: PathBuf,
     },
-    /// The hub's address.
-    #[error("hub.address {value:?} is no address; write host:port, as in hub.example.org:7443")]
+    /// An address of the hub.
+    #[error("{key} {value:?} is no address; write host:port, as in hub.example.org:7443")]
     Address {
+        /// Where.
+        key: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// A pin.
+    #[error(
+        "join.{key} {value:?} is no pin; paste the section as hubctl agents register printed it: 64 hexadecimal digits"
+    )]
+    Pin {
+        /// Which.
+        key: &'static str,
         /// What was given.
         value: String,
     },
@@ -346,7 +409,9 @@ impl Config {
         let mut problems = Vec::new();
         problems.extend(relative("data_dir", Some(&self.data_dir)));
         problems.extend(relative("policy", self.policy.as_ref()));
-        problems.extend(wrong(self.hub.address.as_ref(), is_host_and_port).map(|value| Problem::Address { value }));
+        let address = wrong(self.hub.address.as_ref(), is_host_and_port);
+        problems.extend(address.map(|value| Problem::Address { key: "hub.address", value }));
+        self.join.iter().for_each(|join| join.check(&mut problems));
         self.aws.check(&mut problems);
         self.platform.check(&mut problems);
         if let Some(arrivals) = &self.arrivals {
@@ -445,6 +510,10 @@ fn is_host_and_port(address: &str) -> bool {
         None => only(host, b"-.", 253),
     };
     host_is_legal && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_url(url: &str) -> bool {

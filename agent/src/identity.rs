@@ -1,11 +1,12 @@
-//! Who this agent is: its certificate with key, its receipt key, and where its hub is.
+//! Who this agent is: its certificate with key, its receipt key, and where its hub is. How it joins is in [`joining`].
 //!
 //! Keys are made here and never leave. The certificate lives a day and is renewed at half of that, ±10 %; the link
-//! connects anew with the younger one and running actions notice nothing.
+//! connects anew with the younger one and running actions notice nothing. One that has ended, since the agent was off for
+//! long, cannot be renewed: an agent that may join by its AWS identity then joins again.
+
+mod joining;
 
 use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,17 +20,14 @@ use sfdata_common::{
     channel::{self, SharedTls},
     error::chain,
     ids::{AccountId, AgentId},
-    join::{self, Subject as Bearer},
-    keyfile,
+    join, keyfile,
     keys::{self, SigningKey},
     limits,
     peer::Subject,
     retry::jittered,
     tls::{self, Identity as Certificate, Knows, TlsKey},
 };
-use sfdata_proto::v1::{
-    self as wire, enrol_service_client::EnrolServiceClient, renewal_service_client::RenewalServiceClient,
-};
+use sfdata_proto::v1::{self as wire, renewal_service_client::RenewalServiceClient};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -37,8 +35,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::joining::{ByAws, by_aws, enrol};
 use crate::{
-    journal::{self, Journal},
+    journal, services,
     trust::{self, Trust},
 };
 
@@ -75,9 +74,28 @@ pub enum Error {
     /// Enrolled before.
     #[error("{0} holds an identity already; to enrol anew, move that folder away first")]
     Present(PathBuf),
+    /// Enrolled, and well.
+    #[error(
+        "{path} holds an identity whose certificate is valid until {until} and is renewed by itself; there is nothing to do"
+    )]
+    Valid {
+        /// Where.
+        path: PathBuf,
+        /// When it ends.
+        until: Timestamp,
+    },
     /// Not enrolled.
-    #[error("{0} holds no identity; enrol first: sfdata-agent enrol --token sfjoin_…")]
+    #[error("{0} holds no identity; enrol first: sfdata-agent enrol --token sfjoin_…, or --aws")]
     Absent(PathBuf),
+    /// No place to join.
+    #[error("the configuration has no [join] section; paste there what `hubctl agents register` printed")]
+    NoPlace,
+    /// The file of the count of joins.
+    #[error("{0} cannot be read; restore it, or have an admin say hubctl agents register --again and remove it")]
+    Count(PathBuf),
+    /// What is to be signed, or the credentials.
+    #[error(transparent)]
+    Services(#[from] services::Error),
     /// The hub said no, or can't be reached.
     #[error("the hub at {address} did not let this agent join: {}", status.message())]
     Refused {
@@ -119,58 +137,13 @@ pub enum Error {
     Journal(#[from] journal::Error),
 }
 
-/// Join with a token: make keys, get a certificate, pin the trust bundle, begin a journal.
-pub async fn enrol(data_dir: &Path, token: &str, account: &str, now: Timestamp) -> Result<AgentId, Error> {
-    let token = join::decode(token)?;
-    let Some(Bearer::Agent(bearer)) = &token.subject else { return Err(Error::OperatorToken) };
-    let (agent, expected) = (bearer.agent_id.parse::<AgentId>()?, bearer.account.parse::<AccountId>()?);
-    if expected.as_str() != account {
-        return Err(Error::Account { expected, found: account.to_owned() });
-    }
-    if data_dir.join(HOME_FILE).exists() {
-        return Err(Error::Present(data_dir.into()));
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .map_err(|source| Error::Folder { path: data_dir.into(), source })?;
-
-    let key = TlsKey::generate()?;
-    let receipt_path = data_dir.join(RECEIPT_FILE);
-    let receipt = match SigningKey::read(&receipt_path) {
-        Ok(key) => key, // of a try that did not come to its end
-        Err(_) => SigningKey::create(&receipt_path)?,
-    };
-    let knows = Knows::Pin { ca: &token.ca_pin, trust_domain: &token.trust_domain };
-    let tls: SharedTls = Arc::new(ArcSwap::new(tls::client(None, knows)?));
-    let request = wire::EnrolRequest {
-        secret: token.secret.clone(),
-        csr_der: key.request()?.into(),
-        subject: Some(wire::enrol_request::Subject::Agent(wire::EnrollingAgent {
-            account: account.to_owned(),
-            receipt_key: receipt.public().as_bytes().to_vec().into(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        })),
-    };
-    let address = token.enrol_address.clone();
-    let answer = EnrolServiceClient::new(channel::open(&address, tls))
-        .enrol(request)
-        .await
-        .map_err(|status| Error::Refused { address, status: Box::new(status) })?
-        .into_inner();
-    let chain: Vec<Vec<u8>> = answer.certificates.iter().map(|der| der.to_vec()).collect();
-    Certificate::new(chain.clone(), &key)?;
-    let envelope = answer.trust_bundle.ok_or(Error::Incomplete("trust bundle"))?;
-    let trust = Trust::create(data_dir, &envelope, &token.root_pin)?;
-    Journal::create(data_dir, answer.epoch)?;
-    keyfile::replace_secret(&data_dir.join(TLS_FILE), &to_pem(&key, &chain))?;
-    // Last: with this file the folder counts as enrolled.
-    let home = wire::JoinToken { secret: Default::default(), ..token };
-    let home = pem::encode(&pem::Pem::new(HOME_TAG, home.encode_to_vec()));
-    keyfile::write(&data_dir.join(HOME_FILE), home.as_bytes())?;
-    info!(%agent, trust_version = trust.bundle().version, %now, "enrolled");
-    Ok(agent)
+/// Key and chain of an agent that was enrolled.
+fn read_certificate(data_dir: &Path) -> Result<Certificate, Error> {
+    let text = keyfile::read_secret(&data_dir.join(TLS_FILE))?;
+    let key = TlsKey::from_pem(&text)?;
+    let mut chain = tls::certificates_from_pem(text.as_bytes())?;
+    chain.remove(0); // the key
+    Ok(Certificate::new(chain, &key)?)
 }
 
 fn to_pem(key: &TlsKey, chain: &[Vec<u8>]) -> String {
@@ -187,6 +160,8 @@ pub struct Identity {
     certificate: ArcSwap<Certificate>,
     tls: SharedTls,
     trust: Arc<Trust>,
+    /// How it joins again when the certificate has ended.
+    by_aws: Option<ByAws>,
     changes: watch::Sender<u64>,
 }
 
@@ -206,11 +181,7 @@ impl Identity {
             .ok()
             .and_then(|block| wire::JoinToken::decode(block.contents()).ok())
             .ok_or_else(|| Error::Home(home_path.clone()))?;
-        let text = keyfile::read_secret(&data_dir.join(TLS_FILE))?;
-        let key = TlsKey::from_pem(&text)?;
-        let mut chain = tls::certificates_from_pem(text.as_bytes())?;
-        chain.remove(0); // the key
-        let certificate = Certificate::new(chain, &key)?;
+        let certificate = read_certificate(data_dir)?;
         let receipt_key = Arc::new(SigningKey::read(&data_dir.join(RECEIPT_FILE))?);
         let address = address.map_or(home.address, str::to_owned);
         Self::new(address, certificate, receipt_key, trust, Some(data_dir.join(TLS_FILE)))
@@ -227,7 +198,12 @@ impl Identity {
         let Subject::Agent(agent) = certificate.peer().subject.clone() else { return Err(Error::OperatorToken) };
         let tls = Arc::new(ArcSwap::new(client(&certificate, &trust)?));
         let (certificate, changes) = (ArcSwap::from_pointee(certificate), watch::channel(0).0);
-        Ok(Self { agent, address, receipt_key, path, certificate, tls, trust, changes })
+        Ok(Self { agent, address, receipt_key, path, certificate, tls, trust, by_aws: None, changes })
+    }
+
+    /// Join again like this when the certificate has ended.
+    pub fn joining_again(self, by_aws: Option<ByAws>) -> Self {
+        Self { by_aws, ..self }
     }
 
     /// Its own id.
@@ -269,11 +245,32 @@ impl Identity {
         if let Some(path) = &self.path {
             keyfile::replace_secret(path, &to_pem(&key, &chain))?;
         }
+        self.take(certificate, config);
+        Ok(())
+    }
+
+    /// Get a certificate in place of one that has ended, by AWS identity.
+    async fn join_again(&self, by_aws: &ByAws) -> Result<(), Error> {
+        let (key, chain) = by_aws.again(&self.trust.bundle(), &self.receipt_key, Timestamp::now()).await?;
+        let certificate = Certificate::new(chain, &key)?;
+        let config = client(&certificate, &self.trust)?;
+        self.take(certificate, config);
+        Ok(())
+    }
+
+    /// The younger one: by AWS identity where there is nothing left to renew.
+    async fn rejuvenate(&self) -> Result<(), Error> {
+        match &self.by_aws {
+            Some(by_aws) if self.expires() <= Timestamp::now() => self.join_again(by_aws).await,
+            _ => self.renew().await,
+        }
+    }
+
+    fn take(&self, certificate: Certificate, config: Arc<ClientConfig>) {
         info!(until = %certificate.peer().not_after, "certificate renewed");
         self.certificate.store(Arc::new(certificate));
         self.tls.store(config);
         self.changes.send_modify(|count| *count += 1);
-        Ok(())
     }
 
     /// Keep the certificate young and follow the bundle's CAs, until `stop`.
@@ -295,7 +292,7 @@ impl Identity {
                     }
                 }
                 () = sleep_until(due) => {
-                    let wait = match self.renew().await {
+                    let wait = match self.rejuvenate().await {
                         Ok(()) => self.until_renewal(Timestamp::now()),
                         Err(error) => {
                             warn!(error = %chain(&error), "the certificate was not renewed; trying again");

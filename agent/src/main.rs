@@ -42,12 +42,8 @@ enum Command {
 /// What needs a whole configuration.
 #[derive(Subcommand)]
 enum Configured {
-    /// Join the hub that invited this agent
-    Enrol {
-        /// Token that `hubctl agents invite` printed
-        #[arg(long, env = "SFDATA_JOIN_TOKEN", hide_env_values = true)]
-        token: String,
-    },
+    /// Join the hub that invited or registered this agent
+    Enrol(Enrol),
     /// Serve until asked to stop (SIGTERM)
     Run,
     /// Say what is wrong with configuration and policy, and exit with 1 if anything is
@@ -69,6 +65,17 @@ enum Configured {
     Share(Share),
     /// Print this agent's own record of commands, checked, one line of JSON each
     Audit,
+}
+
+#[derive(clap::Args)]
+#[group(required = true)]
+struct Enrol {
+    /// Token that `hubctl agents invite` printed
+    #[arg(long, env = "SFDATA_JOIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// With this account's AWS identity, where [join] of the configuration says; again, if the certificate has ended
+    #[arg(long)]
+    aws: bool,
 }
 
 #[derive(Subcommand)]
@@ -153,7 +160,7 @@ fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
         }
         Configured::Share(word) => return runtime()?.block_on(share(&config, word)),
         Configured::Audit => print_audit(&config)?,
-        Configured::Enrol { token } => runtime()?.block_on(enrol(&config, &token))?,
+        Configured::Enrol(how) => runtime()?.block_on(enrol(&config, how))?,
         Configured::Run => {
             telemetry::init(&config.log)?;
             runtime()?.block_on(serve(&config))?;
@@ -261,9 +268,16 @@ async fn discover(file: &Path, options: Discover) -> Result<ExitCode> {
     Ok(ExitCode::from(INCOMPLETE))
 }
 
-async fn enrol(config: &Config, token: &str) -> Result<()> {
-    let account = Services::new(&config.aws, &config.platform, Sharing::new(&config.data_dir)).await.account().await?;
-    let agent = identity::enrol(&config.data_dir, token, &account, Timestamp::now()).await?;
+async fn enrol(config: &Config, how: Enrol) -> Result<()> {
+    let services = Services::new(&config.aws, &config.platform, Sharing::new(&config.data_dir)).await;
+    let account = services.account().await?;
+    let agent = match how.token {
+        Some(token) => identity::enrol(&config.data_dir, &token, &account, Timestamp::now()).await?,
+        None => {
+            let by_aws = identity::by_aws(config, &services).ok_or(identity::Error::NoPlace)?;
+            by_aws.enrol(Timestamp::now()).await?
+        }
+    };
     writeln!(io::stderr(), "Agent {agent} has joined from account {account}. Start it: sfdata-agent run")?;
     Ok(())
 }

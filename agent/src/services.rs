@@ -18,10 +18,14 @@ pub mod s3;
 pub mod secrets;
 pub mod metered;
 pub mod sqs;
+pub mod sts;
 pub mod survey;
 
 pub use plan::Plan;
-use sfdata_common::outcome::{FailureCode, Outcome, failure_name};
+use sfdata_common::{
+    Timestamp,
+    outcome::{FailureCode, Outcome, failure_name},
+};
 use sfdata_proto::v1 as wire;
 
 use crate::{
@@ -161,6 +165,11 @@ impl Services {
     /// The 12-digit AWS account that the agent's credentials belong to, as STS tells it.
     pub async fn account(&self) -> Result<String, Error> {
         self.aws.account().await
+    }
+
+    /// A request to STS, signed with the agent's credentials, that shows who signed it; it is not sent.
+    pub async fn prove_identity(&self, asked: &sts::Asked<'_>, now: Timestamp) -> Result<Vec<u8>, Error> {
+        sts::prove(&self.aws, asked, now).await
     }
 
     /// Look at what runs, side by side. What can't be read is told in place of what it would have said.

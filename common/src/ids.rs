@@ -25,6 +25,9 @@ pub enum Error {
     /// Accounts: 12 digits.
     #[error("{0:?} is not an AWS account: use its 12 digits")]
     Account(String),
+    /// Roles of IAM.
+    #[error("{0:?} is not the name of an IAM role: use 1 to 64 letters, digits and +=,.@_-, without path and ARN")]
+    Role(String),
     /// Commands: a UUID of version 7.
     #[error("{0:?} is not a command id: it is a UUID of version 7, as hubctl printed it")]
     Command(String),
@@ -137,6 +140,36 @@ impl From<AccountId> for String {
 }
 
 impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Name of an IAM role, without its path: STS does not tell that, and within an account the name alone is unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleName(String);
+
+impl RoleName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RoleName {
+    type Err = Error;
+    /// IAM API reference, CreateRole: `[\w+=,.@-]+`, at most 64.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
+        if (1..=64).contains(&text.len()) && text.bytes().all(legal) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::Role(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl fmt::Display for RoleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }

@@ -20,6 +20,7 @@ pub mod sealed;
 pub mod trust;
 pub mod policy;
 pub mod join;
+pub mod sts;
 
 pub mod peer;
 pub mod tls;

@@ -76,6 +76,20 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const STREAMS_PER_CONNECTION: u32 = 256;
 /// Enrolments that one address may try in a minute.
 pub const ENROLMENTS_PER_MINUTE: u32 = 60;
+/// A challenge for joining by AWS identity: one round trip and a signature, with time for a look at the credentials.
+pub const CHALLENGE: Duration = Duration::from_secs(60);
+/// Challenges that wait for their answer, of some 200 bytes each; the oldest give way.
+pub const CHALLENGES: usize = 4_096;
+/// A signed request to STS: a session token is under 2 KiB today, and AWS does not say how long it may become.
+pub const SIGNED_REQUEST_BYTES: usize = 8 * 1024;
+/// How far the signature's time may be from the hub's clock: what AWS itself allows (SigV4, "elements of a request").
+pub const SIGNATURE_SKEW: Duration = Duration::from_secs(300);
+/// Questions to STS at once; the next wait their turn. Each takes some 50 ms.
+pub const STS_AT_ONCE: usize = 16;
+/// The wait for a turn, and then one question to STS with the whole answer.
+pub const STS_CALL: Duration = Duration::from_secs(5);
+/// STS's answer is under 1 KiB.
+pub const STS_REPLY_BYTES: usize = 8 * 1024;
 /// Idle connections are pinged so often; with the time-out, a dead peer is found in under 30 s.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// A ping unanswered for so long means a dead peer.

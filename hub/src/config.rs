@@ -3,6 +3,8 @@
 //! Parsing refuses keys that are not known; [`Config::check`] finds what can't work, all of it at once, so that
 //! an operator corrects the file once.
 
+mod enrol;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -18,12 +20,14 @@ use sfdata_common::{
     ids::AgentId,
     limits,
     policy::{self, Policy},
+    sts,
     telemetry::{
         self, Log,
         traces::{InvalidEndpoint, Telemetry},
     },
 };
 
+pub use self::enrol::{Aws, Enrol};
 use crate::{
     alerts, health,
     prices::{self, Prices},
@@ -145,6 +149,21 @@ pub enum Problem {
         /// What was given.
         value: f64,
     },
+    /// An STS that is not asked.
+    #[error("enrol.aws.region {value:?} is none whose STS is asked; use one of {}", sts::REGIONS.join(", "))]
+    StsRegion {
+        /// What was given.
+        value: String,
+    },
+    /// A stand-in that could be anybody's.
+    #[error(
+        "enrol.aws.endpoint_url {value:?} is not on this machine; who answers there says who may join. Leave it out to ask \
+         AWS, or for a sandbox use http://127.0.0.1:PORT"
+    )]
+    StsUrl {
+        /// What was given.
+        value: String,
+    },
     /// The log filter.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
@@ -213,6 +232,9 @@ pub struct Config {
     /// What things cost.
     #[serde(default)]
     pub costs: Costs,
+    /// How agents join beside tokens.
+    #[serde(default)]
+    pub enrol: Enrol,
 }
 
 /// The `[listen]` section. Port 0 takes any free one.
@@ -356,6 +378,7 @@ impl Config {
         }
         problems.extend(self.alerts.check().into_iter().map(Problem::Alerts));
         self.costs.check(&mut problems);
+        self.enrol.aws.check(&mut problems);
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         problems.extend(self.telemetry.check().err().map(Problem::Telemetry));
         problems.extend(self.policy().err());
@@ -480,6 +503,7 @@ mod tests {
         config.log.level = "sfdata=loud".into();
         config.telemetry.otlp_endpoint = Some("collector:4317".into());
         config.policy = Some("/nonexistent/hub.cedar".into());
+        config.enrol.aws = Aws { region: "us-east-1".into(), endpoint_url: Some("https://sts.example".into()) };
         let problems = config.check();
         let text: Vec<String> = problems.iter().map(|problem| chain(problem).to_string()).collect();
         for fact in [
@@ -494,10 +518,12 @@ mod tests {
             "sfdata=loud",
             "telemetry.otlp_endpoint \"collector:4317\" is no endpoint",
             "/nonexistent/hub.cedar",
+            "\"us-east-1\" is none whose STS is asked",
+            "\"https://sts.example\" is not on this machine",
         ] {
             assert!(text.iter().any(|problem| problem.contains(fact)), "{fact} is missing in {text:#?}");
         }
-        assert_eq!(problems.len(), 11, "{text:#?}");
+        assert_eq!(problems.len(), 13, "{text:#?}");
     }
 
     #[test]

@@ -8,10 +8,9 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use sfdata_common::{
-    ids::{AccountId, AgentId, OperatorName},
+    ids::{AccountId, AgentId, OperatorName, RoleName},
     keys::PublicKey,
     limits,
     peer::Subject,
@@ -23,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     audit,
+    enrol::joins::{self, Join, Right},
     health::Judge,
     store::{self, Batch, Store, Written, keys, records},
 };
@@ -41,6 +41,9 @@ pub enum Error {
         /// Registered.
         account: String,
     },
+    /// A join that is none.
+    #[error(transparent)]
+    Join(#[from] joins::Refusal),
     /// Full.
     #[error("the registry holds {} agents already", limits::AGENTS)]
     Full,
@@ -59,6 +62,27 @@ pub struct Facts {
     pub policy: AgentFacts,
     /// Why it is locked.
     pub locked: Option<String>,
+}
+
+/// What an operator says of an agent.
+#[derive(Debug, Default)]
+pub struct Words {
+    /// Added to those that it has.
+    pub labels: BTreeMap<String, String>,
+    /// Added to those that it is in.
+    pub groups: Vec<String>,
+}
+
+impl Words {
+    fn add_to(self, record: &mut records::Agent, now: Timestamp) {
+        record.labels.extend(self.labels);
+        record.groups.extend(self.groups);
+        record.groups.sort();
+        record.groups.dedup();
+        if record.since == 0 {
+            record.since = now.as_millisecond();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -208,64 +232,115 @@ impl Fleet {
         Ok(self.store.submit(batch))
     }
 
-    /// Register an agent, or find it registered for the same account, so that a token can be made for it.
+    /// Enter an agent, or find it entered for the same account.
+    fn enter(&self, id: &AgentId, account: &AccountId) -> Result<(), Error> {
+        let mut registry = self.write();
+        match registry.agents.get(id) {
+            Some(agent) if agent.record.account != account.as_str() => {
+                Err(Error::OtherAccount { agent: id.clone(), account: agent.record.account.clone() })
+            }
+            Some(_) => Ok(()),
+            None if registry.agents.len() >= limits::AGENTS => Err(Error::Full),
+            None => {
+                let record = records::Agent { account: account.to_string(), ..Default::default() };
+                registry.agents.insert(id.clone(), Agent::of(record));
+                Ok(())
+            }
+        }
+    }
+
+    /// Expect an agent of that account, so that a token can be made for it.
     pub async fn expect_agent(
         &self,
         by: &OperatorName,
         id: &AgentId,
         account: &AccountId,
-        labels: BTreeMap<String, String>,
-        groups: Vec<String>,
+        words: Words,
         now: Timestamp,
     ) -> Result<(), Error> {
-        {
-            let mut registry = self.write();
-            match registry.agents.get(id) {
-                Some(agent) if agent.record.account != account.as_str() => {
-                    return Err(Error::OtherAccount { agent: id.clone(), account: agent.record.account.clone() });
-                }
-                Some(_) => {}
-                None if registry.agents.len() >= limits::AGENTS => return Err(Error::Full),
-                None => {
-                    let record = records::Agent { account: account.to_string(), ..Default::default() };
-                    registry.agents.insert(id.clone(), Agent::of(record));
-                }
-            }
-        }
+        self.enter(id, account)?;
         let written = self.update_agent(id, |record| {
-            record.labels.extend(labels);
-            record.groups.extend(groups);
-            record.groups.sort();
-            record.groups.dedup();
-            if record.since == 0 {
-                record.since = now.as_millisecond();
-            }
+            words.add_to(record, now);
             Ok(audit::draft(now, "agent.invited", audit::operator(by), audit::agent(id), format!("account {account}")))
         })?;
         Ok(written.await?)
     }
 
-    /// An agent joined with a token. `batch` carries the token's use.
+    /// Let an agent of that account join as that role, without a token. Another role than before is pinned anew; `again` has
+    /// the same role be pinned anew as well, and the next join be let in whatever its count.
+    pub async fn register_agent(
+        &self,
+        by: &OperatorName,
+        id: &AgentId,
+        (account, role): (&AccountId, &RoleName),
+        words: Words,
+        again: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.enter(id, account)?;
+        let written = self.update_agent(id, |record| {
+            words.add_to(record, now);
+            if again || record.role != role.as_str() {
+                record.role_id.clear();
+            }
+            record.role = role.to_string();
+            record.join_anew |= again;
+            let detail = format!("account {account}, role {role}{}", if again { ", again" } else { "" });
+            Ok(audit::draft(now, "agent.registered", audit::operator(by), audit::agent(id), detail))
+        })?;
+        Ok(written.await?)
+    }
+
+    /// Have an agent need a token to join. What it has by now stays.
+    pub async fn unregister_agent(
+        &self,
+        by: &OperatorName,
+        id: &AgentId,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let written = self.update_agent(id, |record| {
+            record.role.clear();
+            record.role_id.clear();
+            record.join_anew = false;
+            Ok(audit::draft(now, "agent.unregistered", audit::operator(by), audit::agent(id), why))
+        })?;
+        Ok(written.await?)
+    }
+
+    /// Whether an agent may join by its AWS identity, as far as is known before AWS is asked.
+    pub fn may_join_by_aws(&self, id: &AgentId) -> Result<(), joins::Refusal> {
+        let registry = self.read();
+        let record = registry.agents.get(id).map(|agent| &agent.record).filter(|record| !record.role.is_empty());
+        let record = record.ok_or_else(|| joins::Refusal::NotRegistered(id.clone()))?;
+        record.locked.as_ref().map_or(Ok(()), |_| Err(joins::Refusal::Locked(id.clone())))
+    }
+
+    /// An agent joins: the count of its joins, durable with all of `batch` when what is returned resolves.
     pub fn agent_joined(
         &self,
         id: &AgentId,
-        receipt_key: Bytes,
-        version: String,
+        join: &Join,
         now: Timestamp,
         mut batch: Batch,
-    ) -> Result<Written, Error> {
+    ) -> Result<(Written, u64), Error> {
         let mut registry = self.write();
         let agent = registry.agents.get_mut(id).ok_or_else(|| Error::Unknown(Subject::Agent(id.clone())))?;
-        let mut record = agent.record.clone();
-        record.receipt_key = receipt_key;
-        record.version = version;
-        record.since = now.as_millisecond();
+        let record = joins::decide(id, &agent.record, join, now)?;
+        let counter = record.joins;
+        let right = match &join.right {
+            Right::Token => "by token".to_owned(),
+            Right::Aws { caller, .. } => format!("as role {} ({}) of {}", caller.role, caller.role_id, caller.session),
+        };
+        let (account, version) = (&record.account, join.version.escape_debug());
+        let detail = format!("account {account}, {right}, version {version}, join {counter}");
+        batch.audit(audit::draft(now, "agent.joined", audit::agent(id), audit::agent(id), detail));
         batch.put(keys::agent(id), &record);
         *agent = Agent { connected: agent.connected, ..Agent::of(record) };
         let written = self.store.submit(batch);
         drop(registry);
         self.changed();
-        Ok(written)
+        Ok((written, counter))
     }
 
     /// Add and remove labels and groups.
@@ -370,6 +445,7 @@ impl Fleet {
                 agent.record.since = now.as_millisecond();
             }
             agent.connected = true;
+            agent.record.join_key.clear(); // it has the answer to its last join
             agent.record.last_seen = now.as_millisecond();
             agent.record.version = version.to_owned();
             agent.note = note;
@@ -476,6 +552,9 @@ fn summary(id: &AgentId, agent: &Agent, commands: usize, now: Timestamp) -> wire
         health: record.health.clone(),
         commands: commands.try_into().unwrap_or(u32::MAX),
         note: record.locked.clone().unwrap_or_else(|| agent.note.clone()),
+        aws: (!record.role.is_empty())
+            .then(|| wire::AwsIdentity { role: record.role.clone(), role_id: record.role_id.clone() }),
+        joins: record.joins,
         ..Default::default()
     }
 }

@@ -40,6 +40,7 @@ use crate::{
     disk,
     dispatch::Dispatcher,
     enrol::{
+        iam::{self, Iam},
         identity::{self, HubKeys, IDENTITY_FILE},
         serving::{self, Serving},
         tokens::{self, Tokens},
@@ -134,13 +135,7 @@ impl Ground {
         let trust = Trust::load(store.clone(), own)?;
         let judge = Judge::new(config.health.clone(), config.certificates.agent_lifetime);
         let fleet = Arc::new(Fleet::load(store.clone(), judge)?);
-        let tokens = Tokens::new(
-            store.clone(),
-            Arc::clone(&fleet),
-            Arc::clone(&trust),
-            keys.authority.certificate(),
-            config.public.clone(),
-        );
+        let tokens = Tokens::new(store.clone(), Arc::clone(&fleet), Arc::clone(&trust), &keys, config.public.clone());
         Ok(Self { keys, store, trust, fleet, tokens: Arc::new(tokens) })
     }
 }
@@ -438,6 +433,7 @@ impl Parts {
         let routes = Routes::new(
             EnrolServiceServer::new(Enrolment {
                 tokens: Arc::clone(&self.ground.tokens),
+                iam: self.iam(),
                 authority: Arc::clone(&self.ground.keys.authority),
                 trust: Arc::clone(&self.ground.trust),
                 certificates: self.config.certificates.clone(),
@@ -448,6 +444,17 @@ impl Parts {
         );
         spawn(&self.tasks, "enrolment listener", &self.stop, server.serve(enrolment, routes, self.stop.clone()));
         Ok(())
+    }
+
+    fn iam(&self) -> Iam {
+        Iam::new(iam::Parts {
+            store: self.ground.store.clone(),
+            fleet: Arc::clone(&self.ground.fleet),
+            sessions: Arc::clone(&self.sessions),
+            trust: Arc::clone(&self.ground.trust),
+            dispatch: Arc::clone(&self.ground.keys.dispatch),
+            settings: self.config.enrol.aws.clone(),
+        })
     }
 
     fn link_service(&self) -> LinkServiceServer<Links> {

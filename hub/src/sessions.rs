@@ -41,7 +41,7 @@ use crate::{
 
 /// Why the hub itself locks an agent.
 pub const CLONED: &str =
-    "two instances with this agent's certificate are alive: find the second one, then invite the agent anew";
+    "two instances of this agent are alive: find the second one, then invite or register the agent anew";
 /// Superseded instances remembered for an agent.
 const INSTANCES: usize = 8;
 /// Dispatches signed and handed to one stream in one go.
@@ -165,6 +165,16 @@ impl Sessions {
     }
 }
 
+/// Lock an agent out because two instances of it are alive: by all signs one is a copy, and nobody can tell which.
+pub async fn lock_clone(fleet: &Fleet, sessions: &Sessions, agent: &AgentId, sign: &str) {
+    warn!(%agent, sign, "two instances of one agent are alive; the agent is locked");
+    let locked = fleet.lock_agent(audit::HUB.into(), agent, Some(CLONED.into()), sign, Timestamp::now()).await;
+    if let Err(error) = locked {
+        warn!(%agent, %error, "the lock could not be stored");
+    }
+    sessions.end(agent);
+}
+
 /// What an agent says is kept and shown, so it has a bound.
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
@@ -215,7 +225,8 @@ impl Link {
             self.metrics.sessions_fenced.inc();
         }
         if opened.cloned {
-            self.lock_clone(&agent, &hello.boot_id).await;
+            warn!(%agent, hello.boot_id, "a superseded instance came back");
+            lock_clone(&self.fleet, &self.sessions, &agent, "clone: a superseded instance came back").await;
         }
         let generation = opened.generation;
         self.metrics.agents_connected.set(self.sessions.count() as i64);
@@ -233,24 +244,6 @@ impl Link {
         self.metrics.agents_connected.set(self.sessions.count() as i64);
         debug!(%agent, reason = status.message(), "session ends");
         let _ = out.try_send(Err(status));
-    }
-
-    async fn lock_clone(&self, agent: &AgentId, boot_id: &str) {
-        warn!(%agent, boot_id, "two instances of one agent are alive; the agent is locked");
-        let locked = self
-            .fleet
-            .lock_agent(
-                audit::HUB.into(),
-                agent,
-                Some(CLONED.into()),
-                "clone: a superseded instance came back",
-                Timestamp::now(),
-            )
-            .await;
-        if let Err(error) = locked {
-            warn!(%agent, %error, "the lock could not be stored");
-        }
-        self.sessions.end(agent);
     }
 
     async fn hold(

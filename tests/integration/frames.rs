@@ -340,14 +340,27 @@ async fn ten_thousand_frames_of_garbage_from_an_agent_leave_the_hub_as_it_was() 
 async fn ten_thousand_frames_of_garbage_at_the_enrolment_listener_leave_the_hub_as_it_was() {
     let fleet = Fleet::without_aws(1).await;
     let nobody = client_tls(&fleet, None).unwrap();
-    let agent = wire::EnrollingAgent { account: "1".repeat(12), receipt_key: vec![7; 32].into(), version: "x".into() };
+    let agent = wire::EnrollingAgent {
+        account: "1".repeat(12),
+        receipt_key: vec![7; 32].into(),
+        version: "x".into(),
+        ..Default::default()
+    };
     let enrol = wire::EnrolRequest {
         secret: vec![7; 32].into(),
         csr_der: vec![0x30; 200].into(),
-        subject: Some(wire::enrol_request::Subject::Agent(agent)),
+        subject: Some(wire::enrol_request::Subject::Agent(agent.clone())),
+    };
+    let by_aws = wire::EnrolAwsRequest {
+        challenge: vec![7; 32].into(),
+        signed_request: vec![b'x'; 900].into(),
+        csr_der: vec![0x30; 200].into(),
+        agent: Some(agent),
     };
     let samples: Samples = vec![
         ("/sfdata.v1.EnrolService/Enrol", always(enrol)),
+        ("/sfdata.v1.EnrolService/Challenge", always(wire::ChallengeRequest { agent_id: "la-0".into() })),
+        ("/sfdata.v1.EnrolService/EnrolAws", always(by_aws)),
         ("/sfdata.v1.EnrolService/NoSuchMethod", Box::new(|rng| vec![random_bytes(rng, 40)])),
         ("/sfdata.v1.OperatorService/ListAgents", always(wire::ListAgentsRequest {})),
     ];

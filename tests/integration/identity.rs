@@ -318,7 +318,7 @@ async fn certificates_renew_by_themselves_and_no_work_is_dropped() {
     fleet.stop().await;
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a new folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

@@ -25,7 +25,12 @@ fn pinned(token: &wire::JoinToken) -> SharedTls {
 
 fn an_agent(account: &str) -> Subject {
     let receipt_key = SigningKey::generate().expect("a key").public().as_bytes().to_vec().into();
-    Subject::Agent(wire::EnrollingAgent { account: account.into(), receipt_key, version: "test".into() })
+    Subject::Agent(wire::EnrollingAgent {
+        account: account.into(),
+        receipt_key,
+        version: "test".into(),
+        ..Default::default()
+    })
 }
 
 fn an_operator() -> Subject {

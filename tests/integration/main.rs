@@ -15,6 +15,7 @@ mod frames;
 mod logs;
 mod join;
 mod launch;
+mod iam;
 mod identity;
 mod crash;
 mod delivery;

@@ -31,12 +31,12 @@ const SOON: Duration = Duration::from_secs(20);
 const REASON: &str = "for-kim-of-oak-road-7";
 
 /// The real hubctl of an operator of this fleet.
-struct Hubctl {
+pub(crate) struct Hubctl {
     home: PathBuf,
 }
 
 impl Hubctl {
-    async fn join(fleet: &mut Fleet) -> Self {
+    pub(crate) async fn join(fleet: &mut Fleet) -> Self {
         let key_file = fleet.folder.path().join("bob.key");
         let key = SigningKey::create(&key_file).unwrap();
         let expires = Timestamp::now() + Duration::from_secs(3600);
@@ -54,7 +54,7 @@ impl Hubctl {
     }
 
     /// With the variable that OTLP's own specification names.
-    async fn run(&self, args: &[&str], endpoint: &str) -> (Option<i32>, String, String) {
+    pub(crate) async fn run(&self, args: &[&str], endpoint: &str) -> (Option<i32>, String, String) {
         let (variable, home) = (format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}"), self.home.display().to_string());
         let program = binary("hubctl").display().to_string();
         outcome("/usr/bin/env", &[&[&*variable, &*program, "--home", &*home], args].concat()).await

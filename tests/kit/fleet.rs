@@ -42,6 +42,9 @@ use crate::{
 /// The organisation of every test.
 pub const TRUST_DOMAIN: &str = "sfdata.example";
 
+/// Of agents' tasks, at the stand-in.
+pub const ROLE: &str = "AgentRole";
+
 /// A fleet.
 pub struct Fleet {
     /// Everything lives here.
@@ -97,6 +100,8 @@ pub struct Options {
     pub aws: bool,
     /// Life of agents' certificates.
     pub agent_lifetime: Option<Duration>,
+    /// URL of the STS that the hub asks; without it the AWS stand-in.
+    pub sts: Option<String>,
 }
 
 impl Fleet {
@@ -122,7 +127,8 @@ impl Fleet {
         let _ = lines.try_init();
         let folder = tempfile::tempdir()?;
         let standin = if options.aws { Some(Standin::start(folder.path()).await?) } else { None };
-        let hub_config = hub_config(folder.path(), options.agent_lifetime)?;
+        let mut hub_config = hub_config(folder.path(), options.agent_lifetime)?;
+        hub_config.enrol.aws.endpoint_url = options.sts.or_else(|| standin.as_ref().map(Standin::url));
         let (token, identity_file) = hub::init(&hub_config, &"alice".parse()?, Timestamp::now()).await?;
         let running = start_hub(&hub_config).await?;
         let key = SigningKey::generate()?;
@@ -187,6 +193,36 @@ impl Fleet {
         };
         let config = agent_config(self.folder.path(), id, &account, self.standin.as_ref())?;
         identity::enrol(&config.data_dir, &token, &account.id, Timestamp::now()).await?;
+        self.agents.push(Member { id: id.parse()?, config, account, running: None });
+        Ok(())
+    }
+
+    /// Let an agent join by its AWS identity; the configuration's section that an operator pastes.
+    pub async fn register(&self, id: &str, account: &str, role: &str, again: bool) -> Result<agent_config::Join> {
+        let request = wire::RegisterAgentRequest {
+            agent_id: id.into(),
+            account: account.into(),
+            role: role.into(),
+            again,
+            ..Default::default()
+        };
+        let place = self.alice.client.clone().register_agent(request).await?.into_inner().join.context("no place")?;
+        Ok(agent_config::Join {
+            agent: id.parse()?,
+            account: account.parse()?,
+            address: place.address,
+            enrol_address: place.enrol_address,
+            trust_domain: place.trust_domain,
+            ca_pin: hex::encode(place.ca_pin),
+            root_pin: hex::encode(place.root_pin),
+        })
+    }
+
+    /// Register an agent of a new account, and have it join when it is first started.
+    pub async fn add_by_aws(&mut self, id: &str, account: &str) -> Result<()> {
+        let account = self.aws().seed(self.folder.path(), id, account).await?;
+        let mut config = agent_config(self.folder.path(), id, &account, self.standin.as_ref())?;
+        config.join = Some(self.register(id, &account.id, ROLE, false).await?);
         self.agents.push(Member { id: id.parse()?, config, account, running: None });
         Ok(())
     }
@@ -373,6 +409,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         health: Rules::default(),
         alerts: Settings::default(),
         costs: hub_config::Costs::default(),
+        enrol: hub_config::Enrol::default(),
     })
 }
 
@@ -382,6 +419,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
         data_dir: folder.join(id),
         policy: None,
         hub: agent_config::Hub::default(),
+        join: None,
         aws: agent_config::Aws {
             region: "eu-west-2".into(),
             endpoint_url: Some(standin.map_or_else(|| "http://127.0.0.1:9".to_owned(), Standin::url)),

@@ -4,7 +4,7 @@
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
 //! [`receiver`] is who is told of alerts; [`collector`] is where traces go; [`dagster`] is a real Dagster, and one that answers wrongly;
-//! [`crowd`] is a whole region of LAs, [`web`] looks at the web page.
+//! [`crowd`] is a whole region of LAs, [`web`] looks at the web page; [`sts`] is an STS that answers as it should not.
 
 pub mod collector;
 pub mod crowd;
@@ -19,6 +19,7 @@ pub mod receiver;
 pub mod rogue;
 pub mod settings;
 pub mod standin;
+pub mod sts;
 pub mod web;
 pub mod wire;
 

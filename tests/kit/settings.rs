@@ -18,10 +18,11 @@ pub fn write_hub(config: &hub::Config, path: &Path) -> Result<PathBuf> {
         "data_dir = {:?}\ntrust_domain = {:?}\nhub_id = {:?}\n\n\
          [listen]\naddress = \"{address}\"\nenrol = \"{enrol}\"\nops = \"{ops}\"\n\n\
          [public]\naddress = {public:?}\nenrol_address = {enrol_address:?}\n\n\
-         [log]\nlevel = {:?}\n{}",
+         [enrol.aws]\n{}\n\n[log]\nlevel = {:?}\n{}",
         config.data_dir,
         config.trust_domain,
         config.hub_id,
+        config.enrol.aws.endpoint_url.as_ref().map(|url| format!("endpoint_url = {url:?}")).unwrap_or_default(),
         config.log.level,
         telemetry(&config.telemetry)
     );

@@ -53,6 +53,18 @@ pub(crate) fn python() -> Result<PathBuf> {
     Ok(python)
 }
 
+fn write_credentials(path: &Path, said: &Value) -> Result<()> {
+    let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
+    let mut file = std::fs::File::create(path)?;
+    writeln!(file, "[default]")?;
+    writeln!(file, "aws_access_key_id = {}", text("access_key_id"))?;
+    writeln!(file, "aws_secret_access_key = {}", text("secret_access_key"))?;
+    if let Some(token) = said["session_token"].as_str() {
+        writeln!(file, "aws_session_token = {token}")?;
+    }
+    Ok(())
+}
+
 impl Standin {
     /// Start it in `folder`. Needs the sandbox's virtual environment.
     pub async fn start(folder: &Path) -> Result<Self> {
@@ -135,13 +147,7 @@ impl Standin {
         let said = self.ask("POST", "/standin/seed", Some(what)).await?;
         let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
         let credentials = folder.join(format!("{}.credentials", text("cluster")));
-        let mut file = std::fs::File::create(&credentials)?;
-        writeln!(file, "[default]")?;
-        writeln!(file, "aws_access_key_id = {}", text("access_key_id"))?;
-        writeln!(file, "aws_secret_access_key = {}", text("secret_access_key"))?;
-        if let Some(token) = said["session_token"].as_str() {
-            writeln!(file, "aws_session_token = {token}")?;
-        }
+        write_credentials(&credentials, &said)?;
         let buckets = said["buckets"].as_object().into_iter().flatten();
         let images = said["images"].as_object().into_iter().flatten();
         let image = |(tag, image): (&String, &Value)| Ok((tag.clone(), image.as_str().unwrap_or_default().parse()?));
@@ -167,6 +173,25 @@ impl Standin {
             bail!("CreateTopic {name}: {head} {body}");
         }
         Ok(())
+    }
+
+    /// Have AWS check every signature from now on, as the true one does.
+    pub async fn check_signatures(&self) -> Result<()> {
+        let (head, body) = self.exchange("POST", "/moto-api/reset-auth", "", "0").await?;
+        if !head.starts_with("HTTP/1.1 200") {
+            bail!("reset-auth: {head} {body}");
+        }
+        Ok(())
+    }
+
+    /// A credentials file, in `folder`, of a role of that account, which is made if it is not there; with `anew` it is deleted
+    /// before and so has another unique id.
+    pub async fn role(&self, folder: &Path, account: &str, role: &str, anew: bool) -> Result<PathBuf> {
+        let asked = json!({"account": account, "role": role, "anew": anew});
+        let said = self.ask("POST", "/standin/role", Some(asked)).await?;
+        let credentials = folder.join(format!("{account}-{role}.credentials"));
+        write_credentials(&credentials, &said)?;
+        Ok(credentials)
     }
 
     /// Calls that reached AWS in that account, newest last.

@@ -22,6 +22,8 @@ fn the_example_is_whole_and_right() {
     let config = load(&all).unwrap();
     config.check().unwrap();
     assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
+    let join = config.join.unwrap().place();
+    assert_eq!((join.ca_pin.len(), join.root_pin.len(), join.secret.len()), (32, 32, 0));
     assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
@@ -48,6 +50,14 @@ fn every_problem_is_told_at_once() {
         log.level = "=loud="
         telemetry.otlp_endpoint = "https://collector:4317"
         arrivals = { queue = "la-arrivals", rule = [{ prefix = "a/", batch = true }] }
+        [join]
+        agent = "camden"
+        account = "222222222222"
+        address = "hub"
+        enrol_address = "hub:7444"
+        trust_domain = "sfdata.example"
+        ca_pin = "sha256:00"
+        root_pin = ""
         [platform]
         cluster = "arn:aws:ecs:eu-west-2:1:cluster/a"
         webserver = "daemon"
@@ -65,6 +75,9 @@ fn every_problem_is_told_at_once() {
             "data_dir",
             "policy",
             "hub.address",
+            "join.address",
+            "join.ca_pin",
+            "join.root_pin",
             "aws.credentials_file",
             "aws.region",
             "aws.endpoint_url",

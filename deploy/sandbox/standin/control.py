@@ -240,6 +240,10 @@ class Gate:
             made["arrivals"] = seed.make_arrivals(body["account"], region, body["la"])
         return made
 
+    def role(self, body):
+        """Keys of a role of an account, which is made where it is not there; with `anew` it is deleted before."""
+        return seed.role(body["account"], body.get("region", REGION), body["role"], body.get("anew", False))
+
     def list_hosted(self, query):
         return hosting.tasks(query)
 
@@ -265,6 +269,7 @@ ROUTES = {
     "GET /standin/tasks": Gate.list_tasks,
     "DELETE /standin/tokens": Gate.forget_tokens,
     "POST /standin/seed": Gate.seed,
+    "POST /standin/role": Gate.role,
     "GET /standin/hosting": Gate.list_hosted,
     "POST /standin/hosting": Gate.report_hosted,
     "POST /standin/policy": Gate.keep_policy,

@@ -99,11 +99,20 @@ def image_digest(tag):
     return "sha256:" + hashlib.sha256(f"{REPOSITORY}:{tag}".encode()).hexdigest()
 
 
-def role_arn(account):
-    return f"arn:aws:iam::{account}:role/{ROLE}"
+def role_arn(account, name=ROLE):
+    return f"arn:aws:iam::{account}:role/{name}"
 
 
-def make_role(account):
+def role(account, region, name, anew=False):
+    """Keys of a role, which is made if it is not there. Deleted and made `anew`, it has another unique id."""
+    roles = iam_backends[account]["aws"].roles
+    for id in [id for id, role in roles.items() if anew and role.name == name]:
+        del roles[id]
+    make_role(account, name)
+    return assume(account, region, name)
+
+
+def make_role(account, name=ROLE):
     iam = iam_backends[account]["aws"]
     trust = {"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}}]}
@@ -111,9 +120,9 @@ def make_role(account):
         "Effect": "Allow", "Resource": "*",
         "Action": ["ecs:*", "ecr:*", "rds:*", "s3:*", "logs:*", "cloudwatch:*", "iam:PassRole",
                    "secretsmanager:*", "sqs:*"]}]}
-    if not any(role.name == ROLE for role in iam.roles.values()):
-        iam.create_role(ROLE, json.dumps(trust), "/", None, "The agent's own role", [], "3600")
-        iam.put_role_policy(ROLE, "manage-the-platform", json.dumps(policy))
+    if not any(role.name == name for role in iam.roles.values()):
+        iam.create_role(name, json.dumps(trust), "/", None, "The agent's own role", [], "3600")
+        iam.put_role_policy(name, "manage-the-platform", json.dumps(policy))
 
 
 def make_network(account, region, name):
@@ -232,8 +241,8 @@ def define(ecs, name, service, cpu, memory, port, command, hosted):
     return definition
 
 
-def assume(account, region):
+def assume(account, region, name=ROLE):
     role = sts_backends[account]["aws"].assume_role(
-        region, "sfdata-agent", role_arn(account), None, 3600, None)
+        region, "sfdata-agent", role_arn(account, name), None, 3600, None)
     return {"access_key_id": role.access_key_id, "secret_access_key": role.secret_access_key,
             "session_token": role.session_token}

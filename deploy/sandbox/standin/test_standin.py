@@ -560,6 +560,19 @@ class Control(unittest.TestCase):
                 cluster=self.estate.cluster, service="daemon", desiredCount=0)
         self.assertEqual(self.estate.service()["desiredCount"], 1)
 
+    def test_a_role_made_anew_has_another_id_and_the_same_name(self):
+        def caller(**how):
+            keys = control("POST", "role", account=self.estate.account, role="Joiner", **how)
+            sts = boto3.client("sts", endpoint_url=url, region_name="eu-west-2", aws_access_key_id=keys["access_key_id"],
+                               aws_secret_access_key=keys["secret_access_key"], aws_session_token=keys["session_token"])
+            said = sts.get_caller_identity()
+            return said["Arn"], said["UserId"]
+
+        first, again, anew = caller(), caller(), caller(anew=True)
+        self.assertEqual(first, again)
+        self.assertEqual(first[0], anew[0])
+        self.assertNotEqual(first[1], anew[1])
+
     def test_nonsense_is_refused(self):
         for path, body in (("faults", {"kind": "magic"}), ("tasks", {"behaviour": "normal"}), ("nothing", {"a": 1})):
             with self.assertRaises(urllib.error.HTTPError):

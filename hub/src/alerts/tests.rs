@@ -49,7 +49,7 @@ async fn who_will_have_spent_more_than_their_budget_is_told() {
     let alerts = alerts(&store, folder.path(), costs);
     let (alice, agent) = ("alice".parse().unwrap(), "camden".parse().unwrap());
     let account = "222222222222".parse().unwrap();
-    alerts.parts.fleet.expect_agent(&alice, &agent, &account, BTreeMap::new(), vec![], now()).await.unwrap();
+    alerts.parts.fleet.expect_agent(&alice, &agent, &account, Default::default(), now()).await.unwrap();
     // An ACU for two hours of each day so far: 3 USD in ten days, 9 by the end of the month; then five for all of a day.
     let acus = |hour: u32, acus: u64| {
         let key = Of::new(Meter::AuroraCapacity, Component::Database);

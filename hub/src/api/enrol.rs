@@ -1,8 +1,9 @@
-//! The one service that anybody can reach: a join token for a certificate. Bounded in size, in time and per address.
+//! The one service that anybody can reach: a join token, or an AWS identity, for a certificate. Bounded in size, in time and per
+//! address.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,10 +14,15 @@ use sfdata_proto::v1::{self as wire, enrol_service_server::EnrolService};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use super::fail;
+use super::{fail, status::ToStatus};
 use crate::{
     config::Certificates,
-    enrol::{authority::Authority, tokens::Tokens},
+    enrol::{
+        authority::{self, Authority},
+        iam::Iam,
+        joins::Admitted,
+        tokens::Tokens,
+    },
     metrics::Metrics,
     server::ConnectedPeer,
     trust::Trust,
@@ -28,6 +34,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Enrolment {
     /// Redeems.
     pub tokens: Arc<Tokens>,
+    /// Has AWS say who asks.
+    pub iam: Iam,
     /// Issues.
     pub authority: Arc<Authority>,
     /// Handed to whoever joins.
@@ -59,37 +67,74 @@ impl Tries {
     }
 }
 
-#[tonic::async_trait]
-impl EnrolService for Enrolment {
-    async fn enrol(&self, request: Request<wire::EnrolRequest>) -> Result<Response<wire::EnrolResponse>, Status> {
-        let remote = ConnectedPeer::of(&request).map(|peer| peer.remote);
+impl Enrolment {
+    /// Who asks may try; whence.
+    fn tried<T>(&self, request: &Request<T>) -> Result<Option<SocketAddr>, Status> {
+        let remote = ConnectedPeer::of(request).map(|peer| peer.remote);
         if let Some(remote) = remote
             && !self.tries.allow(remote.ip(), Instant::now())
         {
             self.metrics.load_shed.inc("enrolments");
             return Err(Status::resource_exhausted("too many tries from this address; wait a minute"));
         }
-        let request = request.into_inner();
-        let now = Timestamp::now();
-        let issue = |subject: &Subject| {
-            let lifetime = match subject {
-                Subject::Operator(_) => self.certificates.operator_lifetime,
-                Subject::Agent(_) | Subject::Hub(_) => self.certificates.agent_lifetime,
-            };
-            self.authority.issue(&request.csr_der, subject, lifetime, now)
+        Ok(remote)
+    }
+
+    fn issue(&self, csr_der: &[u8], subject: &Subject, now: Timestamp) -> Result<Vec<Vec<u8>>, authority::Error> {
+        let lifetime = match subject {
+            Subject::Operator(_) => self.certificates.operator_lifetime,
+            Subject::Agent(_) | Subject::Hub(_) => self.certificates.agent_lifetime,
         };
-        let (subject, certificates) = self.tokens.redeem(&request, now, issue).await.map_err(|error| {
+        self.authority.issue(csr_der, subject, lifetime, now)
+    }
+
+    fn answer<E: ToStatus>(
+        &self,
+        admitted: Result<Admitted, E>,
+        remote: Option<SocketAddr>,
+    ) -> Result<wire::EnrolResponse, Status> {
+        let Admitted { subject, certificates, joined } = admitted.map_err(|error| {
             self.metrics.enrolments.inc("refused");
             info!(?remote, error = %chain(&error), "an enrolment was refused");
             fail(error)
         })?;
         self.metrics.enrolments.inc("joined");
         info!(%subject, ?remote, "joined");
-        Ok(Response::new(wire::EnrolResponse {
+        Ok(wire::EnrolResponse {
             certificates: certificates.into_iter().map(Into::into).collect(),
             trust_bundle: self.trust.envelope(),
             epoch: self.trust.epoch(),
-        }))
+            joined,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl EnrolService for Enrolment {
+    async fn enrol(&self, request: Request<wire::EnrolRequest>) -> Result<Response<wire::EnrolResponse>, Status> {
+        let (remote, now) = (self.tried(&request)?, Timestamp::now());
+        let request = request.into_inner();
+        let issue = |subject: &Subject| self.issue(&request.csr_der, subject, now);
+        self.answer(self.tokens.redeem(&request, now, issue).await, remote).map(Response::new)
+    }
+
+    async fn challenge(
+        &self,
+        request: Request<wire::ChallengeRequest>,
+    ) -> Result<Response<wire::ChallengeResponse>, Status> {
+        self.tried(&request)?;
+        self.iam.challenge(&request.into_inner().agent_id, Timestamp::now()).map(Response::new).map_err(fail)
+    }
+
+    async fn enrol_aws(
+        &self,
+        request: Request<wire::EnrolAwsRequest>,
+    ) -> Result<Response<wire::EnrolAwsResponse>, Status> {
+        let (remote, now) = (self.tried(&request)?, Timestamp::now());
+        let request = request.into_inner();
+        let issue = |subject: &Subject| self.issue(&request.csr_der, subject, now);
+        let enrolled = self.answer(self.iam.join(&request, now, issue).await, remote)?;
+        Ok(Response::new(wire::EnrolAwsResponse { enrolled: Some(enrolled) }))
     }
 }
 

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use sfdata_common::{
     error::chain,
-    ids::{AgentId, CommandId, GroupName, OperatorName},
+    ids::{AgentId, CommandId, GroupName, OperatorName, RoleName},
     limits,
     peer::Subject,
     telemetry::traces::TraceContext,
@@ -24,7 +24,7 @@ use crate::{
     commands::{Commands, Following},
     config::Costs,
     enrol::tokens::Tokens,
-    fleet::Fleet,
+    fleet::{Fleet, Words},
     queue::Queue,
     server::Connections,
     sessions::Sessions,
@@ -189,10 +189,37 @@ impl OperatorService for Operators {
             return Err(fail(crate::enrol::tokens::Error::NoBundle));
         }
         let now = Timestamp::now();
-        let labels = request.labels.into_iter().collect();
-        self.fleet.expect_agent(&by, &agent, &account, labels, request.groups, now).await.map_err(fail)?;
+        let words = Words { labels: request.labels.into_iter().collect(), groups: request.groups };
+        self.fleet.expect_agent(&by, &agent, &account, words, now).await.map_err(fail)?;
         let (token, expires) = self.tokens.for_agent(&agent, &account, now).await.map_err(fail)?;
         Ok(Response::new(wire::InviteAgentResponse { token, expires_unix_ms: expires.as_millisecond() }))
+    }
+
+    async fn register_agent(
+        &self,
+        request: Request<wire::RegisterAgentRequest>,
+    ) -> Result<Response<wire::RegisterAgentResponse>, Status> {
+        let by = self.may(&request, "agents.register", ADMINISTER).await?;
+        let request = request.into_inner();
+        let (agent, account) = (parse(&request.agent_id)?, parse(&request.account)?);
+        let role: RoleName = parse(&request.role)?;
+        check_labels(&request.labels, &request.groups)?;
+        let join = self.tokens.place(&agent, &account).map_err(fail)?;
+        let words = Words { labels: request.labels.into_iter().collect(), groups: request.groups };
+        let (who, now) = ((&account, &role), Timestamp::now());
+        self.fleet.register_agent(&by, &agent, who, words, request.again, now).await.map_err(fail)?;
+        Ok(Response::new(wire::RegisterAgentResponse { join: Some(join) }))
+    }
+
+    async fn unregister_agent(
+        &self,
+        request: Request<wire::UnregisterAgentRequest>,
+    ) -> Result<Response<wire::UnregisterAgentResponse>, Status> {
+        let by = self.may(&request, "agents.unregister", ADMINISTER).await?;
+        let request = request.into_inner();
+        let (id, why) = (parse(&request.agent_id)?, reason(request.reason)?);
+        self.fleet.unregister_agent(&by, &id, &why, Timestamp::now()).await.map_err(fail)?;
+        Ok(Response::new(wire::UnregisterAgentResponse {}))
     }
 
     async fn list_agents(

@@ -10,7 +10,7 @@ use crate::{
     authorize::Denied,
     commands::SubmitError,
     disk,
-    enrol::{authority, tokens},
+    enrol::{authority, iam, joins, tokens},
     fleet, queue, store, trust,
 };
 
@@ -98,6 +98,7 @@ impl ToStatus for fleet::Error {
             Self::Unknown(_) => Code::NotFound,
             Self::OtherAccount { .. } => Code::FailedPrecondition,
             Self::Full => Code::ResourceExhausted,
+            Self::Join(error) => error.code(),
             Self::Invalid(_) => Code::Internal,
             Self::Store(error) => error.code(),
         }
@@ -116,14 +117,33 @@ impl ToStatus for trust::Error {
 impl ToStatus for tokens::Error {
     fn code(&self) -> Code {
         match self {
-            Self::Unknown
-            | Self::Used
-            | Self::Expired(_)
-            | Self::OtherKind
-            | tokens::Error::Account { .. }
-            | Self::Locked(_) => Code::PermissionDenied,
+            Self::Unknown | Self::Used | Self::Expired(_) | Self::OtherKind | tokens::Error::Account { .. } => {
+                Code::PermissionDenied
+            }
             Self::ReceiptKey | Self::Issue(authority::Error::Request(_)) => Code::InvalidArgument,
             Self::NoBundle => Code::FailedPrecondition,
+            Self::Random(_) | Self::Issue(_) => Code::Internal,
+            Self::Fleet(error) => error.code(),
+            Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl ToStatus for joins::Refusal {
+    fn code(&self) -> Code {
+        Code::PermissionDenied
+    }
+}
+
+impl ToStatus for iam::Error {
+    fn code(&self) -> Code {
+        use iam::sts;
+        match self {
+            Self::Challenge | Self::Request(_) | Self::Sts(sts::Error::Denied { .. }) => Code::PermissionDenied,
+            Self::Name(_) | Self::ReceiptKey | Self::Issue(authority::Error::Request(_)) => Code::InvalidArgument,
+            Self::Sts(sts::Error::Busy) => Code::ResourceExhausted,
+            Self::Sts(sts::Error::Odd { odd: iam::reply::Odd::NotARole(_), .. }) => Code::PermissionDenied,
+            Self::Sts(_) => Code::Unavailable,
             Self::Random(_) | Self::Issue(_) => Code::Internal,
             Self::Fleet(error) => error.code(),
             Self::Store(error) => error.code(),

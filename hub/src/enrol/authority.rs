@@ -188,6 +188,13 @@ impl Authority {
     }
 }
 
+/// SHA-256 over the public key (SubjectPublicKeyInfo) of a certificate in DER.
+pub fn key_digest(certificate_der: &[u8]) -> Result<[u8; 32], Error> {
+    let parsed = X509Certificate::from_der(certificate_der);
+    let (_, parsed) = parsed.map_err(|_| Error::Request("its certificate can't be read"))?;
+    Ok(keys::sha256(parsed.public_key().raw))
+}
+
 fn validity(lifetime: Duration, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
     let invalid = |_| Error::Lifetime { lifetime, now };
     let from = now.checked_sub(limits::CERTIFICATE_BACKDATE).map_err(invalid)?;

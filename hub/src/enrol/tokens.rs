@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sfdata_common::{
     ids::{AccountId, AgentId, OperatorName},
     join::{self, JoinToken, Subject as Bearer},
-    keys::{self as crypto, PublicKey, sha256},
+    keys::{self as crypto, PublicKey, SigningKey, sha256},
     limits,
     peer::Subject,
 };
@@ -20,7 +20,11 @@ use tokio::sync::Mutex;
 use crate::{
     audit,
     config::Public,
-    enrol::authority,
+    enrol::{
+        authority,
+        identity::HubKeys,
+        joins::{self, Admitted, Join, Right},
+    },
     fleet::{self, Fleet},
     store::{self, Batch, Store, keys, records},
     trust::Trust,
@@ -49,9 +53,6 @@ pub enum Error {
         /// As the agent's STS tells.
         found: String,
     },
-    /// The member is locked.
-    #[error("{0} is locked")]
-    Locked(Subject),
     /// No receipt key.
     #[error("the agent sent no valid receipt key")]
     ReceiptKey,
@@ -78,14 +79,36 @@ pub struct Tokens {
     fleet: Arc<Fleet>,
     trust: Arc<Trust>,
     ca_pin: [u8; 32],
+    dispatch: Arc<SigningKey>,
     public: Public,
     redeeming: Mutex<()>,
 }
 
 impl Tokens {
-    /// Tokens that pin this CA and lead to these addresses.
-    pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, ca_certificate: &[u8], public: Public) -> Self {
-        Self { store, fleet, trust, ca_pin: sha256(ca_certificate), public, redeeming: Mutex::default() }
+    /// Tokens that pin the CA of these keys and lead to these addresses.
+    pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, keys: &HubKeys, public: Public) -> Self {
+        let (ca_pin, dispatch) = (sha256(keys.authority.certificate()), Arc::clone(&keys.dispatch));
+        Self { store, fleet, trust, ca_pin, dispatch, public, redeeming: Mutex::default() }
+    }
+
+    /// Where an agent joins by its AWS identity, and what it pins: a token without a secret.
+    pub fn place(&self, agent: &AgentId, account: &AccountId) -> Result<JoinToken, Error> {
+        if self.trust.version() == 0 {
+            return Err(Error::NoBundle);
+        }
+        Ok(self.token(Bearer::Agent(wire::AgentSubject { agent_id: agent.to_string(), account: account.to_string() })))
+    }
+
+    fn token(&self, bearer: Bearer) -> JoinToken {
+        JoinToken {
+            enrol_address: self.public.enrol_address.clone(),
+            address: self.public.address.clone(),
+            ca_pin: self.ca_pin.to_vec().into(),
+            root_pin: self.trust.with(|bundle| Bytes::copy_from_slice(&bundle.root_pin())).unwrap_or_default(),
+            secret: Bytes::new(),
+            trust_domain: self.trust.domain().to_owned(),
+            subject: Some(bearer),
+        }
     }
 
     /// A token for an agent that the registry expects. Gives its text and its end.
@@ -122,15 +145,7 @@ impl Tokens {
         let mut batch = Batch::default();
         batch.put(keys::token(&sha256(&secret)), &record);
         self.store.commit(batch).await?;
-        let token = JoinToken {
-            enrol_address: self.public.enrol_address.clone(),
-            address: self.public.address.clone(),
-            ca_pin: self.ca_pin.to_vec().into(),
-            root_pin: self.trust.with(|bundle| Bytes::copy_from_slice(&bundle.root_pin())).unwrap_or_default(),
-            secret: secret.to_vec().into(),
-            trust_domain: self.trust.domain().to_owned(),
-            subject: Some(bearer),
-        };
+        let token = JoinToken { secret: secret.to_vec().into(), ..self.token(bearer) };
         Ok((join::encode(&token).to_string(), expires))
     }
 
@@ -141,7 +156,7 @@ impl Tokens {
         request: &wire::EnrolRequest,
         now: Timestamp,
         issue: impl FnOnce(&Subject) -> Result<Vec<Vec<u8>>, authority::Error>,
-    ) -> Result<(Subject, Vec<Vec<u8>>), Error> {
+    ) -> Result<Admitted, Error> {
         let _one_at_a_time = self.redeeming.lock().await;
         let key = keys::token(&sha256(&request.secret));
         let mut record: records::Token = self.store.get(&key)?.ok_or(Error::Unknown)?;
@@ -164,18 +179,21 @@ impl Tokens {
                 if PublicKey::from_bytes(&agent.receipt_key).is_none() {
                     return Err(Error::ReceiptKey);
                 }
-                match self.fleet.facts(&id) {
-                    None => return Err(Error::Unknown),
-                    Some(facts) if facts.locked.is_some() => return Err(Error::Locked(Subject::Agent(id))),
-                    Some(_) => {}
+                if self.fleet.facts(&id).is_none() {
+                    return Err(Error::Unknown);
                 }
                 let subject = Subject::Agent(id.clone());
                 let certificates = issue(&subject)?;
-                let detail = format!("account {}, version {}", record.account, agent.version.escape_debug());
-                batch.audit(audit::draft(now, "agent.joined", audit::agent(&id), audit::agent(&id), detail));
-                let version = agent.version.chars().take(40).collect();
-                self.fleet.agent_joined(&id, agent.receipt_key.clone(), version, now, batch)?.await?;
-                Ok((subject, certificates))
+                let join = Join {
+                    receipt_key: agent.receipt_key.clone(),
+                    version: joins::version(&agent.version),
+                    key: authority::key_digest(&certificates[0])?,
+                    right: Right::Token,
+                };
+                let (written, counter) = self.fleet.agent_joined(&id, &join, now, batch)?;
+                written.await?;
+                let joined = joins::sign(self.trust.domain(), &id, counter, &self.dispatch, now);
+                Ok(Admitted { subject, certificates, joined: Some(joined) })
             }
             Some(wire::enrol_request::Subject::Operator(_)) if !record.operator.is_empty() => {
                 let name: OperatorName = record.operator.parse().map_err(|_| Error::Unknown)?;
@@ -183,7 +201,7 @@ impl Tokens {
                 let certificates = issue(&subject)?;
                 batch.audit(audit::draft(now, "operator.joined", audit::operator(&name), audit::operator(&name), ""));
                 self.fleet.operator_joined(&name, batch)?.await?;
-                Ok((subject, certificates))
+                Ok(Admitted { subject, certificates, joined: None })
             }
             _ => Err(Error::OtherKind),
         }

@@ -87,6 +87,24 @@ pub struct Agent {
     /// When its state last changed.
     #[prost(int64, tag = "9")]
     pub since: i64,
+    /// How often it has joined.
+    #[prost(uint64, tag = "10")]
+    pub joins: u64,
+    /// The count that it handed over at the last join; 0 for none.
+    #[prost(uint64, tag = "11")]
+    pub joined_after: u64,
+    /// Digest of the public key that it joined with last.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub join_key: Bytes,
+    /// Name of the IAM role that it may join as; empty when it needs a token.
+    #[prost(string, tag = "13")]
+    pub role: String,
+    /// Unique id of the role that joined first; empty until then.
+    #[prost(string, tag = "14")]
+    pub role_id: String,
+    /// Its next join by AWS identity is let in whatever its count.
+    #[prost(bool, tag = "15")]
+    pub join_anew: bool,
 }
 
 /// An operator of the registry: whom the hub lets connect. What they may sign stands in the trust bundle.

@@ -3,6 +3,7 @@
 mod invite;
 mod list;
 mod refresh;
+mod register;
 mod registry;
 mod show;
 
@@ -14,10 +15,12 @@ pub(super) use self::{
 };
 use crate::{cli::Context, exit::Exit};
 
-/// Invite, see, edit and lock agents
+/// Invite, register, see, edit and lock agents
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agents {
     Invite(invite::Invite),
+    Register(register::Register),
+    Unregister(register::Unregister),
     List(list::List),
     Show(show::Show),
     Edit(registry::Edit),
@@ -31,6 +34,8 @@ impl Agents {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Invite(invite) => invite.run(context).await,
+            Self::Register(register) => register.run(context).await,
+            Self::Unregister(unregister) => unregister.run(context).await,
             Self::List(list) => list.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::Edit(edit) => edit.run(context).await,

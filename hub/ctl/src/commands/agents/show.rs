@@ -47,6 +47,8 @@ pub(super) fn to_json(agent: &AgentSummary) -> Value {
     json!({
         "agent_id": agent.agent_id,
         "account": agent.account,
+        "aws": agent.aws.as_ref().map(|aws| json!({ "role": aws.role, "role_id": none_if_empty(&aws.role_id) })),
+        "joins": agent.joins,
         "state": words::agent_state(agent.state()),
         "last_seen": words::time(agent.last_seen_unix_ms),
         "since": words::time(agent.since_unix_ms),
@@ -68,6 +70,7 @@ pub(crate) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
     let mut facts = Table::card();
     facts.push(row!["agent", agent.agent_id]);
     facts.push(row!["account", agent.account]);
+    facts.push(row!["joins", joins(agent)]);
     facts.push(vec![Cell::from("state"), state(agent, now)]);
     facts.push(row!["last seen", words::age(agent.last_seen_unix_ms, now)]);
     facts.push(row!["version", agent.version]);
@@ -88,6 +91,16 @@ pub(crate) fn tables(agent: &AgentSummary, now: Timestamp) -> Vec<Table> {
         health_tables(&agent.agent_id, health, now, &mut tables);
     }
     tables
+}
+
+/// How often it has joined, and how it may.
+fn joins(agent: &AgentSummary) -> String {
+    let how = match &agent.aws {
+        None => "by token".to_owned(),
+        Some(aws) if aws.role_id.is_empty() => format!("by token, or as role {}, not pinned yet", aws.role),
+        Some(aws) => format!("by token, or as role {} ({})", aws.role, aws.role_id),
+    };
+    format!("{} so far; {how}", agent.joins)
 }
 
 fn health_tables(agent: &str, health: &Health, now: Timestamp, tables: &mut Vec<Table>) {
