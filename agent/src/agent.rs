@@ -1,14 +1,19 @@
 //! Putting the agent together: open what is durable, take up what was begun, hold the link, stop in order.
 
-use std::sync::Arc;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use sfdata_common::{
     Timestamp,
+    error::chain,
     ids::AgentId,
-    limits,
-    telemetry::traces::{InvalidEndpoint, Tracer},
+    limits, ops,
+    telemetry::traces::{self, Tracer},
 };
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -19,6 +24,7 @@ use crate::{
     execute::{self, Executor, Outbox},
     identity::{self, Identity},
     journal::{self, Journal},
+    metrics::{Metrics, Seen},
     policy::{self, Brake, Sharing},
     power,
     report::Reporter,
@@ -47,11 +53,19 @@ pub enum Error {
     #[error(transparent)]
     Audit(#[from] audit::Error),
     /// Where traces go.
-    #[error("telemetry.otlp_endpoint {0}")]
-    Telemetry(#[from] InvalidEndpoint),
+    #[error(transparent)]
+    Telemetry(#[from] traces::Error),
     /// The book of arrivals.
     #[error(transparent)]
     Arrivals(#[from] arrivals::Error),
+    /// The listener for health and metrics.
+    #[error("cannot listen on ops.address {address}; give it a port of its own, or leave [ops] out")]
+    Ops {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// An agent that runs.
@@ -65,6 +79,10 @@ pub struct Agent {
     stop: CancellationToken,
     failed: watch::Receiver<Option<journal::Error>>,
     arrivals_failed: watch::Receiver<Option<arrivals::Error>>,
+    ops: TaskTracker,
+    ops_stop: CancellationToken,
+    /// What the metrics are looked up in.
+    _seen: Arc<Seen>,
 }
 
 impl Agent {
@@ -79,6 +97,10 @@ impl Agent {
             None if !Identity::exists(data_dir) => return Err(identity::Error::Absent(data_dir.clone()).into()),
             _ => {}
         }
+        let listener = match config.ops.address {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|source| Error::Ops { address, source })?),
+            None => None,
+        };
         let policy = Arc::new(policy::load(config.policy.as_deref())?);
         let trust = Arc::new(Trust::open(data_dir)?);
         let identity = Identity::open(data_dir, config.hub.address.as_deref(), Arc::clone(&trust))?;
@@ -88,12 +110,13 @@ impl Agent {
             tracing::error!(fault, "only reads will be let in");
         }
         let failed = journal.failed();
+        let metrics = Metrics::of(&services);
         let arrivals = Handle::open(config)?;
         if arrivals.is_on() && config.power.is_none() {
             tracing::warn!("[arrivals] without [power]: what arrives is taken in and waits; nothing hands it on");
         }
         let taking_in = Source::new(&arrivals, services.clone(), &config.aws).run(stop.clone());
-        let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone());
+        let (reports, reporter) = Reporter::new(services.clone(), arrivals.clone(), &metrics);
         let runs = Runs::open(data_dir);
         let (power, controller) = power::controller::new(power::controller::Parts {
             settings: config.power.as_ref(),
@@ -101,6 +124,7 @@ impl Agent {
             services: services.clone(),
             arrivals: arrivals.clone(),
             runs: runs.clone(),
+            metrics: metrics.clone(),
         });
         let looking = controller.is_none().then(|| runs.clone().watch(services.dagster.clone(), stop.clone()));
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
@@ -118,6 +142,7 @@ impl Agent {
             power,
             reports: reports.clone(),
             outbox: Arc::clone(&outbox),
+            metrics: metrics.clone(),
             tracer: tracer.clone(),
             stop: stop.clone(),
         });
@@ -125,17 +150,32 @@ impl Agent {
         let link = Link::new(connect::Parts {
             identity: Arc::clone(&identity),
             trust,
-            journal,
+            journal: Arc::clone(&journal),
             policy,
             brake: Brake::new(data_dir),
             executor: executor.clone(),
             reports: reports.clone(),
             runs,
-            usage,
+            usage: usage.clone(),
             outbox,
+            metrics: metrics.clone(),
             tracer: tracer.clone(),
         });
         let (id, status) = (identity.agent().clone(), link.status());
+        let seen = Arc::new(Seen {
+            link: link.status(),
+            identity: Arc::clone(&identity),
+            journal,
+            brake: Brake::new(data_dir),
+            executor: executor.clone(),
+            arrivals: arrivals.clone(),
+            usage,
+        });
+        metrics.live.asks(&seen);
+        let (ops, ops_stop) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(listener) = listener {
+            ops.spawn(serve(listener, Arc::downgrade(&seen), metrics, stop.clone(), ops_stop.clone()));
+        }
         let tasks = TaskTracker::new();
         if let Some(controller) = controller {
             tasks.spawn(controller(reports).run(stop.clone()));
@@ -154,7 +194,20 @@ impl Agent {
         tasks.spawn(async move { identity.run(renewing).await });
         tasks.spawn(async move { link.run(linking).await });
         let arrivals_failed = arrivals.failed();
-        Ok(Self { id, status, arrivals, tasks, executor, tracer, stop, failed, arrivals_failed })
+        Ok(Self {
+            id,
+            status,
+            arrivals,
+            tasks,
+            executor,
+            tracer,
+            stop,
+            failed,
+            arrivals_failed,
+            ops,
+            ops_stop,
+            _seen: seen,
+        })
     }
 
     /// Its id.
@@ -183,6 +236,9 @@ impl Agent {
         self.tasks.close();
         self.tasks.wait().await;
         self.executor.stopped().await;
+        self.ops_stop.cancel();
+        self.ops.close();
+        self.ops.wait().await;
         self.tracer.stop(limits::TRACE_FLUSH).await;
         if let Some(failure) = self.failed.borrow().clone() {
             return Err(failure.into());
@@ -191,5 +247,20 @@ impl Agent {
             return Err(failure.into());
         }
         Ok(())
+    }
+}
+
+/// Health and metrics until `over`. Should that fail, the agent does its work all the same.
+async fn serve(
+    listener: TcpListener,
+    seen: Weak<Seen>,
+    metrics: Metrics,
+    stop: CancellationToken,
+    over: CancellationToken,
+) {
+    let reasons = move || seen.upgrade().map_or_else(Vec::new, |seen| seen.reasons(stop.is_cancelled()));
+    let shown = ops::Shown { reasons: Arc::new(reasons), metrics: metrics.page() };
+    if let Err(error) = ops::serve(listener, shown, over).await {
+        tracing::error!(error = %chain(&error), "health and metrics are not served any more");
     }
 }

@@ -137,6 +137,11 @@ impl Handle {
         self.subscribe().borrow().clone()
     }
 
+    /// What was parked.
+    pub fn parked(&self) -> usize {
+        self.inner.as_ref().map_or(0, |inner| inner.book.look(|state| state.parked.len()))
+    }
+
     /// Wakes whoever waits for a change of [`Handle::waiting`].
     pub fn subscribe(&self) -> watch::Receiver<Waiting> {
         self.inner.as_ref().map_or_else(|| self.none.clone(), |inner| inner.book.seen().subscribe())
@@ -153,7 +158,7 @@ impl Handle {
             return wire::ArrivalsHealth { source: "off".into(), ..Default::default() };
         };
         let Waiting { count, oldest, unreadable } = self.waiting();
-        let parked = inner.book.look(|state| state.parked.len());
+        let parked = self.parked();
         let error = match unreadable {
             Some(Unreadable { why, .. }) => why,
             None if parked >= limits::ARRIVALS_PARKED => format!(

@@ -6,7 +6,11 @@
 
 pub mod arrivals;
 
-use std::{fmt, net::Ipv6Addr, path::PathBuf};
+use std::{
+    fmt,
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde::Deserialize;
 use sfdata_common::{
@@ -54,6 +58,17 @@ pub struct Config {
     /// Traces, where the LA wants them.
     #[serde(default)]
     pub telemetry: Telemetry,
+    /// Health and metrics, for those who run the agent.
+    #[serde(default)]
+    pub ops: Ops,
+}
+
+/// The `[ops]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ops {
+    /// Where `/healthz`, `/readyz` and `/metrics` are served, on loopback, as in `127.0.0.1:9465`; without it nowhere.
+    pub address: Option<SocketAddr>,
 }
 
 /// The `[dagster]` section.
@@ -393,6 +408,15 @@ pub enum Problem {
     /// Where traces go.
     #[error("telemetry.otlp_endpoint {0}")]
     Telemetry(InvalidEndpoint),
+    /// Metrics without TLS, open to the network.
+    #[error(
+        "ops.address {address} is not loopback; what it serves is unprotected, so use 127.0.0.1 or [::1], which all \
+         containers of one task share"
+    )]
+    OpsNotLoopback {
+        /// What was given.
+        address: SocketAddr,
+    },
 }
 
 struct List<'a>(&'a [Problem]);
@@ -422,6 +446,8 @@ impl Config {
         problems.extend(odd.map(|(key, value, remedy)| Problem::Power { key, value, remedy }));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         problems.extend(self.telemetry.check().err().map(Problem::Telemetry));
+        let open = self.ops.address.filter(|address| !address.ip().is_loopback());
+        problems.extend(open.map(|address| Problem::OpsNotLoopback { address }));
         Invalid::unless_empty(problems)
     }
 }

@@ -17,7 +17,7 @@ use sfdata_common::{
     error::chain,
     ids::CommandId,
     limits,
-    outcome::RefusalReason,
+    outcome::{RefusalReason, refusal_name},
     policy::Policy,
     report::closed,
     retry::Reconnect,
@@ -33,13 +33,14 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
     execute::{Executor, Outbox},
     identity::Identity,
     journal::{self, Begun, Journal},
+    metrics::{CONNECTS, Metrics},
     policy::Brake,
     report,
     runs::Runs,
@@ -79,6 +80,8 @@ pub struct Parts {
     pub usage: usage::Handle,
     /// From running actions.
     pub outbox: Arc<Outbox>,
+    /// Counts tries and refusals.
+    pub metrics: Metrics,
     /// Where a command's time goes.
     pub tracer: Tracer,
 }
@@ -115,6 +118,21 @@ impl From<tonic::Status> for Ended {
     }
 }
 
+impl Ended {
+    /// What became of a try that ended like this before the hub's welcome.
+    fn without_welcome(&self) -> Option<&'static str> {
+        let [_, refused, failed] = CONNECTS;
+        match self {
+            Self::Stop | Self::Renewed => None,
+            Self::Goodbye { .. } => Some(refused),
+            Self::Broken(status) if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) => {
+                Some(refused)
+            }
+            Self::Broken(_) | Self::Closed | Self::Journal(_) => Some(failed),
+        }
+    }
+}
+
 type Sender = mpsc::Sender<wire::ConnectRequest>;
 
 impl Link {
@@ -145,6 +163,8 @@ impl Link {
             if self.status.borrow().connected {
                 backoff = Reconnect::default();
                 self.status.send_replace(Status::default());
+            } else if let Some(result) = ended.without_welcome() {
+                self.parts.metrics.connects.inc(result);
             }
             let wait = match &ended {
                 Ended::Stop => return,
@@ -226,6 +246,7 @@ impl Link {
                             let skew = Timestamp::now().as_millisecond() - welcome.clock_unix_ms;
                             self.skew_ms.store(skew, Ordering::Relaxed);
                             self.status.send_modify(|status| status.connected = true);
+                            self.parts.metrics.connects.inc(CONNECTS[0]);
                             self.parts.outbox.attach(Some(out.clone()));
                             info!(hub = self.parts.identity.address(), "connected");
                             welcomed = true;
@@ -377,11 +398,13 @@ impl Session<'_> {
             Judgement::Void(position) => parts.journal.skip(position).await?,
             Judgement::Refused(refused) => {
                 span.failed("refused");
+                parts.metrics.refusals.inc(refusal_name(refused.reason));
                 parts.executor.refuse(*refused, now).await?;
             }
             Judgement::Rejected(rejected) => {
                 span.failed("rejected");
                 let reason = rejected.refused.as_ref().map_or(RefusalReason::Unspecified, wire::Refused::reason);
+                parts.metrics.refusals.inc(refusal_name(reason));
                 warn!(command = rejected.command_id, reason = reason.as_str_name(), "a delivery was rejected");
                 let last = parts.journal.last().sequence;
                 self.send(ToHub::Rejected(rejected)).await?;

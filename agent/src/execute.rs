@@ -38,6 +38,7 @@ use crate::{
     audit::{self, Entry},
     identity::Identity,
     journal::{self, Begun, Journal},
+    metrics::Metrics,
     power, report,
     services::{Error, Services},
     verify::Refused,
@@ -60,6 +61,7 @@ struct Inner {
     power: power::Handle,
     reports: report::Handle,
     outbox: Arc<Outbox>,
+    metrics: Metrics,
     tracer: Tracer,
     table: Mutex<Table>,
     reads: Semaphore,
@@ -95,6 +97,8 @@ pub struct Parts {
     pub reports: report::Handle,
     /// To the hub.
     pub outbox: Arc<Outbox>,
+    /// Counts how commands end.
+    pub metrics: Metrics,
     /// Where a command's time goes.
     pub tracer: Tracer,
     /// The process ends.
@@ -104,7 +108,7 @@ pub struct Parts {
 impl Executor {
     /// Put together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { identity, journal, log, services, arrivals, power, reports, outbox, tracer, stop } = parts;
+        let Parts { identity, journal, log, services, arrivals, power, reports, outbox, metrics, tracer, stop } = parts;
         let inner = Inner {
             identity,
             journal,
@@ -114,6 +118,7 @@ impl Executor {
             power,
             reports,
             outbox,
+            metrics,
             tracer,
             table: Mutex::default(),
             reads: Semaphore::new(limits::ACTIONS_AT_ONCE),
@@ -344,6 +349,7 @@ impl Inner {
         let mut span = self.span("receipt", begun);
         span.ended(&outcome);
         info!(command = %command.id, action = command.action.name(), outcome = outcome.name(), "ended");
+        self.metrics.commands.count([command.action.name().into(), outcome.name().into()]);
         let (position, digest) = (verified.position(), verified.digest());
         self.record(command.id, position, &digest, command.action.name(), command.operator.as_str(), &outcome, now);
         let receipt = self.receipt(command.id, position, &digest, &outcome, begun.began, now);

@@ -21,4 +21,5 @@ pub mod runs;
 pub mod usage;
 pub mod report;
 pub mod audit;
+pub mod metrics;
 pub mod agent;

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus_client::metrics::histogram::Histogram;
 use sfdata_common::{Timestamp, limits, outcome::FailureCode, retry::jittered};
 use sfdata_proto::v1 as wire;
 use tokio::{
@@ -17,6 +18,7 @@ use tracing::debug;
 
 use crate::{
     arrivals,
+    metrics::Metrics,
     services::{Error, Services, ecs},
 };
 
@@ -62,19 +64,22 @@ pub struct Reporter {
     services: Services,
     arrivals: arrivals::Handle,
     began: Instant,
+    /// Of each look, in seconds.
+    took: Histogram,
     seen: watch::Sender<Option<Arc<wire::Health>>>,
     asks: mpsc::Receiver<oneshot::Sender<Arc<wire::Health>>>,
     nudge: Arc<Notify>,
 }
 
 impl Reporter {
-    /// A reporter that has not looked yet. The agent's uptime counts from here.
-    pub fn new(services: Services, arrivals: arrivals::Handle) -> (Handle, Self) {
+    /// A reporter that has not looked yet. The agent's uptime counts from here; `metrics` has how long each look took.
+    pub fn new(services: Services, arrivals: arrivals::Handle, metrics: &Metrics) -> (Handle, Self) {
         let (seen, latest) = watch::channel(None);
         let (asks, asked) = mpsc::channel(ASKERS);
         let nudge = Arc::new(Notify::new());
         let handle = Handle { seen: latest, asks, nudge: Arc::clone(&nudge) };
-        (handle, Self { services, arrivals, began: Instant::now(), seen, asks: asked, nudge })
+        let took = metrics.health_look_seconds.clone();
+        (handle, Self { services, arrivals, began: Instant::now(), took, seen, asks: asked, nudge })
     }
 
     /// Look until `stop`.
@@ -109,8 +114,9 @@ impl Reporter {
     }
 
     async fn look(&self) -> wire::Health {
-        let taken = Timestamp::now();
+        let (taken, began) = (Timestamp::now(), Instant::now());
         let (ecs, aurora) = self.services.health().await;
+        self.took.observe(began.elapsed().as_secs_f64());
         wire::Health {
             taken_unix_ms: taken.as_millisecond(),
             agent_version: env!("CARGO_PKG_VERSION").into(),

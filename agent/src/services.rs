@@ -24,6 +24,7 @@ pub mod survey;
 pub use plan::Plan;
 use sfdata_common::{
     Timestamp,
+    metrics::Totals,
     outcome::{FailureCode, Outcome, failure_name},
 };
 use sfdata_proto::v1 as wire;
@@ -160,6 +161,11 @@ impl Services {
     pub fn with_dagster(mut self, settings: &config::Dagster) -> Self {
         self.dagster = self.dagster.at(settings);
         self
+    }
+
+    /// Requests to AWS, by service, operation and result.
+    pub(crate) fn requests(&self) -> Totals<3> {
+        self.aws.requests().totals()
     }
 
     /// The 12-digit AWS account that the agent's credentials belong to, as STS tells it.

@@ -69,6 +69,11 @@ impl Handle {
         inner.book().batch(&inner.region)
     }
 
+    /// Records that the hub has not confirmed.
+    pub fn unsent(&self) -> usize {
+        self.inner.as_ref().map_or(0, |inner| inner.book().unsent())
+    }
+
     /// The hub has these.
     pub fn kept(&self, kept: &wire::UsageKept) {
         let Some(inner) = &self.inner else { return };

@@ -25,12 +25,15 @@ pub mod sts;
 pub mod peer;
 pub mod tls;
 pub mod channel;
+pub mod connection;
 
 pub mod limits;
 pub mod retry;
 pub mod config;
 pub mod keyfile;
 pub mod telemetry;
+pub mod metrics;
+pub mod ops;
 pub mod shutdown;
 pub mod error;
 

@@ -85,6 +85,24 @@ impl TryFrom<wire::Outcome> for Outcome {
     }
 }
 
+/// Every [`Outcome::name`].
+pub const NAMES: [&str; 5] = ["succeeded", "failed", "refused", "expired", "cancelled"];
+
+/// Every [`failure_name`].
+pub fn failure_names() -> impl Iterator<Item = String> {
+    codes(FailureCode::try_from).map(failure_name)
+}
+
+/// Every [`refusal_name`].
+pub fn refusal_names() -> impl Iterator<Item = String> {
+    codes(RefusalReason::try_from).map(refusal_name)
+}
+
+/// All values of a wire enumeration, the unspecified one excepted.
+fn codes<T, E>(parse: impl Fn(i32) -> Result<T, E>) -> impl Iterator<Item = T> {
+    (1..).map_while(move |number| parse(number).ok())
+}
+
 /// `throttled`, `access-denied`, ... : the code in lower case, with hyphens.
 pub fn failure_name(code: FailureCode) -> String {
     kebab(code.as_str_name(), "FAILURE_CODE_")
@@ -109,6 +127,7 @@ mod tests {
             Outcome::Expired,
             Outcome::Cancelled { detail: "c".into() },
         ] {
+            assert!(NAMES.contains(&outcome.name()));
             assert_eq!(Outcome::try_from(outcome.to_wire()), Ok(outcome));
         }
         assert_eq!(Outcome::try_from(wire::Outcome { kind: None }), Err(Missing));

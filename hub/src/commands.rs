@@ -3,6 +3,8 @@
 //! Stops 3 and 12 on a command's path: an operator's order comes in here on its way to the agents, and the agents'
 //! receipts on their way back.
 
+mod newest;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -30,6 +32,8 @@ use crate::{
     sessions::Sessions,
     store::{self, Batch, Store, keys, records},
 };
+
+pub use self::newest::Newest;
 
 /// Most commands in one answer of a list.
 const LIST: usize = 1_000;
@@ -287,11 +291,7 @@ impl Commands {
             self.queue.unfinished()
         } else {
             let look = if wanted.agent_id.is_empty() { limit } else { LOOK };
-            let newest = self.store.scan::<records::Command>(keys::COMMANDS).rev().take(look);
-            newest
-                .map(|item| item.map(|(key, _)| CommandId::from_bytes(&key)))
-                .filter_map(Result::transpose)
-                .collect::<Result<_, _>>()?
+            self.newest(look)?
         };
         let mut commands = Vec::new();
         for id in ids {
@@ -306,6 +306,12 @@ impl Commands {
             }
         }
         Ok(commands)
+    }
+
+    /// Ids of so many commands, newest first.
+    fn newest(&self, limit: usize) -> Result<Vec<CommandId>, store::Error> {
+        let newest = self.store.scan::<records::Command>(keys::COMMANDS).rev().take(limit);
+        newest.map(|item| item.map(|(key, _)| CommandId::from_bytes(&key))).filter_map(Result::transpose).collect()
     }
 
     fn order(&self, id: CommandId) -> Result<Option<Order>, store::Error> {

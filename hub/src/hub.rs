@@ -14,7 +14,7 @@ use sfdata_common::{
     ids::OperatorName,
     limits,
     peer::Peer,
-    telemetry::traces::{InvalidEndpoint, Tracer},
+    telemetry::traces::{self, Tracer},
 };
 use sfdata_proto::v1::{
     self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
@@ -22,7 +22,7 @@ use sfdata_proto::v1::{
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tracing::{error, info};
 
 use crate::{
@@ -92,8 +92,8 @@ pub enum Error {
     #[error(transparent)]
     Channels(#[from] channels::Error),
     /// Where traces go.
-    #[error("telemetry.otlp_endpoint {0}")]
-    Telemetry(#[from] InvalidEndpoint),
+    #[error(transparent)]
+    Telemetry(#[from] traces::Error),
     /// A listener.
     #[error(transparent)]
     Server(#[from] server::Error),
@@ -211,7 +211,8 @@ impl Hub {
         let ops_stop = CancellationToken::new();
         let abandoned = ops_stop.clone().drop_guard(); // a start that fails gives its port back
         let ops_tasks = TaskTracker::new();
-        spawn(&ops_tasks, "operations", &stop, ops::serve(ops, ready, metrics.clone(), ops_stop.clone()));
+        let serving = sfdata_common::ops::serve(ops, ops::shown(ready, &metrics), ops_stop.clone());
+        spawn(&ops_tasks, "operations", &stop, serving);
 
         let now = Timestamp::now();
         let keys = HubKeys::open_or_create(data_dir, &config.trust_domain, &config.hub_id, now)?;
@@ -474,7 +475,10 @@ impl Parts {
     }
 
     fn operator_service(&self) -> OperatorServiceServer<Operators> {
-        OperatorServiceServer::new(self.operators()).max_decoding_message_size(limits::MESSAGE_BYTES)
+        // Packed for who asks for it: hubctl does where an answer has the whole fleet in it.
+        OperatorServiceServer::new(self.operators())
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+            .send_compressed(CompressionEncoding::Gzip)
     }
 
     fn operators(&self) -> Operators {

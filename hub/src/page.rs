@@ -67,6 +67,7 @@ pub fn routes(operators: Operators) -> Router {
         .route("/ui/agents/{id}", get(agent::show))
         .route("/ui/agents/{id}/live", get(agent::live))
         .route("/ui/commands", get(commands::list))
+        .route("/ui/commands/live", get(commands::follow))
         .route("/ui/commands/{id}", get(commands::show))
         .route("/ui/commands/{id}/live", get(commands::live))
         .route("/ui/usage", get(usage::show))

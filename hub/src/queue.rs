@@ -22,7 +22,7 @@ use sfdata_common::{
     telemetry::traces::TraceContext,
 };
 use sfdata_proto::v1 as wire;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use memory::{Inner, Line, Live, Target};
@@ -119,6 +119,7 @@ pub struct Queue {
     metrics: Metrics,
     epoch: u64,
     inner: Mutex<Inner>,
+    changes: watch::Sender<u64>,
 }
 
 impl Queue {
@@ -138,7 +139,7 @@ impl Queue {
             inner.load(&store, id, epoch, &mut moved)?;
         }
         store.commit(moved).await?; // a place that was given stays
-        Ok(Self { store, metrics, epoch, inner: Mutex::new(inner) })
+        Ok(Self { store, metrics, epoch, inner: Mutex::new(inner), changes: watch::channel(0).0 })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -171,6 +172,7 @@ impl Queue {
         if let (Some(_), Some(live)) = (&watcher, self.lock().live.get_mut(&id)) {
             live.ready = true;
         }
+        self.changed();
         Ok(watcher)
     }
 
@@ -285,6 +287,7 @@ impl Queue {
                 }
             }
         }
+        self.changed();
         Ok(last)
     }
 
@@ -330,6 +333,9 @@ impl Queue {
             next.outgoing.push(Outgoing { position, order: Some(order), trace });
         }
         next.first = batch.map(|batch| self.store.submit(batch));
+        if !next.outgoing.is_empty() {
+            self.changed();
+        }
         next
     }
 
@@ -342,6 +348,7 @@ impl Queue {
         if let Some(line) = inner.lines.get_mut(agent) {
             line.accepted(position);
         }
+        self.changed();
         Ok(())
     }
 
@@ -442,6 +449,18 @@ impl Queue {
                 inner.live.remove(&id);
             }
         }
+        drop(inner);
+        self.changed();
+    }
+
+    /// A command came, or is in another state at a target.
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Changes whenever a command does, progress apart.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// End a command as cancelled wherever it has not been handed to an agent. Gives the agents.

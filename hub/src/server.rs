@@ -21,6 +21,7 @@ use futures::future;
 use rustls::ServerConfig;
 use sfdata_common::{
     Timestamp,
+    connection::Connection,
     error::chain,
     limits,
     peer::{Peer, Subject},
@@ -37,8 +38,8 @@ use tonic::service::Routes;
 use tracing::{debug, info, warn};
 
 use self::address::{Addresses, Slot};
+pub(crate) use self::connection::Counted;
 pub use self::connection::{ConnectedPeer, Connections};
-pub(crate) use self::connection::{Connection, Counted};
 use crate::metrics::Metrics;
 
 /// Connections that the kernel completes before we accept them: a fleet that comes back at once waits there.
@@ -297,7 +298,7 @@ impl Refusal {
 pub(crate) const REFUSALS: [&str; 7] =
     ["address-limit", "full", "timeout", "tls", "nameless", "foreign", "not-admitted"];
 
-type Accepted = Connection<TlsStream<TcpStream>>;
+type Accepted = Connection<TlsStream<TcpStream>, ConnectedPeer>;
 
 /// The way in of one listener.
 struct Door {

@@ -8,7 +8,8 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use sfdata_common::{
     Timestamp,
-    command::{Action, Ecs},
+    command::{Action, Agent, Ecs},
+    ids::CommandId,
     peer::Subject,
     trust::Role,
 };
@@ -145,6 +146,44 @@ async fn a_region_of_320_fits_into_one_page_and_a_change_is_told_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_commands_follows_what_becomes_of_them() {
+    let mut fleet = Fleet::without_aws(1).await;
+    let viewer = alice(&fleet);
+    let page = viewer.get("/ui/commands").await.text();
+    assert!(page.contains("There are none.") && page.contains("data-live=\"/ui/commands/live\""), "{page}");
+    fleet.stop_agent(0).await;
+    let id = fleet.agents[0].id.clone();
+    let first = fleet.alice.submit(Action::Agent(Agent::Refresh), &[&id]).await.unwrap();
+    let mut live = viewer.open(Method::GET, "/ui/commands/live", false).await.unwrap().into_body();
+    let mut told = String::new();
+    let mut hear = async |words: &[&str]| {
+        while !words.iter().all(|word| told.contains(word)) {
+            let frame = tokio::time::timeout(SOON, live.frame()).await.expect("an event").unwrap().unwrap();
+            told.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+        }
+        std::mem::take(&mut told)
+    };
+    hear(&[&format!("id=\"command-{first}\" data-into=\"commands\""), "1 waiting"]).await;
+    let second = fleet.alice.submit(Action::Agent(Agent::Refresh), &[&id]).await.unwrap();
+    let told = hear(&[&format!("id=\"command-{second}\""), "1 waiting"]).await;
+    assert!(!told.contains(&first.to_string()), "what did not change is not told again: {told}");
+    fleet.start_agent(0).await;
+    // Both end, and once they have nothing more is told of them.
+    let states = |told: &str, id: &CommandId| {
+        let row = told.rsplit_once(&format!("id=\"command-{id}\"")).map(|(_, row)| row.to_owned());
+        row.is_some_and(|row| row.split("</tr>").next().unwrap_or_default().contains("1 succeeded"))
+    };
+    let mut ends = String::new();
+    while !(states(&ends, &first) && states(&ends, &second)) {
+        ends.push_str(&hear(&["1 "]).await);
+    }
+    let third = fleet.alice.submit(Action::Agent(Agent::Refresh), &[&id]).await.unwrap();
+    let told = hear(&[&format!("id=\"command-{third}\""), "1 succeeded"]).await;
+    assert!(!told.contains(&first.to_string()) && !told.contains(&second.to_string()), "{told}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_dashboards_link_works_once_and_only_with_its_cookie_and_address() {
     let mut fleet = Fleet::without_aws(0).await;
     let door = Dashboard::open(&mut fleet, "dora", Role::Viewer).await.unwrap();
@@ -233,6 +272,13 @@ async fn browse(fleet: &mut Fleet, name: &str, crowd: Option<&Crowd>) -> String 
         let mut health = crowd::health(1, Timestamp::now());
         health.ecs.as_mut().unwrap().error = "access-denied".into();
         crowd.tell(1, health).await;
+        eventually("the browser waits for a command", LONG, async || {
+            let said = browser.said();
+            assert!(!said.contains("Error"), "{said}");
+            said.contains("waiting for a command").then_some(())
+        })
+        .await;
+        fleet.alice.submit(Action::Agent(Agent::Refresh), &[crowd.id(1)]).await.unwrap();
     }
     let mut process = browser;
     let status = eventually("the browser has seen all", LONG, async || process.process.ended()).await;

@@ -122,6 +122,8 @@ async fn one_command_is_one_trace_from_hubctl_to_the_receipt() {
         panic!("{told:?}")
     };
     assert!(id.parse::<CommandId>().is_ok(), "{id}");
+    let order = spans.iter().find(|span| span.service == "hubctl" && span.name == "command").unwrap();
+    assert_eq!(order.attributes["sfdata.state"], "succeeded", "the order's own span says how it ended: {order:?}");
     for span in &spans {
         let told: BTreeSet<&str> = span.attributes.keys().map(String::as_str).collect();
         let known = ["sfdata.action", "sfdata.agent", "sfdata.command", "sfdata.state", "sfdata.targets"];
@@ -173,6 +175,27 @@ async fn what_is_no_endpoint_and_what_is_no_traceparent_hold_up_no_command() {
     let (code, _, said) = hubctl.run(&["agents", "refresh", "--agent", "la-0"], "https://elsewhere.example").await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("nothing is traced: --otlp-endpoint") && said.contains("elsewhere.example"), "{said}");
+
+    let collector = Collector::start().await.unwrap();
+    // What the environment says of headers and compression is heeded, or told as what it is.
+    let program = binary("hubctl").display().to_string();
+    let home = hubctl.home.display().to_string();
+    let with = async |variable: &str| {
+        let endpoint = format!("OTEL_EXPORTER_OTLP_ENDPOINT={}", collector.endpoint);
+        let args = [variable, &endpoint, &program, "--home", &home, "agents", "refresh", "--agent", "la-0"];
+        outcome("/usr/bin/env", &args).await
+    };
+    let (code, _, said) = with("OTEL_EXPORTER_OTLP_COMPRESSION=brotli").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("nothing is traced: the environment variable OTEL_EXPORTER_OTLP_COMPRESSION"), "{said}");
+    let (code, _, said) = with("OTEL_EXPORTER_OTLP_HEADERS=s3cret").await;
+    assert!(code == Some(0) && said.contains("nothing is traced") && !said.contains("s3cret"), "{said}");
+    assert!(collector.spans().is_empty(), "{:#?}", collector.spans());
+    let (code, _, said) = with("OTEL_EXPORTER_OTLP_COMPRESSION=gzip").await;
+    assert!(code == Some(0) && !said.contains("nothing is traced"), "{said}");
+    let sent =
+        eventually("hubctl's spans have come", SOON, async || Some(collector.spans()).filter(|spans| spans.len() >= 2));
+    assert!(sent.await.iter().all(|span| span.service == "hubctl"));
 
     let collector = Collector::start().await.unwrap();
     traced(&mut fleet, &collector.endpoint).await;

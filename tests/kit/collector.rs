@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Server};
 
 /// A span that came.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl Collector {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let spans = Arc::<Mutex<Vec<Span>>>::default();
-        let service = TraceServiceServer::new(Keeper(Arc::clone(&spans)));
+        let service = TraceServiceServer::new(Keeper(Arc::clone(&spans))).accept_compressed(CompressionEncoding::Gzip);
         let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(async move {
             let _ = serving.await;

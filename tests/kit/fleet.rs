@@ -447,6 +447,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
         dagster: agent_config::Dagster::default(),
         log: Log::default(),
         telemetry: Telemetry::default(),
+        ops: agent_config::Ops::default(),
     })
 }
 

@@ -4,7 +4,8 @@
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
 //! [`receiver`] is who is told of alerts; [`collector`] is where traces go; [`dagster`] is a real Dagster, and one that answers wrongly;
-//! [`crowd`] is a whole region of LAs, [`web`] looks at the web page; [`sts`] is an STS that answers as it should not.
+//! [`crowd`] is a whole region of LAs, [`web`] looks at the web page, [`screen`] at a terminal; [`scrape`] reads metrics as Prometheus does;
+//! [`sts`] is an STS that answers as it should not.
 
 pub mod collector;
 pub mod crowd;
@@ -17,6 +18,8 @@ pub mod process;
 pub mod raw;
 pub mod receiver;
 pub mod rogue;
+pub mod scrape;
+pub mod screen;
 pub mod settings;
 pub mod standin;
 pub mod sts;

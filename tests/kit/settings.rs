@@ -82,6 +82,9 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
         arrivals.queue.as_ref().map_or(Ok(()), |queue| writeln!(text, "queue = {queue:?}"))?;
         assert!(arrivals.rules.is_empty(), "rules are not written");
     }
+    if let Some(address) = config.ops.address {
+        writeln!(text, "\n[ops]\naddress = \"{address}\"")?;
+    }
     write!(text, "\n[log]\nlevel = {:?}\n{}", config.log.level, telemetry(&config.telemetry))?;
     std::fs::write(path, text)?;
     Ok(path.into())

@@ -74,6 +74,28 @@ impl Viewer {
     }
 }
 
+/// Let `name` join with the real hubctl, in this role; gives the folder for `--home`.
+pub async fn join(fleet: &mut Fleet, name: &str, role: Role) -> Result<String> {
+    let home = fleet.folder.path().join(name);
+    let home = home.to_str().context("a path")?.to_owned();
+    let invite = sfdata_proto::v1::InviteOperatorRequest { name: name.into() };
+    let token = fleet.alice.client.clone().invite_operator(invite).await?.into_inner().token;
+    let hubctl = async |args: &[&str]| {
+        let all = [&["--home", home.as_str(), "-o", "json"], args].concat();
+        let (code, out, error) = outcome("hubctl", &all).await;
+        anyhow::ensure!(code == Some(0), "hubctl {args:?}: {error}");
+        Ok::<_, anyhow::Error>(serde_json::from_str::<serde_json::Value>(&out)?)
+    };
+    hubctl(&["login", &token]).await?;
+    let shown = hubctl(&["key", "show"]).await?;
+    let key: PublicKey = shown["public_key"].as_str().context("a key")?.parse()?;
+    fleet.bundle.version += 1;
+    let expires = Timestamp::now() + Duration::from_secs(3600);
+    fleet.bundle.operators.push(OperatorKey { name: name.parse()?, key, roles: vec![role], expires });
+    fleet.publish().await?;
+    Ok(home)
+}
+
 /// A running `hubctl dashboard`.
 pub struct Dashboard {
     /// The program.
@@ -87,23 +109,7 @@ pub struct Dashboard {
 impl Dashboard {
     /// Let `name` join with the real hubctl, in this role, and open the page.
     pub async fn open(fleet: &mut Fleet, name: &str, role: Role) -> Result<Self> {
-        let home = fleet.folder.path().join(name);
-        let home = home.to_str().context("a path")?.to_owned();
-        let invite = sfdata_proto::v1::InviteOperatorRequest { name: name.into() };
-        let token = fleet.alice.client.clone().invite_operator(invite).await?.into_inner().token;
-        let hubctl = async |args: &[&str]| {
-            let all = [&["--home", home.as_str(), "-o", "json"], args].concat();
-            let (code, out, error) = outcome("hubctl", &all).await;
-            anyhow::ensure!(code == Some(0), "hubctl {args:?}: {error}");
-            Ok::<_, anyhow::Error>(serde_json::from_str::<serde_json::Value>(&out)?)
-        };
-        hubctl(&["login", &token]).await?;
-        let shown = hubctl(&["key", "show"]).await?;
-        let key: PublicKey = shown["public_key"].as_str().context("a key")?.parse()?;
-        fleet.bundle.version += 1;
-        let expires = Timestamp::now() + Duration::from_secs(3600);
-        fleet.bundle.operators.push(OperatorKey { name: name.parse()?, key, roles: vec![role], expires });
-        fleet.publish().await?;
+        let home = join(fleet, name, role).await?;
         let args = ["--home", &home, "dashboard", "--no-browser"];
         let run = Run::start("hubctl", &args, Path::new(fleet.folder.path()));
         let link = eventually("the dashboard prints its link", SOON, async || {

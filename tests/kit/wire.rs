@@ -4,7 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -30,6 +30,8 @@ pub struct Wire {
     state: watch::Sender<State>,
     /// Connections that came in.
     dialled: Arc<AtomicUsize>,
+    /// Bytes that went back to those.
+    answered: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -46,6 +48,8 @@ impl Wire {
         let (state, seen) = watch::channel(State::Open);
         let dialled = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&dialled);
+        let answered = Arc::<AtomicU64>::default();
+        let sum = Arc::clone(&answered);
         let task = tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -53,13 +57,16 @@ impl Wire {
                 if *seen.borrow_and_update() == State::Closed {
                     continue;
                 }
+                let sum = Arc::clone(&sum);
                 tokio::spawn(async move {
                     let Ok(mut far) = dial(source, target).await else { return };
                     let _ = (near.set_nodelay(true), far.set_nodelay(true));
                     let (mut near_in, mut near_out) = near.split();
                     let (mut far_in, mut far_out) = far.split();
-                    let there = pump(&mut near_in, &mut far_out, seen.clone());
-                    let back = pump(&mut far_in, &mut near_out, seen.clone());
+                    let there = pump(&mut near_in, &mut far_out, seen.clone(), |_| {});
+                    let back = pump(&mut far_in, &mut near_out, seen.clone(), |bytes| {
+                        sum.fetch_add(bytes, Ordering::Relaxed);
+                    });
                     tokio::select! {
                         _ = futures::future::join(there, back) => {}
                         _ = seen.wait_for(|state| *state == State::Closed) => {}
@@ -67,7 +74,7 @@ impl Wire {
                 });
             }
         });
-        Ok(Self { address, state, dialled, task })
+        Ok(Self { address, state, dialled, answered, task })
     }
 
     /// End what is connected, and every new connection at once.
@@ -90,6 +97,11 @@ impl Wire {
     pub fn dialled(&self) -> usize {
         self.dialled.load(Ordering::Relaxed)
     }
+
+    /// Bytes that the other end has sent so far, TLS and all.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
 }
 
 /// Connect from an address of this machine: all of 127.0.0.0/8 is.
@@ -104,6 +116,7 @@ async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     mut seen: watch::Receiver<State>,
+    carried: impl Fn(u64),
 ) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
@@ -112,6 +125,7 @@ async fn pump(
         {
             return;
         }
+        carried(length as u64);
     }
     let _ = to.shutdown().await;
 }

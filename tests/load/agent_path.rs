@@ -12,6 +12,7 @@ use sfdata_agent::{
     execute::{self, Executor, Outbox},
     identity::Identity,
     journal::{Begun, Journal},
+    metrics::Metrics,
     policy,
     report::Reporter,
     verify::{self, Facts, Judgement},
@@ -39,7 +40,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
     let (receipt_key, trust) = (Arc::clone(&estate.receipt_key), Arc::clone(&estate.trust));
     let identity = Arc::new(Identity::new(estate.address.to_string(), certificate, receipt_key, trust, None)?);
     let services = fleet::services().await;
-    let (reports, _reporter) = Reporter::new(services.clone(), arrivals::Handle::off());
+    let (reports, _reporter) = Reporter::new(services.clone(), arrivals::Handle::off(), &Metrics::default());
     let executor = Executor::new(execute::Parts {
         identity,
         journal: Arc::clone(&journal),
@@ -49,6 +50,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         power: sfdata_agent::power::Handle::off(),
         reports,
         outbox: Arc::<Outbox>::default(),
+        metrics: Metrics::default(),
         tracer: Tracer::default(),
         stop: CancellationToken::new(),
     });

@@ -11,6 +11,7 @@ use sfdata_agent::{
     execute::{self, Executor, Outbox},
     identity::Identity,
     journal::Journal,
+    metrics::Metrics,
     policy::{self, Brake, Sharing},
     report::{Handle, Reporter},
     runs::Runs,
@@ -64,7 +65,7 @@ impl Fleet {
             members.push(Member { identity: Arc::new(identity), journal, running: None });
         }
         let services = services().await;
-        let (reports, reporter) = Reporter::new(services.clone(), arrivals::Handle::off());
+        let (reports, reporter) = Reporter::new(services.clone(), arrivals::Handle::off(), &Metrics::default());
         let policy = Arc::new(policy::load(None)?);
         Ok(Self { members, shared: Shared { policy, services, reports, _reporter: reporter } })
     }
@@ -158,6 +159,7 @@ impl Shared {
             power: sfdata_agent::power::Handle::off(),
             reports: self.reports.clone(),
             outbox: Arc::clone(&outbox),
+            metrics: Metrics::default(),
             tracer: Tracer::default(),
             stop: stop.clone(),
         });
@@ -172,6 +174,7 @@ impl Shared {
             runs: Runs::none(),
             usage: usage::Handle::off(),
             outbox,
+            metrics: Metrics::default(),
             tracer: Tracer::default(),
         });
         let (status, until) = (link.status(), stop.clone());

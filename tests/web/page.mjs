@@ -2,7 +2,8 @@
 //
 // LINK is what `hubctl dashboard` printed. Every page that can be reached is opened, light and dark, held against WCAG 2.2
 // AA with axe-core, and photographed into the folder SHOTS. Nothing may be asked of another host, no script may fail, no
-// policy be broken. With `watch`, it prints "watching" and waits for AGENT to be shown as failing, without a reload.
+// policy be broken. With `watch`, it prints "watching" and waits for AGENT to be shown as failing, without a reload; then it
+// prints "waiting for a command" and does.
 // Prints `metric: value` lines; ends with 1 and what is wrong.
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
@@ -120,6 +121,16 @@ if (watch) {
   if (!(await strict.page.evaluate(() => window.loadedOnce))) complain("/ui/", "was loaded again to show a change");
   const focused = await strict.page.evaluate(() => document.activeElement.getAttribute("href"));
   if (focused !== `/ui/agents/${agent}`) complain("/ui/", `the focus went from the row's link to ${focused}`);
+
+  // A command that comes finds its place in the open list, above those that are there.
+  await strict.page.goto(`${origin}/ui/commands`);
+  await strict.page.locator("#live", { hasText: /^Live$/ }).waitFor();
+  await strict.page.evaluate(() => (window.loadedOnce = true));
+  const before = await strict.page.locator("#commands tr").count();
+  console.log("waiting for a command");
+  await strict.page.locator("#commands tr").nth(before).waitFor({ timeout: 20_000 });
+  if (!(await strict.page.locator("#commands tr").first().textContent()).includes("agent.refresh")) complain("/ui/commands", "does not show the newest first");
+  if (!(await strict.page.evaluate(() => window.loadedOnce))) complain("/ui/commands", "was loaded again to show a command");
 }
 await browser.close();
 

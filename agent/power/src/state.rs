@@ -82,6 +82,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of a day.
+    pub const ALL: [Self; 4] = [Self::Asleep, Self::Waking, Self::Awake, Self::Draining];
+
     /// `asleep`, `waking`, `awake` or `draining`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -25,6 +25,7 @@ fn the_example_is_whole_and_right() {
     let join = config.join.unwrap().place();
     assert_eq!((join.ca_pin.len(), join.root_pin.len(), join.secret.len()), (32, 32, 0));
     assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some());
+    assert!(config.ops.address.is_some());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
     let arrivals = config.arrivals.unwrap();
@@ -49,6 +50,7 @@ fn every_problem_is_told_at_once() {
         dagster.url = "https://dagster"
         log.level = "=loud="
         telemetry.otlp_endpoint = "https://collector:4317"
+        ops.address = "0.0.0.0:9465"
         arrivals = { queue = "la-arrivals", rule = [{ prefix = "a/", batch = true }] }
         [join]
         agent = "camden"
@@ -98,6 +100,7 @@ fn every_problem_is_told_at_once() {
             "dagster.url",
             "log.level",
             "telemetry.otlp_endpoint",
+            "ops.address",
         ]
     );
 }

@@ -18,7 +18,7 @@ use sfdata_common::{limits, outcome::FailureCode};
 use sfdata_proto::v1 as wire;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -33,7 +33,9 @@ use super::{
     tell,
 };
 use crate::{
-    arrivals, report,
+    arrivals,
+    metrics::Metrics,
+    report,
     runs::Runs,
     services::{Error, Services, dagster},
 };
@@ -185,6 +187,7 @@ pub struct Controller {
     asks: mpsc::Receiver<Ask>,
     shown: watch::Sender<Option<Arc<Shown>>>,
     busy: Arc<Busy>,
+    metrics: Metrics,
 }
 
 /// What a controller works with.
@@ -200,11 +203,13 @@ pub struct Parts<'a> {
     pub arrivals: arrivals::Handle,
     /// Counts what is seen of runs.
     pub runs: Runs,
+    /// Counts what is done.
+    pub metrics: Metrics,
 }
 
 /// The way to a controller, and what is to become one when there is somebody to report to.
 pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> Controller>) {
-    let Parts { settings, data_dir, services, arrivals, runs } = parts;
+    let Parts { settings, data_dir, services, arrivals, runs, metrics } = parts;
     let Some(settings) = settings else { return (Handle::off(), None) };
     let mut settings = settings.clone();
     if arrivals.is_on() {
@@ -228,6 +233,7 @@ pub fn new(parts: Parts<'_>) -> (Handle, Option<impl FnOnce(report::Handle) -> C
         asks: asked,
         shown,
         busy,
+        metrics,
     };
     (Handle { managed: Some(managed) }, Some(controller))
 }
@@ -281,9 +287,10 @@ impl Controller {
 
     /// Look, decide, remember, do. An error is that it can't be remembered.
     async fn pass(&mut self) -> Result<(Arc<Shown>, Duration), String> {
-        let asked = Timestamp::now();
+        let (asked, began) = (Timestamp::now(), Instant::now());
         let busy = (self.busy.commands.load(Ordering::Relaxed), self.busy.needs.load(Ordering::Relaxed));
         let seen = self.sources.look(&self.state, busy).await;
+        self.metrics.power_look_seconds.observe(began.elapsed().as_secs_f64());
         let now = Timestamp::now();
         let mut decision = decide(&seen, &self.state, &self.settings, now);
         if self.saved.as_ref() != Some(&decision.state) {
@@ -299,6 +306,9 @@ impl Controller {
             "a look at the platform's power"
         );
         let moved = decision.state.generation != self.state.generation;
+        if moved {
+            self.count(&decision.state);
+        }
         self.state = decision.state.clone();
         if moved {
             let State { phase, generation, cause, .. } = &self.state;
@@ -313,6 +323,15 @@ impl Controller {
             self.reports.nudge();
         }
         Ok((shown, pause))
+    }
+
+    /// Another phase is entered.
+    fn count(&self, next: &State) {
+        self.metrics.power_transitions.inc(next.phase.as_str());
+        if (self.state.phase, next.phase) == (Phase::Waking, Phase::Awake) {
+            let took = Duration::try_from(next.since.duration_since(self.state.since)).unwrap_or_default();
+            self.metrics.wake_seconds.observe(took.as_secs_f64());
+        }
     }
 
     fn show(&self, seen: &Observation, decision: Decision, now: Timestamp) -> Arc<Shown> {
@@ -360,6 +379,7 @@ impl Controller {
             dagster.launch(&dagster::Launch { job, location, repository, config: None, tags }).await
         };
         let done = self.arrivals.hand_on(loaded, find, launch).await?;
+        self.metrics.arrivals_handed_on.add(done.arrivals.try_into().unwrap_or_default());
         if done.arrivals + done.parked > 0 {
             info!(arrivals = done.arrivals, runs = done.runs, parked = done.parked, "what had arrived was handed on");
         }

@@ -22,7 +22,7 @@ use sfdata_proto::v1::{self as wire, action_result::Kind};
 use self::{of::Of, power::Power};
 use super::{
     Error,
-    aws::{Aws, failure},
+    aws::{Aws, client, failure},
 };
 use crate::{config::Platform, execute::Job, power::observation::Database};
 
@@ -56,9 +56,9 @@ pub struct Aurora {
 
 impl Aurora {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
-        let metrics = aws_sdk_cloudwatch::Client::new(aws.config());
+        let metrics = client!(aws, aws_sdk_cloudwatch);
         Self {
-            client: Client::new(aws.config()),
+            client: client!(aws, aws_sdk_rds),
             metrics,
             cluster: platform.aurora_cluster.clone(),
             instance: platform.database_instance.clone(),

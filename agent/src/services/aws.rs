@@ -2,7 +2,9 @@
 //!
 //! Retries are the SDK's own (standard mode) and nobody's else, so that throttling is not answered with more
 //! load. An error becomes one [`Error`] here: told apart by code and status, with AWS's request id for its
-//! support, and never with a credential in it.
+//! support, and never with a credential in it. Every client is made by [`client`], which has its requests counted.
+
+mod requests;
 
 use std::{error::Error as StdError, fmt, path::Path};
 
@@ -17,6 +19,7 @@ use aws_sdk_sts::{
 };
 use sfdata_common::{error::chain, limits, outcome::FailureCode};
 
+use self::requests::Requests;
 use super::Error;
 use crate::config;
 
@@ -24,7 +27,21 @@ use crate::config;
 #[derive(Debug, Clone)]
 pub struct Aws {
     config: SdkConfig,
+    requests: Requests,
 }
+
+/// A client of this AWS crate, with settings of its own where it needs some, whose requests are counted.
+macro_rules! client {
+    ($aws:expr, $service:ident $(, $setting:ident($value:expr))*) => {
+        $service::Client::from_conf(
+            $service::config::Builder::from($aws.config())
+                $(.$setting($value))*
+                .interceptor($aws.requests())
+                .build(),
+        )
+    };
+}
+pub(super) use client;
 
 impl Aws {
     /// Settings for clients. Reads the environment and, where there are some, profile files; calls nobody.
@@ -46,12 +63,17 @@ impl Aws {
         if let Some(file) = &settings.credentials_file {
             loader = loader.credentials_provider(from_file(file));
         }
-        Self { config: loader.load().await }
+        Self { config: loader.load().await, requests: Requests::default() }
     }
 
-    /// For a service's client.
+    /// For a service's client: see [`client`].
     pub(super) fn config(&self) -> &SdkConfig {
         &self.config
+    }
+
+    /// Counts the requests of all clients.
+    pub(super) fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     /// Whether something else than AWS answers: then there is no DNS name for each bucket.
@@ -72,7 +94,7 @@ impl Aws {
 
     /// The 12-digit account of the credentials in use. Needs no permission.
     pub async fn account(&self) -> Result<String, Error> {
-        let identity = aws_sdk_sts::Client::new(&self.config)
+        let identity = client!(self, aws_sdk_sts)
             .get_caller_identity()
             .send()
             .await

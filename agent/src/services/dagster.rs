@@ -15,12 +15,16 @@ mod once;
 mod runs;
 pub mod seen;
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use ::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use sfdata_common::{limits, outcome::FailureCode};
+use sfdata_common::{
+    limits,
+    metrics::Totals,
+    outcome::{FailureCode, failure_name, failure_names},
+};
 use tokio::{sync::Mutex, time::Instant};
 
 use self::{
@@ -48,6 +52,8 @@ pub struct Dagster {
     /// From the configuration.
     url: Option<Arc<str>>,
     found: Arc<Mutex<Option<Found>>>,
+    /// By `ok` or the kind of failure.
+    calls: Totals,
 }
 
 /// Where the webserver's task was found, and when.
@@ -67,7 +73,13 @@ struct Told {
 impl Dagster {
     /// The one whose webserver runs in this ECS.
     pub(super) fn new(ecs: &Ecs) -> Self {
-        Self { http: Arc::new(Http::new()), ecs: Arc::new(ecs.clone()), url: None, found: Arc::default() }
+        Self {
+            http: Arc::new(Http::new()),
+            ecs: Arc::new(ecs.clone()),
+            url: None,
+            found: Arc::default(),
+            calls: Totals::by(["result"]).starting_with(iter::once("ok".to_owned()).chain(failure_names())),
+        }
     }
 
     /// Where these settings say, if they do.
@@ -75,8 +87,23 @@ impl Dagster {
         Self { url: settings.url.as_deref().map(|url| url.trim_end_matches('/').into()), ..self }
     }
 
+    /// Questions and orders so far, by how they ended.
+    pub(crate) fn calls(&self) -> Totals {
+        self.calls.clone()
+    }
+
     /// Ask a document. `tried` goes after "cannot".
     async fn ask(&self, tried: &str, text: &str, variables: Value) -> Result<Told, Error> {
+        let told = self.ask_for_all(tried, text, variables).await;
+        match &told {
+            Ok(_) => self.calls.inc("ok"),
+            Err(Error::Failed { code, .. }) => self.calls.inc(failure_name(*code)),
+            Err(Error::Cancelled { .. }) => self.calls.inc("cancelled"),
+        }
+        told
+    }
+
+    async fn ask_for_all(&self, tried: &str, text: &str, variables: Value) -> Result<Told, Error> {
         let mut document = Document::new(text);
         for _ in 0..TRIES {
             let body = json!({ "query": document.text(), "variables": variables }).to_string().into_bytes();

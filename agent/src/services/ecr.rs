@@ -13,7 +13,7 @@ use sfdata_common::{
 
 use super::{
     Error,
-    aws::{Aws, failure},
+    aws::{Aws, client, failure},
 };
 
 /// What an image may be described by: without these, ECR may answer for one platform's part of it, with another digest.
@@ -32,7 +32,7 @@ pub struct Ecr {
 
 impl Ecr {
     pub(super) fn new(aws: &Aws) -> Self {
-        Self { client: Client::new(aws.config()) }
+        Self { client: client!(aws, aws_sdk_ecr) }
     }
 
     /// That there is this image, and that this account may have it.

@@ -44,7 +44,7 @@ use self::definition::Edit;
 pub use self::{estate::Closely, logs::LogPlace, state::in_motion};
 use super::{
     Error, Plan,
-    aws::{Aws, failure},
+    aws::{Aws, client, failure},
     ecr::Ecr,
     secrets::Secrets,
 };
@@ -80,7 +80,7 @@ pub struct Ecs {
 impl Ecs {
     pub(super) fn new(aws: &Aws, platform: &Platform) -> Self {
         Self {
-            client: Client::new(aws.config()),
+            client: client!(aws, aws_sdk_ecs),
             ecr: Ecr::new(aws),
             secrets: Secrets::new(aws),
             platform: Arc::new(platform.clone()),

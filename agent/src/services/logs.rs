@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::lines::{Event, Lines};
 use super::{
     Error,
-    aws::{Aws, failure},
+    aws::{Aws, client, failure},
     ecs::{Ecs, LogPlace},
 };
 use crate::execute::Job;
@@ -70,7 +70,7 @@ enum Which {
 
 impl Logs {
     pub(super) fn new(aws: &Aws, ecs: &Ecs) -> Self {
-        Self { client: Client::new(aws.config()), ecs: ecs.clone() }
+        Self { client: client!(aws, aws_sdk_cloudwatchlogs), ecs: ecs.clone() }
     }
 
     /// Do what was ordered.

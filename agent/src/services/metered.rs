@@ -10,7 +10,10 @@ use aws_sdk_cloudwatch::{
 use sfdata_common::{limits, usage::Component};
 use tokio::time::timeout;
 
-use super::{Error, aws, aws::failure};
+use super::{
+    Error, aws,
+    aws::{client, failure},
+};
 use crate::config::{Buckets, Platform};
 use sfdata_common::outcome::FailureCode;
 
@@ -44,7 +47,7 @@ pub struct Metered {
 impl Metered {
     pub(super) fn new(aws: &aws::Aws, platform: &Platform) -> Self {
         Self {
-            client: Client::new(aws.config()),
+            client: client!(aws, aws_sdk_cloudwatch),
             cluster: platform.aurora_cluster.clone(),
             buckets: platform.buckets.clone(),
         }

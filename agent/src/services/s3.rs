@@ -19,7 +19,7 @@ pub use self::arrivals::Listed;
 
 use std::sync::Arc;
 
-use aws_sdk_s3::{Client, config::Builder, error::BuildError};
+use aws_sdk_s3::{Client, error::BuildError};
 use sfdata_common::{
     command::{self, Bucket},
     error::chain,
@@ -28,7 +28,10 @@ use sfdata_common::{
 use sfdata_proto::v1::action_result::Kind;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{Error, aws::Aws};
+use super::{
+    Error,
+    aws::{self, Aws},
+};
 use crate::{
     config::{Buckets, Platform, Storage},
     execute::Job,
@@ -107,7 +110,7 @@ impl S3 {
 }
 
 pub(super) fn client(aws: &Aws) -> Client {
-    Client::from_conf(Builder::from(aws.config()).force_path_style(aws.is_stand_in()).build())
+    aws::client!(aws, aws_sdk_s3, force_path_style(aws.is_stand_in()))
 }
 
 /// As a plan names it.

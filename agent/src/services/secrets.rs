@@ -9,7 +9,7 @@ use sfdata_common::{ids::CommandId, outcome::FailureCode};
 
 use super::{
     Error,
-    aws::{Aws, failure},
+    aws::{Aws, client, failure},
 };
 
 /// Says which variable the agent made a secret for.
@@ -46,7 +46,7 @@ pub struct Secrets {
 
 impl Secrets {
     pub(super) fn new(aws: &Aws) -> Self {
-        Self { client: Client::new(aws.config()) }
+        Self { client: client!(aws, aws_sdk_secretsmanager) }
     }
 
     /// The ARN of the secret that the agent made for this variable, if it did. One of that name that it did not make is

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::{
     Client,
-    config::{Builder, StalledStreamProtectionConfig, timeout::TimeoutConfig},
+    config::{StalledStreamProtectionConfig, timeout::TimeoutConfig},
     error::BuildError,
     types::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry},
 };
@@ -14,7 +14,7 @@ use sfdata_common::{error::chain, limits, outcome::FailureCode};
 
 use super::{
     Error,
-    aws::{Aws, failure},
+    aws::{Aws, client, failure},
 };
 
 /// SQS API reference: messages of one call.
@@ -46,10 +46,8 @@ impl Sqs {
             .operation_timeout(limits::AWS_CALL + LONG_POLL)
             .operation_attempt_timeout(limits::AWS_TRY + LONG_POLL)
             .build();
-        let settings = Builder::from(aws.config())
-            .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        Self { client: Client::from_conf(settings.build()) }
+        let stalled = StalledStreamProtectionConfig::disabled();
+        Self { client: client!(aws, aws_sdk_sqs, timeout_config(timeouts), stalled_stream_protection(stalled)) }
     }
 
     /// Up to ten messages, as soon as there is one. They are hidden from others for `hidden`.

@@ -10,7 +10,10 @@ mod s3;
 
 use sfdata_common::limits;
 
-use super::{Error, aws::Aws};
+use super::{
+    Error,
+    aws::{Aws, client},
+};
 use crate::{config, discover::Account};
 
 /// Reads an account.
@@ -30,8 +33,8 @@ impl Survey {
 
     pub(super) fn over(aws: &Aws) -> Self {
         Self {
-            ecs: aws_sdk_ecs::Client::new(aws.config()),
-            rds: aws_sdk_rds::Client::new(aws.config()),
+            ecs: client!(aws, aws_sdk_ecs),
+            rds: client!(aws, aws_sdk_rds),
             s3: super::s3::client(aws),
             aws: aws.clone(),
         }

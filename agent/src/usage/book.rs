@@ -167,6 +167,11 @@ impl Book {
         self.disk.sync().map_err(|source| Error::Write(source.to_string()))
     }
 
+    /// Records that the hub may not have.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
     /// What the hub may not have, the oldest first; `None` when it has all.
     pub(super) fn batch(&self, region: &str) -> Option<wire::UsageBatch> {
         let records: Vec<wire::UsageRecord> =

@@ -5,8 +5,11 @@
 //! nothing else, so that no text of an operator's, of AWS's or of Dagster's can leave with it.
 //! Without an endpoint nothing runs, and a span costs a branch. With one, spans wait in a bounded queue for a thread of their
 //! own: what it cannot send is lost, and nobody waits for it.
+//! Of OpenTelemetry's variables in the environment those for headers and compression are heeded, which collectors may ask for
+//! (`Surroundings`); all else is set here.
 
 use std::{
+    env::VarError,
     fmt,
     sync::{
         Arc,
@@ -15,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{
     Context, KeyValue,
@@ -64,6 +67,62 @@ impl Telemetry {
 )]
 pub struct InvalidEndpoint {
     value: String,
+}
+
+/// Why nothing is traced.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configured endpoint.
+    #[error("telemetry.otlp_endpoint {0}")]
+    Endpoint(InvalidEndpoint),
+    /// What the environment says besides.
+    #[error("the environment variable {variable} {remedy}, or unset it")]
+    Variable {
+        /// Which.
+        variable: &'static str,
+        /// What is wrong with it, and what to write. Its value may be a secret.
+        remedy: &'static str,
+    },
+}
+
+/// What the exporter reads of the environment by itself: of each pair the first that is set counts. (OpenTelemetry
+/// specification, "OTLP Exporter Configuration".) It would leave out what it does not understand, without a word.
+struct Surroundings;
+
+impl Surroundings {
+    /// Sent along with each request, as in `key1=value1,key2=value2`.
+    const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+    /// `gzip` or `none`.
+    const COMPRESSION: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
+
+    /// Whether what `get` finds can be meant.
+    fn check(get: impl Fn(&str) -> Result<String, VarError>) -> Result<(), Error> {
+        let wrong = |variable, remedy| Err(Error::Variable { variable, remedy });
+        let first = |names: [&'static str; 2]| {
+            let set = names.into_iter().map(|name| (name, get(name)));
+            set.filter(|(_, value)| *value != Err(VarError::NotPresent)).find(|(_, value)| *value != Ok(String::new()))
+        };
+        match first(Self::HEADERS) {
+            Some((variable, Ok(text))) if !text.split(',').all(is_header) => {
+                wrong(variable, "holds no list of headers; write name=value, several with commas between them")
+            }
+            Some((variable, Err(_))) => wrong(variable, "is no text; write name=value"),
+            _ => Ok(()),
+        }?;
+        match first(Self::COMPRESSION) {
+            Some((_, Ok(word))) if ["gzip", "none"].iter().any(|known| word.eq_ignore_ascii_case(known)) => Ok(()),
+            Some((variable, _)) => wrong(variable, "names no compression that is known here; write gzip or none"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An empty one, as behind a last comma, is none.
+fn is_header(pair: &str) -> bool {
+    let legal = |(name, value): (&str, &str)| {
+        name.trim().parse::<HeaderName>().is_ok() && value.trim().parse::<HeaderValue>().is_ok()
+    };
+    pair.trim().is_empty() || pair.split_once('=').is_some_and(legal)
 }
 
 fn endpoint(text: &str) -> Result<transport::Endpoint, InvalidEndpoint> {
@@ -141,14 +200,16 @@ impl Tracer {
         service: &'static str,
         version: &'static str,
         instance: Option<&str>,
-    ) -> Result<Self, InvalidEndpoint> {
+    ) -> Result<Self, Error> {
         let Some(text) = &telemetry.otlp_endpoint else { return Ok(Self::default()) };
+        let endpoint = endpoint(text).map_err(Error::Endpoint)?;
+        Surroundings::check(|name| std::env::var(name))?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
-            .with_channel(endpoint(text)?.connect_lazy())
+            .with_channel(endpoint.connect_lazy())
             .with_timeout(limits::TRACE_EXPORT)
             .build()
-            .map_err(|_| InvalidEndpoint { value: text.clone() })?;
+            .map_err(|_| Error::Endpoint(InvalidEndpoint { value: text.clone() }))?;
         let exporter = Told { exporter, endpoint: text.clone(), failing: AtomicBool::new(false) };
         let bounds = BatchConfigBuilder::default()
             .with_max_queue_size(limits::TRACE_QUEUE)
@@ -243,9 +304,14 @@ impl Span {
     /// How the command ended: the word, and nothing of the result.
     pub fn ended(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Succeeded(_) => self.state(outcome.name()),
+            Outcome::Succeeded(_) => self.succeeded(),
             _ => self.failed(outcome.name()),
         }
+    }
+
+    /// It did what it was to do.
+    pub fn succeeded(&mut self) {
+        self.state("succeeded");
     }
 
     /// It did not succeed; the word says how.
@@ -366,6 +432,31 @@ mod tests {
         ] {
             let told = endpoint(wrong).unwrap_err().to_string();
             assert!(told.contains(&format!("{wrong:?}")) && told.contains("write http://host:port"), "{told}");
+        }
+    }
+
+    #[test]
+    fn of_the_environment_what_can_not_be_meant_is_told_without_its_value() {
+        let check = |set: &[(&str, &str)]| {
+            Surroundings::check(|name| {
+                let of = set.iter().find(|(variable, _)| *variable == name);
+                of.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
+            })
+        };
+        let [own, general] = Surroundings::HEADERS;
+        for right in ["", "authorization=Bearer s3cret", "a=1, b = 2,", "x-key=YQ=="] {
+            assert!(check(&[(general, right)]).is_ok(), "{right}");
+        }
+        assert!(check(&[(own, "a=1"), (general, "s3cret")]).is_ok(), "the first of the two counts");
+        for wrong in ["s3cret", "a=1;b", "a b=s3cret", "a=s3cret\nb"] {
+            let told = check(&[(general, wrong)]).unwrap_err().to_string();
+            assert!(told.contains(general) && !told.contains("s3cret"), "{told}");
+        }
+        let [own, general] = Surroundings::COMPRESSION;
+        assert!(check(&[(own, "gzip"), (general, "brotli")]).is_ok() && check(&[(general, "None")]).is_ok());
+        for wrong in ["zstd", "brotli"] {
+            let told = check(&[(own, ""), (general, wrong)]).unwrap_err().to_string();
+            assert!(told.contains(general) && told.contains("write gzip or none"), "{told}");
         }
     }
 

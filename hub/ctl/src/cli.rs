@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use sfdata_common::{
     limits,
-    telemetry::traces::{Telemetry, Tracer},
+    telemetry::traces::{self, Telemetry, Tracer},
 };
 
 use crate::{
@@ -111,11 +111,16 @@ impl Global {
     }
 }
 
-/// The variable may be meant for other programs: what is no endpoint to us holds up no operator.
+/// The variables may be meant for other programs: what makes no sense to us holds up no operator.
 fn tracer(otlp_endpoint: Option<String>) -> Tracer {
     let telemetry = Telemetry { otlp_endpoint: otlp_endpoint.filter(|text| !text.is_empty()) };
     Tracer::start(&telemetry, "hubctl", env!("CARGO_PKG_VERSION"), None).unwrap_or_else(|error| {
-        output::warn(format_args!("nothing is traced: --otlp-endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) {error}"));
+        output::warn(match error {
+            traces::Error::Endpoint(wrong) => {
+                format!("nothing is traced: --otlp-endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT) {wrong}")
+            }
+            wrong @ traces::Error::Variable { .. } => format!("nothing is traced: {wrong}"),
+        });
         Tracer::default()
     })
 }

@@ -13,7 +13,7 @@ use sfdata_common::{
 use sfdata_proto::v1::{
     RenewRequest, operator_service_client::OperatorServiceClient, renewal_service_client::RenewalServiceClient,
 };
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status, codec::CompressionEncoding, transport::Channel};
 
 use crate::{cli::Context, output, profile::Profile, status};
 
@@ -58,6 +58,11 @@ impl Hub {
     /// The service that operators call.
     pub(crate) fn operator(&self) -> OperatorServiceClient<Channel> {
         OperatorServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// The same for answers that have the whole fleet in them, which are packed on their way: a tenth of the bytes.
+    pub(crate) fn fleet(&self) -> OperatorServiceClient<Channel> {
+        self.operator().accept_compressed(CompressionEncoding::Gzip)
     }
 
     /// The connection itself, for what is no gRPC.

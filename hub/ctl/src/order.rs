@@ -139,15 +139,18 @@ impl Ready {
         if action.reveals_data() && !self.about.wait.waits() {
             return Err(Usage("its answer is sealed to who waits for it: not with --no-wait".into()).into());
         }
-        let submitted = self.submit(action).await?;
+        let mut submitted = self.submit(action).await?;
         let command = &submitted.command;
         if !self.about.wait.waits() {
             return submitted.show_id(context);
         }
         output::note(format_args!("command {}", command.id));
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
-        board.opener = submitted.opener;
-        follow::to_the_end(context, &self.hub, &mut board, submitted.events, Some(self.patience())).await
+        board.opener = submitted.opener.take();
+        let events = submitted.events.take();
+        let exit = follow::to_the_end(context, &self.hub, &mut board, events, Some(self.patience())).await;
+        submitted.came_to(&board);
+        exit
     }
 
     /// Sign it and hand it in.
@@ -162,10 +165,13 @@ impl Ready {
 
     /// What every target answers to a question on which the order depends. Nothing is ordered unless all do.
     pub(crate) async fn ask(&self, question: Action) -> anyhow::Result<Vec<(String, Kind)>> {
-        let submitted = submit(&self.hub, question, Mode::Act, self.targets.clone(), &self.about).await?;
+        let mut submitted = submit(&self.hub, question, Mode::Act, self.targets.clone(), &self.about).await?;
         let command = &submitted.command;
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
-        let stop = follow::follow(&self.hub, &mut board, submitted.events, Some(self.patience()), None).await?;
+        let events = submitted.events.take();
+        let stop = follow::follow(&self.hub, &mut board, events, Some(self.patience()), None).await;
+        submitted.came_to(&board);
+        let stop = stop?;
         if let Stop::UnderWay(why) = stop {
             bail!("nothing was ordered: {} was not answered everywhere ({why})", board.action);
         }
@@ -181,10 +187,19 @@ pub(crate) struct Submitted {
     /// Opens what it reveals of an LA's data.
     pub(crate) opener: Option<Arc<Opener>>,
     /// Of the whole order, until this is dropped.
-    _span: Span,
+    span: Span,
 }
 
 impl Submitted {
+    /// Say in the trace how far the order has come, as the exit code does.
+    pub(crate) fn came_to(&mut self, board: &Board) {
+        match board.exit() {
+            Exit::Done => self.span.succeeded(),
+            Exit::UnderWay => self.span.failed("under-way"),
+            _ => self.span.failed("not-succeeded"),
+        }
+    }
+
     /// All that there is to show when nobody waits.
     pub(crate) fn show_id(&self, context: &Context) -> anyhow::Result<Exit> {
         context.output.text(&json!({ "command_id": self.command.id.to_string() }), self.command.id)?;
@@ -228,7 +243,7 @@ pub(crate) async fn submit(
     let span = hub.tracer.span("command", SpanKind::Internal, None).command(&command);
     let signed = envelope::seal(Command::PAYLOAD_TYPE, payload, &key);
     let events = open(hub, &command, signed, span.context()).await?;
-    Ok(Submitted { command, events, opener, _span: span })
+    Ok(Submitted { command, events, opener, span })
 }
 
 /// The bytes to sign, if an agent would take them.

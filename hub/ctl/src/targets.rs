@@ -75,7 +75,7 @@ impl Targets {
         if self.groups.is_empty() && !self.all {
             return Ok(sorted(self.agents));
         }
-        let answer = hub.ask("list the agents", hub.operator().list_agents(ListAgentsRequest {})).await?;
+        let answer = hub.ask("list the agents", hub.fleet().list_agents(ListAgentsRequest {})).await?;
         let choice = self.choose(&answer.agents)?;
         if !choice.left_out.is_empty() {
             output::note(format_args!("left out: {}", choice.left_out.join(", ")));

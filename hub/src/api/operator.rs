@@ -21,7 +21,7 @@ use crate::{
     alerts::Alerts,
     audit,
     authorize::{ADMINISTER, Authorizer, OPERATE},
-    commands::{Commands, Following},
+    commands::{Commands, Following, Newest},
     config::Costs,
     enrol::tokens::Tokens,
     fleet::{Fleet, Words},
@@ -33,7 +33,7 @@ use crate::{
     usage::{Usage, estimate},
 };
 
-/// Watchers of the agents' list are told at most this often.
+/// Watchers of a list are told at most this often.
 const LIST_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest silence.
 const SILENCE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -132,6 +132,7 @@ impl Operators {
 impl OperatorService for Operators {
     type SubmitStream = Answers<wire::SubmitResponse>;
     type WatchCommandStream = Answers<wire::WatchCommandResponse>;
+    type WatchCommandsStream = Answers<wire::WatchCommandsResponse>;
     type WatchAgentsStream = Answers<wire::WatchAgentsResponse>;
     type ListAuditStream = Answers<wire::ListAuditResponse>;
 
@@ -166,6 +167,27 @@ impl OperatorService for Operators {
         self.may(&request, "commands.list", Authorizer::READ).await?;
         let commands = self.commands.list(request.get_ref()).map_err(fail)?;
         Ok(Response::new(wire::ListCommandsResponse { commands }))
+    }
+
+    async fn watch_commands(
+        &self,
+        request: Request<wire::WatchCommandsRequest>,
+    ) -> Result<Response<Self::WatchCommandsStream>, Status> {
+        let by = self.may(&request, "commands.list", Authorizer::READ).await?;
+        let limit = request.get_ref().limit;
+        let (commands, mut changes) = (Arc::clone(&self.commands), self.queue.changes());
+        changes.mark_changed();
+        let answers = stream::unfold((changes, Newest::default()), move |(mut changes, mut newest)| {
+            let commands = Arc::clone(&commands);
+            async move {
+                changes.changed().await.ok()?;
+                tokio::time::sleep(LIST_INTERVAL).await; // many changes, one answer
+                changes.mark_unchanged();
+                let changed = commands.changed(&mut newest, limit).map_err(fail);
+                Some((changed.map(|commands| wire::WatchCommandsResponse { commands }), (changes, newest)))
+            }
+        });
+        Ok(Response::new(Box::pin(answers.take_until(Box::pin(self.end_of(by))))))
     }
 
     async fn get_command(

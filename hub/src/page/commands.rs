@@ -19,6 +19,8 @@ use super::{
 
 /// Commands in the list.
 const LIST: u32 = 200;
+/// The part of the page that has them.
+const ROWS: &str = "commands";
 
 /// `GET /ui/commands`
 pub(super) async fn list(State(page): Shared, viewer: Viewer) -> Result<Markup, Problem> {
@@ -29,34 +31,46 @@ pub(super) async fn list(State(page): Shared, viewer: Viewer) -> Result<Markup, 
         p { "The newest " (LIST) ", the newest first." }
         (table(&commands))
     };
-    Ok(layout(Some(&viewer), "Commands", Section::Commands, None, &body))
+    Ok(layout(Some(&viewer), "Commands", Section::Commands, Some("/ui/commands/live"), &body))
 }
 
-/// A list of them.
+/// `GET /ui/commands/live`: lines that are new or have changed.
+pub(super) async fn follow(State(page): Shared, viewer: Viewer) -> Result<Response, Problem> {
+    let watch = page.operators.watch_commands(viewer.ask(wire::WatchCommandsRequest { limit: LIST })).await;
+    let lists = watch.map_err(viewer.problem())?.into_inner();
+    let rows = lists.filter_map(|list| {
+        // Each new one goes above those that are there: the newest goes last.
+        let rows = list.map(|list| html! { @for command in list.commands.iter().rev() { (row(command)) } });
+        std::future::ready(rows.ok())
+    });
+    Ok(live::events(rows).into_response())
+}
+
+/// A list of them, in which new ones find their place.
 pub(super) fn table(commands: &[CommandSummary]) -> Markup {
-    if commands.is_empty() {
-        return html! { p { "There are none." } };
-    }
     scroll(
         "Commands",
         &html! {
             table {
                 thead { tr { @for name in ["Command", "Action", "Operator", "Submitted", "State", "Reason"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for command in commands {
-                        tr {
-                            th scope="row" { a href={ "/ui/commands/" (command.id) } { (command.id) } }
-                            td { (text(&command.action)) }
-                            td { (text(&command.operator)) }
-                            td { (moment(command.submitted_unix_ms)) }
-                            td { (states(command)) }
-                            td { (text(&command.reason)) }
-                        }
-                    }
-                }
+                tbody id=(ROWS) data-most=(LIST) { @for command in commands { (row(command)) } }
+                @if commands.is_empty() { tfoot { tr { td colspan="6" { "There are none." } } } }
             }
         },
     )
+}
+
+fn row(command: &CommandSummary) -> Markup {
+    html! {
+        tr id={ "command-" (command.id) } data-into=(ROWS) {
+            th scope="row" { a href={ "/ui/commands/" (command.id) } { (command.id) } }
+            td { (text(&command.action)) }
+            td { (text(&command.operator)) }
+            td { (moment(command.submitted_unix_ms)) }
+            td { (states(command)) }
+            td { (text(&command.reason)) }
+        }
+    }
 }
 
 fn states(command: &CommandSummary) -> String {

@@ -20,12 +20,24 @@ const say = (text) => {
   if (status && status.textContent !== text) status.textContent = text;
 };
 
+// What is new comes first in the list that it belongs to; a list that said that it is empty says so no more.
+const add = (fresh) => {
+  const list = document.getElementById(fresh.dataset.into);
+  if (!list) return;
+  list.prepend(fresh);
+  list.parentElement.querySelector("tfoot")?.remove();
+  while (list.children.length > Number(list.dataset.most)) list.lastElementChild.remove();
+};
+
 const replace = (html) => {
   const template = document.createElement("template");
   template.innerHTML = html;
   for (const fresh of [...template.content.children]) {
     const old = document.getElementById(fresh.id);
-    if (!old) continue;
+    if (!old) {
+      add(fresh);
+      continue;
+    }
     // Who was on a link of it stays on that link.
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     old.replaceWith(fresh);

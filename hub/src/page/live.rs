@@ -1,4 +1,5 @@
-//! Server-sent events: elements that take the place of those with the same id.
+//! Server-sent events: elements that take the place of those with the same id. One that is new and names the list that it
+//! belongs to (`data-into`) goes first there; what is too much for the list (`data-most`) leaves it at its end.
 
 use std::convert::Infallible;
 

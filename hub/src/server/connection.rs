@@ -1,26 +1,17 @@
-//! One accepted connection: who is at its other end, and the switch that ends it.
+//! Accepted connections: who is at the other end, and the switch that ends each.
 //!
 //! TLS looks at a certificate once, at the handshake. So the connection itself ends when its peer is locked
-//! ([`Connections::close`]) and when its certificate does: reads and writes fail from then on, which ends every
-//! stream that it carries.
+//! ([`Connections::close`]) and when its certificate does (`sfdata_common::connection`).
 
 use std::{
-    any::Any,
     collections::HashMap,
-    future::Future,
-    io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
 };
 
 use prometheus_client::metrics::gauge::Gauge;
 use sfdata_common::peer::{Peer, Subject};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
 
 /// Connections that one subject may have open; the oldest gives way. An agent has one, two while it renews; an
 /// operator one for each hubctl that runs. A stolen certificate must not use up the hub's memory.
@@ -121,140 +112,9 @@ impl Drop for Counted {
     }
 }
 
-/// A byte stream that fails once it is killed or its time is over.
-pub(crate) struct Connection<S> {
-    io: S,
-    info: ConnectedPeer,
-    end: Pin<Box<dyn Future<Output = &'static str> + Send>>,
-    ended: Option<&'static str>,
-    /// Places that are given back when the connection is dropped.
-    _held: Box<dyn Any + Send>,
-}
-
-impl<S> Connection<S> {
-    /// `lifetime`: what is left of it, if it has an end. `held`: dropped with the connection.
-    pub(crate) fn new(
-        io: S,
-        info: ConnectedPeer,
-        kill: CancellationToken,
-        lifetime: Option<Duration>,
-        held: impl Send + 'static,
-    ) -> Self {
-        let end = Box::pin(async move {
-            let over = async {
-                match lifetime {
-                    Some(lifetime) => tokio::time::sleep(lifetime).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = kill.cancelled() => "the hub closed this connection",
-                () = over => "the time of this connection is over",
-            }
-        });
-        Self { io, info, end, ended: None, _held: Box::new(held) }
-    }
-
-    fn poll_alive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if self.ended.is_none()
-            && let Poll::Ready(why) = self.end.as_mut().poll(context)
-        {
-            self.ended = Some(why);
-        }
-        match self.ended {
-            None => Ok(()),
-            Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)),
-        }
-    }
-}
-
-impl<S> Connected for Connection<S> {
-    type ConnectInfo = ConnectedPeer;
-
-    fn connect_info(&self) -> ConnectedPeer {
-        self.info.clone()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.poll_alive(context)?;
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_alive(context)?;
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_alive(context)?;
-        Pin::new(&mut self.io).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_alive(context)?;
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_alive(context)?;
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-
     use super::*;
-
-    fn connection(kill: &CancellationToken, lifetime: Option<Duration>) -> (Connection<DuplexStream>, DuplexStream) {
-        let (near, far) = tokio::io::duplex(8);
-        let info = ConnectedPeer { peer: None, remote: ([127, 0, 0, 1], 1).into() };
-        (Connection::new(near, info, kill.clone(), lifetime, ()), far)
-    }
-
-    async fn soon<F: Future>(future: F) -> F::Output {
-        tokio::time::timeout(Duration::from_secs(5), future).await.expect("within five seconds")
-    }
-
-    #[tokio::test]
-    async fn a_read_that_waits_fails_when_the_time_is_over() {
-        let lifetime = Duration::from_millis(50);
-        let (mut near, _far) = connection(&CancellationToken::new(), Some(lifetime));
-        let started = Instant::now();
-        assert_eq!(soon(near.read_u8()).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-        assert!(started.elapsed() >= lifetime);
-    }
-
-    #[tokio::test]
-    async fn a_write_that_waits_fails_when_the_connection_is_closed() {
-        let kill = CancellationToken::new();
-        let (mut near, _far) = connection(&kill, None);
-        near.write_all(&[0; 8]).await.unwrap();
-        let write = tokio::spawn(async move { near.write_all(&[0]).await });
-        tokio::task::yield_now().await;
-        kill.cancel();
-        assert_eq!(soon(write).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-    }
 
     #[test]
     fn closing_reaches_every_connection_of_that_subject_only() {

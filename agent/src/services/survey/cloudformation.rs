@@ -6,13 +6,16 @@ use sfdata_common::limits;
 use super::{Survey, bounded};
 use crate::{
     discover::Stack,
-    services::{Error, aws::failure},
+    services::{
+        Error,
+        aws::{client, failure},
+    },
 };
 
 impl Survey {
     /// All stacks. The resources of one that cannot be read are noted, and the others are read all the same.
     pub(super) async fn stacks(&self, unread: &mut Vec<String>) -> Result<Vec<Stack>, Error> {
-        let client = Client::new(self.aws.config());
+        let client = client!(self.aws, aws_sdk_cloudformation);
         let mut pages = client.describe_stacks().into_paginator().items().send();
         let mut told = Vec::new();
         while let Some(stack) = pages.next().await {

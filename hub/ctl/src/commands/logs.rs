@@ -102,15 +102,16 @@ impl Logs {
             deadline: self.order.deadline(),
         });
         let ready = self.order.ready(context, Mode::Act).await?;
-        let submitted = ready.submit(action).await?;
+        let mut submitted = ready.submit(action).await?;
         let command = &submitted.command;
         output::note(format_args!("command {}", command.id));
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
         let mut lines = submitted
             .opener
+            .take()
             .map(|opener| Lines::new(opener, command.id, context.output.is_json(), command.targets.len() > 1));
-        let stop =
-            follow::follow(&ready.hub, &mut board, submitted.events, Some(ready.patience()), lines.as_mut()).await?;
+        let events = submitted.events.take();
+        let stop = follow::follow(&ready.hub, &mut board, events, Some(ready.patience()), lines.as_mut()).await?;
         if let (Stop::UnderWay(_), true) = (&stop, self.follow) {
             // Nobody reads on: the agents need not, either.
             let open: Vec<AgentId> = board.open().filter_map(|agent| agent.parse().ok()).collect();
@@ -118,6 +119,7 @@ impl Logs {
                 .await?;
             return Ok(Exit::Done);
         }
+        submitted.came_to(&board);
         tell_ends(&board, lines.as_ref());
         if let Some(table) = results::others(&board, Timestamp::now()) {
             output::note(table.render(false));

@@ -2,6 +2,7 @@
 //!
 //! Keys and the hub's word come over one channel, and the screen is drawn anew when something came, of which only what
 //! differs is written. All that waits is taken in first: on a slow terminal a list that has grown old is never drawn.
+//! However it ends, asked to from outside or by a panic, the terminal is as it was before.
 
 mod view;
 
@@ -13,7 +14,7 @@ use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, Event as Input, KeyEvent},
 };
-use sfdata_common::{Timestamp, retry::Reconnect};
+use sfdata_common::{Timestamp, retry::Reconnect, shutdown};
 use sfdata_proto::v1::{AgentSummary, WatchAgentsRequest, operator_service_client::OperatorServiceClient};
 use tokio::sync::mpsc;
 use tonic::{Status, transport::Channel};
@@ -55,8 +56,15 @@ impl Top {
         if !context.output.is_screen() {
             return agents::watch(context, &hub).await;
         }
-        let mut terminal = ratatui::try_init().context("this terminal cannot show a full screen")?;
-        let shown = show(&mut terminal, &hub, context.output.has_colour()).await;
+        let asked_to_stop = shutdown::on_signal().context("cannot listen for signals")?;
+        // From here on a panic restores the terminal as well.
+        let shown = match ratatui::try_init() {
+            Ok(mut terminal) => tokio::select! {
+                shown = show(&mut terminal, &hub, context.output.has_colour()) => shown,
+                () = asked_to_stop.cancelled() => Ok(Exit::Done),
+            },
+            Err(error) => Err(error).context("this terminal cannot show a full screen"),
+        };
         ratatui::restore();
         shown
     }
@@ -64,7 +72,7 @@ impl Top {
 
 async fn show(terminal: &mut DefaultTerminal, hub: &Hub, colour: bool) -> anyhow::Result<Exit> {
     let (sender, mut events) = mpsc::channel(EVENTS);
-    tokio::spawn(follow(hub.operator(), sender.clone()));
+    tokio::spawn(follow(hub.fleet(), sender.clone()));
     thread::spawn(move || read_keys(&sender));
     let mut view = View::new(hub.address(), colour);
     loop {

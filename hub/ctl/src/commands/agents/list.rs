@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use sfdata_common::{Timestamp, health::sentence, retry::Reconnect};
 use sfdata_proto::v1::{
     AgentState, AgentSummary, HealthReason, HealthReasonKind, ListAgentsRequest, WatchAgentsRequest,
@@ -37,9 +37,9 @@ impl List {
         if self.watch {
             return watch(context, &hub).await;
         }
-        let answer = hub.ask("list the agents", hub.operator().list_agents(ListAgentsRequest {})).await?;
-        let json = json!({ "agents": answer.agents.iter().map(to_json).collect::<Vec<_>>() });
-        context.output.data(&json, &[table(&answer.agents, Timestamp::now())])?;
+        let answer = hub.ask("list the agents", hub.fleet().list_agents(ListAgentsRequest {})).await?;
+        let (json, tables) = shown(context, &answer.agents);
+        context.output.data(&json, &tables)?;
         Ok(Exit::Done)
     }
 }
@@ -71,7 +71,7 @@ enum Ended {
 }
 
 async fn show_changes(context: &Context, hub: &Hub, alive: &mut impl FnMut()) -> Result<(), Ended> {
-    let answer = hub.operator().watch_agents(WatchAgentsRequest {}).await.map_err(Ended::Hub)?;
+    let answer = hub.fleet().watch_agents(WatchAgentsRequest {}).await.map_err(Ended::Hub)?;
     let mut stream = answer.into_inner();
     let mut agents = None;
     loop {
@@ -86,9 +86,18 @@ async fn show_changes(context: &Context, hub: &Hub, alive: &mut impl FnMut()) ->
         }
         alive();
         if let Some(agents) = &agents {
-            let json = json!({ "agents": agents.iter().map(to_json).collect::<Vec<_>>() });
-            context.output.refresh(&json, &[table(agents, Timestamp::now())]).map_err(Ended::Output)?;
+            let (json, tables) = shown(context, agents);
+            context.output.refresh(&json, &tables).map_err(Ended::Output)?;
         }
+    }
+}
+
+/// What is to be printed, and nothing of what is not: of a whole fleet either takes its time.
+fn shown(context: &Context, agents: &[AgentSummary]) -> (Value, Vec<Table>) {
+    if context.output.is_json() {
+        (json!({ "agents": agents.iter().map(to_json).collect::<Vec<_>>() }), Vec::new())
+    } else {
+        (Value::Null, vec![table(agents, Timestamp::now())])
     }
 }
 

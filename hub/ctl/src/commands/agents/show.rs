@@ -33,8 +33,7 @@ pub(crate) struct Show {
 impl Show {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let hub = Hub::connect(context).await?;
-        let answer =
-            hub.ask(format_args!("show {}", self.id), hub.operator().list_agents(ListAgentsRequest {})).await?;
+        let answer = hub.ask(format_args!("show {}", self.id), hub.fleet().list_agents(ListAgentsRequest {})).await?;
         let agent = answer.agents.iter().find(|agent| agent.agent_id == self.id.as_str());
         let agent = agent.with_context(|| format!("there is no agent {}; see: hubctl agents list", self.id))?;
         context.output.data(&to_json(agent), &tables(agent, Timestamp::now()))?;

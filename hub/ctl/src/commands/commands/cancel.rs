@@ -44,7 +44,7 @@ impl Cancel {
             return Ok(Exit::Done);
         }
         let begun = Instant::now();
-        let submitted =
+        let mut submitted =
             order::submit(&hub, Action::Agent(Agent::Cancel(self.id)), Mode::Act, targets.clone(), &self.about).await?;
         if !self.about.wait.waits() {
             return submitted.show_id(context);
@@ -56,7 +56,9 @@ impl Cancel {
         // What was waiting is cancelled by now; the agents that have it are asked.
         let now = Board::of(&ask(&hub, self.id).await?);
         let mut asking = Board::new(id, submitted.command.action.name(), &open(&now)?);
-        let mut stop = follow::follow(&hub, &mut asking, submitted.events, left(), None).await?;
+        let events = submitted.events.take();
+        let mut stop = follow::follow(&hub, &mut asking, events, left(), None).await?;
+        submitted.came_to(&asking);
 
         // Those that could be asked tell how it ended.
         if matches!(stop, Stop::Ended) {
