@@ -129,7 +129,7 @@ impl Agent {
         let looking = controller.is_none().then(|| runs.clone().watch(services.dagster.clone(), stop.clone()));
         let presence = services.clone().tell_presence(config.platform.clone(), stop.clone());
         let unsharing = services.s3.clone().keep_unshared(stop.clone());
-        let (usage, meters) = usage::open(data_dir, &config.aws.region, services.clone(), power.clone());
+        let (usage, meters) = usage::open(config, services.clone(), power.clone());
         let outbox = Arc::<Outbox>::default();
         let (version, name) = (env!("CARGO_PKG_VERSION"), identity.agent().as_str());
         let tracer = Tracer::start(&config.telemetry, "sfdata-agent", version, Some(name))?;

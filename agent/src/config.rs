@@ -50,6 +50,9 @@ pub struct Config {
     /// Where Dagster itself is asked.
     #[serde(default)]
     pub dagster: Dagster,
+    /// What is told of what the account costs.
+    #[serde(default)]
+    pub usage: Usage,
     /// How the platform is put to sleep and woken; without it the agent leaves its power alone.
     pub power: Option<power::settings::Settings>,
     /// Lines on stderr.
@@ -77,6 +80,14 @@ pub struct Ops {
 pub struct Dagster {
     /// URL of its webserver, with the path prefix if it has one; without it the webserver's running task is asked.
     pub url: Option<String>,
+}
+
+/// The `[usage]` section.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Usage {
+    /// Whether AWS's bill of the account is read and told to the hub.
+    pub bill: bool,
 }
 
 /// The `[hub]` section.

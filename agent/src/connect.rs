@@ -252,12 +252,14 @@ impl Link {
                             welcomed = true;
                             session.send_receipts().await?;
                             session.send_usage().await?;
+                            session.send_bill().await?;
                         }
                         Some(message) => if let Some(ended) = session.take(message).await? { return Ok(ended) },
                         None => {}
                     }
                 }
                 () = self.parts.usage.changed(), if welcomed && !session.telling => session.send_usage().await?,
+                () = self.parts.usage.billed(), if welcomed => session.send_bill().await?,
                 () = self.parts.outbox.has_receipt(), if welcomed => session.send_receipts().await?,
                 Ok(()) = reports.changed(), if welcomed => {
                     let health = self.health();
@@ -328,6 +330,13 @@ impl Session<'_> {
         }
     }
 
+    async fn send_bill(&mut self) -> Result<(), Ended> {
+        match self.link.parts.usage.bill() {
+            Some(bill) => self.send(ToHub::Bill(bill)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn take(&mut self, message: FromHub) -> Result<Option<Ended>, Ended> {
         let parts = &self.link.parts;
         match message {
@@ -361,6 +370,7 @@ impl Session<'_> {
                 parts.usage.kept(&kept);
                 self.send_usage().await?;
             }
+            FromHub::BillKept(kept) => parts.usage.bill_kept(&kept),
             FromHub::Welcome(_) => {}
         }
         Ok(None)

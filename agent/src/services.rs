@@ -8,6 +8,7 @@
 
 pub mod aurora;
 pub mod aws;
+pub mod bill;
 pub mod dagster;
 pub mod ecr;
 pub mod ecs;
@@ -135,8 +136,10 @@ pub struct Services {
     pub sqs: sqs::Sqs,
     /// Dagster itself.
     pub dagster: dagster::Dagster,
-    /// What was measured of database and buckets.
+    /// What was measured of database, buckets and log groups.
     pub metered: metered::Metered,
+    /// What AWS charges.
+    pub bill: bill::Bill,
     aws: aws::Aws,
 }
 
@@ -145,14 +148,16 @@ impl Services {
     pub async fn new(settings: &config::Aws, platform: &Platform, sharing: Sharing) -> Self {
         let aws = aws::Aws::new(settings).await;
         let ecs = ecs::Ecs::new(&aws, platform);
+        let s3 = s3::S3::new(&aws, platform, sharing);
         Self {
             logs: logs::Logs::new(&aws, &ecs),
             dagster: dagster::Dagster::new(&ecs),
             ecs,
             aurora: aurora::Aurora::new(&aws, platform),
-            s3: s3::S3::new(&aws, platform, sharing),
             sqs: sqs::Sqs::new(&aws),
-            metered: metered::Metered::new(&aws, platform),
+            metered: metered::Metered::new(&aws, &s3, platform),
+            bill: bill::Bill::new(&aws),
+            s3,
             aws,
         }
     }

@@ -1,8 +1,10 @@
 //! What the platform used, metered hour by hour and told until the hub has it.
 //!
 //! Tasks are looked at every few minutes, which is less than ECS remembers of those that stopped; why the platform is awake is
-//! noted as it changes; CloudWatch is asked once an hour. A book that cannot be written is told, and ends nothing.
+//! noted as it changes; CloudWatch is asked once an hour. A book that cannot be written is told, and ends nothing. Where the LA's
+//! file says so, AWS's own bill is read as well, and told beside it.
 
+mod bill;
 mod book;
 pub mod ledger;
 
@@ -16,6 +18,7 @@ use std::{
 use jiff::Timestamp;
 use sfdata_common::{
     error::chain,
+    limits,
     retry::jittered,
     usage::{Component, Hour, Key, Meter},
 };
@@ -29,10 +32,11 @@ use tracing::{debug, warn};
 
 use self::{book::Book, ledger::Ledger};
 use crate::{
+    config::Config,
     power,
     services::{
         Services,
-        metered::{CAPACITY_PERIOD, Measured},
+        metered::{CAPACITY_PERIOD, Measured, Point},
     },
 };
 
@@ -42,7 +46,8 @@ const TICK: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5 * 60);
 /// CloudWatch is asked so often, for more than what came since.
 const MEASURE: Duration = Duration::from_secs(3600);
-const MEASURED: Duration = Duration::from_secs(3 * 3600);
+/// Whether the bill is to be asked for is looked at so often.
+const BILL: Duration = Duration::from_secs(3600);
 
 /// What others see of it; clones share it.
 #[derive(Debug, Clone)]
@@ -55,6 +60,7 @@ struct Inner {
     book: Mutex<Book>,
     region: String,
     changed: Notify,
+    billed: Notify,
 }
 
 impl Handle {
@@ -89,6 +95,27 @@ impl Handle {
             None => std::future::pending().await,
         }
     }
+
+    /// A reading of the bill that the hub may not have.
+    pub fn bill(&self) -> Option<wire::Bill> {
+        self.inner.as_ref()?.book().unsent_bill()
+    }
+
+    /// The hub has this reading.
+    pub fn bill_kept(&self, kept: &wire::BillKept) {
+        let Some(inner) = &self.inner else { return };
+        if let Err(error) = inner.book().bill_kept(kept) {
+            warn!(error = %chain(&error), "it is not noted that the hub has the bill; it is told again");
+        }
+    }
+
+    /// Resolves when the bill was read.
+    pub async fn billed(&self) {
+        match &self.inner {
+            Some(inner) => inner.billed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Inner {
@@ -105,14 +132,20 @@ pub struct Meters {
     services: Services,
     power: power::Handle,
     measured: Option<Measured>,
+    /// Those that the platform was last seen to write to.
+    log_groups: Vec<String>,
+    reads_bill: bool,
 }
 
-/// The book in `data_dir`, and what fills it; neither where it cannot be opened, which is told.
-pub fn open(data_dir: &Path, region: &str, services: Services, power: power::Handle) -> (Handle, Option<Meters>) {
-    match Book::open(data_dir) {
+/// The book of `config`, and what fills it; neither where it cannot be opened, which is told.
+pub fn open(config: &Config, services: Services, power: power::Handle) -> (Handle, Option<Meters>) {
+    match Book::open(&config.data_dir) {
         Ok((book, ledger)) => {
-            let inner = Arc::new(Inner { book: Mutex::new(book), region: region.to_owned(), changed: Notify::new() });
-            let meters = Meters { inner: Arc::clone(&inner), ledger, services, power, measured: None };
+            let (book, region) = (Mutex::new(book), config.aws.region.clone());
+            let inner = Arc::new(Inner { book, region, changed: Notify::new(), billed: Notify::new() });
+            let (measured, log_groups, reads_bill) = (None, Vec::new(), config.usage.bill);
+            let meters =
+                Meters { inner: Arc::clone(&inner), ledger, services, power, measured, log_groups, reads_bill };
             (Handle { inner: Some(inner) }, Some(meters))
         }
         Err(error) => {
@@ -125,7 +158,7 @@ pub fn open(data_dir: &Path, region: &str, services: Services, power: power::Han
 impl Meters {
     /// Meter until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
-        let (mut look, mut measure) = (Instant::now(), Instant::now());
+        let (mut look, mut measure, mut bill) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             let pause = tokio::select! {
                 biased;
@@ -135,11 +168,21 @@ impl Meters {
             self.note_power(Timestamp::now());
             if pause >= measure {
                 measure = pause + jittered(MEASURE, 0.1);
-                self.measure().await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.measure() => {}
+                }
             }
             if pause >= look {
                 look = pause + jittered(LOOK, 0.1);
                 self.look().await;
+            }
+            if pause >= bill && self.reads_bill {
+                bill = pause + jittered(BILL, 0.1);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.read_bill(Timestamp::now()) => {}
+                }
             }
         }
     }
@@ -159,9 +202,35 @@ impl Meters {
     }
 
     async fn measure(&mut self) {
-        match self.services.metered.read(MEASURED).await {
+        match self.services.ecs.log_groups().await {
+            Ok(groups) => self.log_groups = groups.into_iter().take(limits::USAGE_LOG_GROUPS).collect(),
+            Err(error) => warn!(%error, "bytes of logs are metered of the log groups that were known before"),
+        }
+        match self.services.metered.read(&self.log_groups).await {
             Ok(measured) => self.measured = Some(measured),
-            Err(error) => warn!(%error, "the database's capacity and the buckets' size are not metered; the rest is"),
+            Err(error) => warn!(%error, "of database, buckets and logs nothing is metered; the rest is"),
+        }
+    }
+
+    /// Ask for the bill where it is time to; what came of it is on disk when this returns, or told.
+    async fn read_bill(&self, now: Timestamp) {
+        let due = Some(self.inner.book().bill().clone()).filter(|bill| bill.is_due(now));
+        let Some(asked) = due.map(|bill| bill.asked(now)) else { return };
+        let noted = self.inner.book().note_bill(asked);
+        if let Err(error) = noted {
+            return warn!(error = %chain(&error), "the bill is not read: it could not be noted that it was");
+        }
+        let (from, until) = bill::span(now);
+        let months = match self.services.bill.read(from, until).await {
+            Ok(months) => months,
+            Err(error) => return warn!(%error, "the bill is not known; it is asked for again in some hours"),
+        };
+        // Meanwhile the hub may have confirmed the reading before.
+        let mut book = self.inner.book();
+        let answered = book.bill().answered(now, months);
+        match book.note_bill(answered) {
+            Ok(()) => self.inner.billed.notify_one(),
+            Err(error) => warn!(error = %chain(&error), "what came of reading the bill is not noted; it is read again"),
         }
     }
 
@@ -193,13 +262,13 @@ impl Meters {
             Meter::AuroraCapacity => hours_told.contains(&hour.0),
             _ => false,
         };
-        let stored = stored(&measured);
+        let told = told(&measured);
         let ledger = self.ledger.clone();
         let inner = Arc::clone(&self.inner);
         let noted = tokio::task::spawn_blocking(move || {
             let mut book = inner.book();
             let changed = book.note(&ledger, &amounts, whole, last, now)?;
-            let more = book.note(&ledger, &stored, |_, _| false, last, now)?;
+            let more = book.note(&ledger, &told, |_, _| false, last, now)?;
             Ok::<_, book::Error>(changed || more)
         });
         match noted.await {
@@ -231,22 +300,31 @@ fn hour_of(at: i64) -> Hour {
     Timestamp::from_second(at).map_or(Hour(0), Hour::of)
 }
 
-/// Of the buckets, told in the first hour of its day.
-fn stored(measured: &Measured) -> Vec<(Hour, BTreeMap<Key, u64>)> {
-    let mut hours: BTreeMap<Hour, BTreeMap<Key, u64>> = BTreeMap::new();
+/// What CloudWatch tells of the buckets and log groups, by the hour. What a bucket holds is told in the first hour of its day. An
+/// hour's bytes of logs are those of all groups, so that the next reading takes their place.
+fn told(measured: &Measured) -> Vec<(Hour, BTreeMap<Key, u64>)> {
+    let mut hours: BTreeMap<Hour, BTreeMap<Key, f64>> = BTreeMap::new();
+    let mut add = |hour: Hour, meter: Meter, component: Component, amount: f64| {
+        *hours.entry(hour).or_default().entry(Key::new(meter, component)).or_default() += amount;
+    };
     for (component, points) in &measured.stored {
         for (at, bytes) in points {
-            let day = at.div_euclid(24 * Hour::SECONDS).clamp(0, i64::from(u32::MAX) / 24);
-            let hour = Hour(u32::try_from(day * 24).unwrap_or_default());
-            let amount = (bytes * 24.0).round() as u64;
-            hours.entry(hour).or_default().insert(Key::new(Meter::S3Stored, *component), amount);
+            add(Hour(hour_of(*at).day() * 24), Meter::S3Stored, *component, bytes * 24.0);
         }
     }
-    hours.into_iter().collect()
+    let requests = measured.requests.iter().map(|(component, points)| (Meter::S3Requests, *component, points));
+    let logs = measured.logs.iter().map(|points| (Meter::LogsIngested, Component::Logs, points));
+    for (meter, component, points) in requests.chain(logs) {
+        points.iter().for_each(|(at, sum): &Point| add(hour_of(*at), meter, component, *sum));
+    }
+    let whole = |amounts: BTreeMap<Key, f64>| amounts.into_iter().map(|(key, sum)| (key, sum.round() as u64)).collect();
+    hours.into_iter().map(|(hour, amounts)| (hour, whole(amounts))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -256,12 +334,100 @@ mod tests {
             stored: vec![(Component::Shared, vec![(day, 1000.4), (day + 86_400, 2000.0)])],
             ..Default::default()
         };
-        let told = stored(&measured);
+        let told = told(&measured);
         let hour = u32::try_from(day / 3600).unwrap();
         let key = Key::new(Meter::S3Stored, Component::Shared);
         assert_eq!(
             told,
             [(Hour(hour), BTreeMap::from([(key.clone(), 24_010)])), (Hour(hour + 24), BTreeMap::from([(key, 48_000)])),]
         );
+    }
+    #[derive(Debug, Clone)]
+    enum Event {
+        /// A task writes so much to this of the groups that the platform has.
+        Write(u8, u16),
+        /// The platform writes elsewhere from now on.
+        Move(u8),
+        /// The agent is started anew, by its own files.
+        Restart,
+        /// The agent's clock is wrong by so many hours at this reading.
+        Clock(i64),
+    }
+
+    fn event() -> impl Strategy<Value = (i64, Event)> {
+        let event = prop_oneof![
+            4 => (0_u8..3, any::<u16>()).prop_map(|(group, bytes)| Event::Write(group, bytes)),
+            1 => (0_u8..6).prop_map(Event::Move),
+            1 => Just(Event::Restart),
+            1 => (-30_i64..60).prop_map(Event::Clock),
+        ];
+        (0_i64..15, event)
+    }
+
+    /// What CloudWatch has: bytes by log group and hour.
+    type Truth = BTreeMap<(u8, u32), u64>;
+
+    fn reading(truth: &Truth, groups: std::ops::Range<u8>, now: i64) -> Measured {
+        let from = (now.div_euclid(86_400) - 3) * 86_400;
+        let points = |group: u8| {
+            let of = truth.iter().filter(|((one, _), _)| *one == group);
+            let points = of.map(|((_, hour), bytes)| (Hour(*hour).begin(), *bytes as f64));
+            points.filter(|(at, _)| (from..=now).contains(at)).collect::<Vec<Point>>()
+        };
+        let logs: Vec<_> = groups.map(points).collect();
+        Measured { requests: vec![(Component::Shared, logs[0].clone())], logs, ..Default::default() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// However often an hour is read while it grows, over restarts, with a clock that is set and with log groups that change:
+        /// each byte counts at most once, each request once, and each byte once where the log groups stay.
+        #[test]
+        fn sums_that_are_read_again_and_again_count_once(events in prop::collection::vec(event(), 1..30)) {
+            let folder = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _entered = runtime.enter();
+            let (mut book, _) = Book::open(folder.path()).unwrap();
+            let (mut truth, mut first, mut now, mut stays) = (Truth::new(), 0_u8, 495_000 * 3600_i64, true);
+            let mut hub: BTreeMap<(u32, Meter), (u64, u64)> = BTreeMap::new();
+            let mut read = |book: &mut Book, truth: &Truth, groups: std::ops::Range<u8>, clock: i64| {
+                let at = Timestamp::from_second(clock).unwrap();
+                let told = told(&reading(truth, groups, clock));
+                book.note(&Ledger::default(), &told, |_, _| false, Hour::of(at), at).unwrap();
+                for record in book.batch("eu-west-2").into_iter().flat_map(|batch| batch.records) {
+                    let known = hub.entry((record.hour, record.meter())).or_default();
+                    if record.revision > known.0 {
+                        *known = (record.revision, record.amount);
+                    }
+                }
+                hub.clone()
+            };
+            for (hours, event) in events {
+                now += hours * 3600;
+                let groups = first..first + 3;
+                match event {
+                    Event::Write(group, bytes) => {
+                        let hour = Hour::of(Timestamp::from_second(now).unwrap());
+                        *truth.entry((first + group, hour.0)).or_default() += u64::from(bytes);
+                    }
+                    Event::Move(to) => (first, stays) = (to, stays && to == first),
+                    Event::Restart => {
+                        drop(book);
+                        (book, _) = Book::open(folder.path()).unwrap();
+                    }
+                    Event::Clock(wrong) => _ = read(&mut book, &truth, groups.clone(), now + wrong * 3600),
+                }
+                read(&mut book, &truth, first..first + 3, now);
+            }
+            let hub = read(&mut book, &truth, first..first + 3, now);
+            let sum = |meter| hub.iter().filter(|((_, of), _)| *of == meter).map(|(_, (_, amount))| *amount).sum::<u64>();
+            let all: u64 = truth.values().sum();
+            prop_assert!(sum(Meter::LogsIngested) <= all);
+            if stays {
+                let requests: u64 = truth.iter().filter(|((group, _), _)| *group == 0).map(|(_, sum)| *sum).sum();
+                prop_assert_eq!((sum(Meter::LogsIngested), sum(Meter::S3Requests)), (all, requests));
+            }
+        }
     }
 }

@@ -211,6 +211,12 @@ pub const USAGE_BATCH: usize = 500;
 pub const USAGE_KEYS_PER_HOUR: usize = 400;
 /// An agent keeps its records for so long, and a hub takes none that is older.
 pub const USAGE_KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
+/// Log groups whose bytes are metered: a service has one or two, and each costs when CloudWatch is asked.
+pub const USAGE_LOG_GROUPS: usize = 50;
+/// Months of a bill in one message: the present one and the twelve before it, which Cost Explorer has of every account.
+pub const BILL_MONTHS: usize = 13;
+/// What a month of one account may cost, in millionths: ten million of any currency is an error of whoever told it.
+pub const BILL_MICROS: u64 = 10_000_000 * 1_000_000;
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

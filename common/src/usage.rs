@@ -3,6 +3,10 @@
 //! A record replaces the earlier ones of its key, so that it may be sent again, late and twice. There is room for numbers,
 //! enumerations and identifiers alone: nothing that an LA's people wrote fits in.
 
+pub mod bill;
+pub mod days;
+pub mod group;
+
 use std::{fmt, str::FromStr, sync::Arc};
 
 use sfdata_proto::v1 as wire;

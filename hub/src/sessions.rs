@@ -399,6 +399,11 @@ impl Session<'_> {
                 let kept = kept.map_err(|error| Status::unavailable(error.to_string()))?;
                 self.send(ToAgent::UsageKept(kept)).await?;
             }
+            FromAgent::Bill(told) => {
+                let kept = self.link.usage.take_bill(self.agent, told, now).await;
+                let kept = kept.map_err(|error| Status::unavailable(error.to_string()))?;
+                self.send(ToAgent::BillKept(kept)).await?;
+            }
             FromAgent::Rejected(rejected) => {
                 self.link
                     .commands

@@ -3,6 +3,7 @@
 //! A record replaces the earlier revision of its key in the same book of the agent. An agent that lost its book begins another
 //! one, which knows less of the present hour: there the higher amount holds. So nothing that comes twice counts twice.
 
+mod bills;
 pub mod estimate;
 
 use std::{
@@ -18,7 +19,7 @@ use sfdata_common::{
     usage::{Hour, Key, Record},
 };
 use sfdata_proto::v1 as wire;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
 use crate::{
@@ -79,8 +80,7 @@ impl Usage {
         if surplus > 0 {
             self.refuse(agent, "too-many", &format!("{surplus} records more than a message may have"));
         }
-        let lock = BuildHasherDefault::<DefaultHasher>::default().hash_one(agent.as_str());
-        let _held = self.locks[usize::try_from(lock % LOCKS as u64).unwrap_or_default()].lock().await;
+        let _held = self.hold(agent).await;
         let mut batch = Batch::default();
         let mut days: BTreeMap<u32, BTreeMap<Hour, UsageHour>> = BTreeMap::new();
         for (hour, records) in hours {
@@ -105,6 +105,12 @@ impl Usage {
         self.store.commit(batch).await?;
         self.metrics.usage_records.add(records.len().try_into().unwrap_or(u64::MAX));
         Ok(kept)
+    }
+
+    /// Only the holder writes what this agent tells.
+    async fn hold(&self, agent: &AgentId) -> MutexGuard<'_, ()> {
+        let lock = BuildHasherDefault::<DefaultHasher>::default().hash_one(agent.as_str());
+        self.locks[usize::try_from(lock % LOCKS as u64).unwrap_or_default()].lock().await
     }
 
     fn refuse(&self, agent: &AgentId, reason: &'static str, text: &str) {
@@ -142,7 +148,8 @@ impl Usage {
         let oldest = Hour::of(now - HOURS_KEPT);
         let day = Hour::of(now).day().saturating_sub(DAYS_KEPT);
         self.remove(keys::USAGE_HOURS, oldest.day() * 24).await?;
-        self.remove(keys::USAGE_DAYS, day).await
+        self.remove(keys::USAGE_DAYS, day).await?;
+        self.remove(keys::USAGE_BILLS, day).await
     }
 
     async fn remove(&self, kind: &'static [u8], before: u32) -> Result<(), store::Error> {
@@ -186,11 +193,13 @@ impl Usage {
     /// All agents of which anything is known, those that were removed from the registry among them.
     pub fn agents(&self) -> Result<Vec<AgentId>, store::Error> {
         let mut agents: Vec<AgentId> = Vec::new();
-        for key in self.store.keys(keys::USAGE_DAYS) {
+        for key in self.store.keys(keys::USAGE_DAYS).chain(self.store.keys(keys::USAGE_BILLS)) {
             if let Some((agent, _)) = keys::usage_at(&key?).filter(|(agent, _)| agents.last() != Some(agent)) {
                 agents.push(agent);
             }
         }
+        agents.sort();
+        agents.dedup();
         Ok(agents)
     }
 }

@@ -31,6 +31,20 @@ async fn nothing_that_people_wrote_leaves_with_what_an_agent_tells_unasked() {
     let (account, la) = (fleet.agents[0].account.id.clone(), fleet.agents[0].id.clone());
     let child = CHILD.join(" ");
     fleet.stop_hub().await;
+    fleet.agents[0].config.usage.bill = true;
+    // Names of filters and of what a bill is for are read with what is metered.
+    let shared = format!("sfdata-{la}-shared");
+    let filter = CHILD.join("-");
+    fleet.aws().count_requests(&account, &shared, &filter, "").await.unwrap();
+    let dimensions = [("BucketName", shared.as_str()), ("FilterId", filter.as_str())];
+    let now = Timestamp::now() - Duration::from_secs(2);
+    fleet.aws().measured(&account, ("AWS/S3", "AllRequests"), &dimensions, now, 7.0).await.unwrap();
+    let month = now.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month().to_string();
+    let cost = json!({"Amount": "41.5", "Unit": "USD"});
+    let answer = json!({"ResultsByTime": [{"TimePeriod": {"Start": month, "End": "2999-01-01"}, "Estimated": true,
+        "Total": {"UnblendedCost": cost, &child: cost}, "Groups": [{"Keys": [child], "Metrics": {"UnblendedCost": cost}}]}],
+        "DimensionValueAttributes": [{"Value": child, "Attributes": {"description": child}}]});
+    fleet.aws().bill(&account, answer).await.unwrap();
     let hub = RogueHub::in_place_of(&fleet).await.unwrap();
     fleet.start_agent(0).await;
     let mut agent = hub.agent(1).await;
@@ -42,33 +56,41 @@ async fn nothing_that_people_wrote_leaves_with_what_an_agent_tells_unasked() {
     fleet.aws().put(&account, &format!("sfdata-{la}-data-store"), &key, &child).await.unwrap();
 
     let mut bytes = Vec::new();
-    let mut told = async |agent: &mut sfdata_tests::rogue::Held, until: fn(&wire::Health) -> bool| {
+    let mut told = async |agent: &mut sfdata_tests::rogue::Held, mut open: Vec<fn(&FromAgent) -> bool>| {
         let ends = tokio::time::Instant::now() + MINUTE;
-        loop {
+        while !open.is_empty() {
             assert!(tokio::time::Instant::now() < ends, "it is not told");
             let Some(message) = agent.anything().await else { continue };
-            let done = matches!(&message, FromAgent::Health(health) if until(health));
+            open.retain(|until| !until(&message));
             bytes.extend(wire::ConnectRequest { message: Some(message) }.encode_to_vec());
-            if done {
-                return;
-            }
         }
     };
-    told(&mut agent, |health| health.arrivals.as_ref().is_some_and(|arrivals| arrivals.waiting == 1)).await;
+    let waits: fn(&FromAgent) -> bool = |message| {
+        let FromAgent::Health(health) = message else { return false };
+        health.arrivals.as_ref().is_some_and(|arrivals| arrivals.waiting == 1)
+    };
+    let counts: fn(&FromAgent) -> bool = |message| {
+        let FromAgent::Usage(usage) = message else { return false };
+        usage.records.iter().any(|record| record.meter() == wire::UsageMeter::S3Requests && record.amount == 7)
+    };
+    let bill: fn(&FromAgent) -> bool =
+        |message| matches!(message, FromAgent::Bill(bill) if bill.months[0].amount_micros == 41_500_000);
+    told(&mut agent, vec![waits, counts, bill]).await;
     for (service, action) in [("ecs", "DescribeServices"), ("rds", "DescribeDBClusters"), ("s3", "ListObjectsV2")] {
         let text = format!("of {child}.csv");
         let fault = json!({"service": service, "action": action, "kind": "access_denied", "times": null, "text": text});
         fleet.aws().fault(fault).await.unwrap();
     }
-    told(&mut agent, |health| {
+    let denied: fn(&FromAgent) -> bool = |message| {
+        let FromAgent::Health(health) = message else { return false };
         let errors = [
             health.ecs.as_ref().map(|ecs| &ecs.error),
             health.aurora.as_ref().map(|aurora| &aurora.error),
             health.arrivals.as_ref().map(|arrivals| &arrivals.error),
         ];
         errors.iter().all(|error| error.is_some_and(|error| error == "access-denied"))
-    })
-    .await;
+    };
+    told(&mut agent, vec![denied]).await;
     assert!(bytes.len() > 200, "{} bytes were told", bytes.len());
     for part in CHILD {
         let found = bytes.windows(part.len()).any(|window| window == part.as_bytes());

@@ -35,6 +35,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         fleet.aws().make_log_bucket(&account, bucket).await.unwrap();
     }
     let queue = fleet.with_arrivals(0, Arrivals::default(), true).await;
+    fleet.agents[0].config.usage.bill = true;
     fleet.with_policy(0, "permit(principal, action, resource);").await;
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
@@ -121,10 +122,16 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         let outcome = fleet.alice.run(action.clone(), &la.id).await.unwrap();
         assert!(matches!(outcome, Outcome::Succeeded(_)), "{action:?}: {outcome:?}");
     }
+    eventually("what was used and the bill are read", MINUTE, async || {
+        let called = fleet.aws().actions(&account).await.ok()?;
+        let asked = ["s3:ListBucketMetricsConfigurations", "monitoring:GetMetricData", "ce:GetCostAndUsage"];
+        asked.iter().all(|action| called.contains(*action)).then_some(())
+    })
+    .await;
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let mut called = fleet.aws().actions(&la.account.id).await.unwrap();
     called.remove("sqs:GetQueueAttributes"); // by this test
-    let all = ["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs", "arrivals"];
+    let all = ["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs", "arrivals", "bill"];
     assert_eq!(iam::needed(called), iam::allowed(&all));
     fleet.stop().await;
 }

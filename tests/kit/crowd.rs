@@ -8,7 +8,7 @@ use sfdata_common::{
     ids::AgentId,
     keys::SigningKey,
     peer::Subject,
-    usage::{Component, Hour, Key, Meter, Record},
+    usage::{Component, Hour, Key, Meter, Record, days::day_number},
 };
 use sfdata_hub::{
     enrol::identity::HubKeys,
@@ -72,6 +72,9 @@ impl Crowd {
             let link = RogueAgent::on(channel::open(&fleet.alice.address, tls), Some(hello)).await?;
             link.send(FromAgent::Health(Box::new(health(number, now)))).await;
             link.send(FromAgent::Usage(usage(number, now))).await;
+            if number.is_multiple_of(2) {
+                link.send(FromAgent::Bill(bill(number, now))).await;
+            }
             members.push((id, link));
         }
         Ok(Self { members })
@@ -175,6 +178,25 @@ fn usage(number: usize, now: Timestamp) -> wire::UsageBatch {
         add(hour, of(Meter::FargateCpu, Component::Daemon), seconds * 512);
         add(hour, of(Meter::FargateMemory, Component::Daemon), seconds * 1024);
         add(hour, of(Meter::AuroraCapacity, Component::Database), seconds * 500);
+        let bytes = (8 << 30) + u64::from(day - (today - DAYS)) * (200 << 20);
+        add(Hour(day * 24), Key::new(Meter::S3Stored, Component::DataStore), 24 * bytes);
+        add(hour, Key::new(Meter::S3Requests, Component::DataStore), seconds * 3);
+        add(hour, Key::new(Meter::LogsIngested, Component::Logs), seconds << 16);
     }
     wire::UsageBatch { book: number as u64 + 1, region: "eu-west-2".into(), records }
+}
+
+/// Of the present month and the one before, as half of the LAs let it be read.
+fn bill(number: usize, now: Timestamp) -> wire::Bill {
+    let this = now.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month();
+    let last = this.yesterday().map_or(this, jiff::civil::Date::first_of_month);
+    let month = |first_day, amount_micros, estimated| wire::BillMonth {
+        first_day,
+        currency: "USD".into(),
+        amount_micros,
+        estimated,
+    };
+    let cost = 21_370_000 + 10_000 * i64::try_from(number).unwrap_or_default();
+    let months = vec![month(day_number(last), cost, false), month(day_number(this), cost / 2, true)];
+    wire::Bill { book: number as u64 + 1, revision: 1, read_unix_ms: now.as_millisecond(), months }
 }

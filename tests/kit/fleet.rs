@@ -443,6 +443,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
             storage: agent_config::Storage::default(),
         },
         arrivals: None,
+        usage: agent_config::Usage::default(),
         power: None,
         dagster: agent_config::Dagster::default(),
         log: Log::default(),

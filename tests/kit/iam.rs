@@ -39,6 +39,7 @@ pub fn needed(calls: BTreeSet<String>) -> BTreeSet<String> {
         "s3:PutBucketLifecycleConfiguration" => vec!["s3:PutLifecycleConfiguration".to_owned()],
         "s3:GetBucketNotificationConfiguration" => vec!["s3:GetBucketNotification".to_owned()],
         "s3:PutBucketNotificationConfiguration" => vec!["s3:PutBucketNotification".to_owned()],
+        "s3:ListBucketMetricsConfigurations" => vec!["s3:GetMetricsConfiguration".to_owned()],
         "s3:GetBucketReplication" => vec!["s3:GetReplicationConfiguration".to_owned()],
         // It names the role that S3 takes on.
         "s3:PutBucketReplication" => ["s3:PutReplicationConfiguration", "iam:PassRole"].map(str::to_owned).into(),

@@ -70,6 +70,8 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     if let Some(url) = &config.dagster.url {
         writeln!(text, "\n[dagster]\nurl = {url:?}")?;
     }
+    let agent::Usage { bill } = config.usage;
+    writeln!(text, "\n[usage]\nbill = {bill}")?;
     if let Some(power) = &config.power {
         writeln!(text, "\n[power]")?;
         let spans = [("quiet", power.quiet), ("person", power.person), ("margin", power.margin), ("wake", power.wake)];

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use sfdata_common::image::Image;
+use sfdata_common::{Timestamp, image::Image};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -311,6 +311,41 @@ impl Standin {
             bail!("{method} {path}: {head} {body}");
         }
         Ok(body)
+    }
+
+    /// Have CloudWatch know a value of a metric of that account, as of this time.
+    pub async fn measured(
+        &self,
+        account: &str,
+        (namespace, name): (&str, &str),
+        dimensions: &[(&str, &str)],
+        at: Timestamp,
+        value: f64,
+    ) -> Result<()> {
+        let dimensions: Vec<_> = dimensions.iter().map(|(name, value)| json!({"Name": name, "Value": value})).collect();
+        let datum = json!({"MetricName": name, "Dimensions": dimensions, "Timestamp": at.as_second(), "Value": value});
+        let body = json!({"Namespace": namespace, "MetricData": [datum]});
+        let target = "GraniteServiceVersion20100801.PutMetricData";
+        self.call(account, "monitoring", target, body).await.map(|_| ())
+    }
+
+    /// Have S3 count the requests to a bucket of that account, or to what begins with a prefix, under this name.
+    pub async fn count_requests(&self, account: &str, bucket: &str, name: &str, prefix: &str) -> Result<()> {
+        let filter =
+            if prefix.is_empty() { String::new() } else { format!("<Filter><Prefix>{prefix}</Prefix></Filter>") };
+        let body = format!("<MetricsConfiguration><Id>{name}</Id>{filter}</MetricsConfiguration>");
+        self.s3(account, "PUT", &format!("{bucket}?metrics&id={name}"), &body).await.map(|_| ())
+    }
+
+    /// What Cost Explorer answers to the next question of that account that was not asked before.
+    pub async fn bill(&self, account: &str, answer: Value) -> Result<()> {
+        let body = json!({"account_id": account, "results": [answer]}).to_string();
+        let path = "/moto-api/static/ce/cost-and-usage-results";
+        let (head, body) = self.exchange("POST", path, "Content-Type: application/json\r\n", &body).await?;
+        if !head.starts_with("HTTP/1.1 201") {
+            bail!("POST {path}: {head} {body}");
+        }
+        Ok(())
     }
 
     /// Put an object into a bucket of that account; its key is URL-encoded.

@@ -16,7 +16,7 @@ fn the_example_is_whole_and_right() {
     config.check().unwrap();
     assert_eq!(config.platform.services().count(), 4);
     assert_eq!(config.platform.buckets.named().count(), 3);
-    assert!(config.platform.storage.kms_key.is_none());
+    assert!(config.platform.storage.kms_key.is_none() && !config.usage.bill);
     // Lines that the example holds ready are right as well.
     let all: String = EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n").collect();
     let config = load(&all).unwrap();
@@ -24,7 +24,7 @@ fn the_example_is_whole_and_right() {
     assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
     let join = config.join.unwrap().place();
     assert_eq!((join.ca_pin.len(), join.root_pin.len(), join.secret.len()), (32, 32, 0));
-    assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some());
+    assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some() && config.usage.bill);
     assert!(config.ops.address.is_some());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());

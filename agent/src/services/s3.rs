@@ -9,6 +9,7 @@ mod desired;
 mod document;
 mod ensure;
 mod found;
+mod metrics;
 mod presign;
 mod quarantine;
 mod share;

@@ -1,5 +1,5 @@
 //! The agent's book of usage, durably: the records that the hub may not have yet, and those of the last 35 days by which it
-//! is known what has changed; what is reckoned from; how far the hub has it.
+//! is known what has changed; what is reckoned from; how far the hub has it. And the bill, which is no part of it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,17 +10,18 @@ use jiff::Timestamp;
 use prost::Message as _;
 use sfdata_common::{
     limits,
-    usage::{Hour, Key, Record},
+    usage::{Hour, Key, Meter, Record},
 };
 use sfdata_proto::v1 as wire;
 
-use super::ledger::Ledger;
+use super::{bill::Bill, ledger::Ledger};
 use crate::database::{Database, OpenError};
 
 const FOLDER: &str = "usage";
 const LEDGER: &[u8] = b"ledger";
 const BOOK: &[u8] = b"book";
 const KEPT: &[u8] = b"kept";
+const BILL: &[u8] = b"bill";
 /// Records by revision.
 const RECORDS: &[u8] = b"r/";
 
@@ -51,6 +52,7 @@ pub(super) struct Book {
     known: HashMap<(Hour, Key), (u64, u64)>,
     /// What the hub may not have, by revision.
     unsent: BTreeMap<u64, Record>,
+    bill: Bill,
 }
 
 impl Book {
@@ -74,7 +76,9 @@ impl Book {
         let book = read(BOOK)?.map(number);
         let kept = read(KEPT)?.map(number).unwrap_or_default();
         let ledger = read(LEDGER)?.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let mut this = Self { disk, number: 0, revision: kept, kept, known: HashMap::new(), unsent: BTreeMap::new() };
+        let bill = read(BILL)?.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let (known, unsent) = (HashMap::new(), BTreeMap::new());
+        let mut this = Self { disk, number: 0, revision: kept, kept, known, unsent, bill };
         for item in this.disk.db.scan_prefix(RECORDS) {
             let (_, value) = item.map_err(|source| open(source.to_string()))?;
             let record = wire::UsageRecord::decode(value.as_ref()).ok();
@@ -111,7 +115,8 @@ impl Book {
         let mut changed: Vec<(Hour, Key, u64)> = Vec::new();
         for (hour, of_hour) in amounts {
             for (key, amount) in of_hour {
-                if self.known.get(&(*hour, key.clone())).is_none_or(|(_, known)| known != amount) {
+                let known = self.known.get(&(*hour, key.clone())).map(|(_, known)| *known);
+                if known.is_none_or(|known| known < *amount || known > *amount && !only_grows(key.meter)) {
                     changed.push((*hour, key.clone(), *amount));
                 }
             }
@@ -191,6 +196,39 @@ impl Book {
         self.unsent = self.unsent.split_off(&(kept.revision + 1));
         Ok(())
     }
+
+    /// What is known of the bill.
+    pub(super) fn bill(&self) -> &Bill {
+        &self.bill
+    }
+
+    /// What is known of it from now on: durable when this returns.
+    pub(super) fn note_bill(&mut self, bill: Bill) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        batch.insert(BILL, serde_json::to_vec(&bill).map_err(|error| Error::Write(error.to_string()))?);
+        self.write(batch)?;
+        self.bill = bill;
+        Ok(())
+    }
+
+    /// A reading of the bill that the hub may not have.
+    pub(super) fn unsent_bill(&self) -> Option<wire::Bill> {
+        self.bill.unsent(self.number)
+    }
+
+    /// The hub has it.
+    pub(super) fn bill_kept(&mut self, kept: &wire::BillKept) -> Result<(), Error> {
+        match self.bill.kept(kept.revision).filter(|_| kept.book == self.number) {
+            Some(bill) => self.note_bill(bill),
+            None => Ok(()),
+        }
+    }
+}
+
+/// CloudWatch counts them itself, and takes nothing back: a lower sum of an hour was told by fewer log groups or another filter
+/// than the one before, and that one holds.
+fn only_grows(meter: Meter) -> bool {
+    matches!(meter, Meter::S3Requests | Meter::LogsIngested)
 }
 
 fn place(revision: u64) -> Vec<u8> {
@@ -199,7 +237,7 @@ fn place(revision: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use sfdata_common::usage::{Component, Meter};
+    use sfdata_common::usage::{Component, bill::Month};
 
     use super::*;
 
@@ -248,6 +286,46 @@ mod tests {
         assert!(!note(&mut book, 495_012, 7), "it is known what the hub has");
         assert!(note(&mut book, 495_012, 8));
         assert_eq!(told(&book), [(4, 495_012, 8)]);
+    }
+
+    #[tokio::test]
+    async fn an_hours_sum_of_cloudwatch_never_falls() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut book, _) = Book::open(folder.path()).unwrap();
+        let mut read = |requests| {
+            let key = Key::new(Meter::S3Requests, Component::Shared);
+            let amounts = [(Hour(495_012), BTreeMap::from([(key, requests)]))];
+            book.note(&Ledger::default(), &amounts, |_, _| false, Hour(495_012), now()).unwrap();
+            told(&book).pop().unwrap().2
+        };
+        assert_eq!([5, 9, 4, 9, 10].map(&mut read), [5, 9, 9, 9, 10]);
+    }
+
+    #[tokio::test]
+    async fn a_reading_of_the_bill_is_told_until_the_hub_has_it_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut book, _) = Book::open(folder.path()).unwrap();
+        assert!(book.bill().is_due(now()) && book.unsent_bill().is_none());
+        let asked = book.bill().asked(now());
+        book.note_bill(asked).unwrap();
+        drop(book);
+        let (mut book, _) = Book::open(folder.path()).unwrap();
+        assert!(!book.bill().is_due(now()), "a restart does not ask again");
+        let month = Month { first_day: 20_758, currency: "USD".parse().unwrap(), amount_micros: -5, estimated: true };
+        let answered = book.bill().answered(now(), vec![month]);
+        book.note_bill(answered).unwrap();
+        note(&mut book, 495_012, 5);
+        let (reading, number) = (book.unsent_bill().unwrap(), book.number);
+        assert_eq!((reading.book, reading.revision, reading.months[0].amount_micros), (number, 1, -5));
+        book.bill_kept(&wire::BillKept { book: number + 1, revision: 1 }).unwrap();
+        drop(book);
+        let (mut book, _) = Book::open(folder.path()).unwrap();
+        assert_eq!(book.unsent_bill(), Some(reading));
+        book.bill_kept(&wire::BillKept { book: number, revision: 1 }).unwrap();
+        drop(book);
+        let (book, _) = Book::open(folder.path()).unwrap();
+        assert_eq!(book.unsent_bill(), None);
+        assert_eq!(told(&book).len(), 1, "the hub's word on one is none on the other");
     }
 
     #[tokio::test]

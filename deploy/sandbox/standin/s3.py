@@ -1,5 +1,5 @@
 """What moto's S3 forgets or tells otherwise: EventBridge among the notifications, which version has arrived, whole replication
-rules, whose bucket it is, and which policies S3 takes.
+rules, whose bucket it is, whose requests are counted, and which policies S3 takes.
 
 moto keeps that a bucket tells EventBridge and does not say so; of a replication rule it says half; an empty answer has
 another root element than S3's; and who asks for a name that another account has is denied, where S3 answers that the
@@ -14,7 +14,7 @@ from moto.core.responses import ActionResult
 from moto.s3 import notifications
 from moto.s3.exceptions import NoSuchBucketPolicy, ReplicationConfigurationNotFoundError, S3ClientError
 from moto.s3.models import S3Backend, s3_backends
-from moto.s3.responses import S3Response
+from moto.s3.responses import ACTION_MAP, S3Response
 
 POLICY_BYTES = 20 * 1024
 STALE = "x-standin-stale"
@@ -56,6 +56,28 @@ def install():
     moto_put_policy, moto_versioning = S3Backend.put_bucket_policy, S3Response.get_bucket_versioning
     moto_event = notifications._get_s3_event
     moto_delete_policy, moto_policy = S3Backend.delete_bucket_policy, S3Response.get_bucket_policy
+    moto_get, moto_put = S3Response._bucket_response_get, S3Response._bucket_response_put
+    for verb in ("GET", "PUT"):
+        ACTION_MAP["BUCKET"][verb]["metrics"] = f"{verb.title()}MetricsConfiguration"
+
+    def bucket_response_get(response, bucket_name, querystring):
+        if "metrics" not in querystring:
+            return moto_get(response, bucket_name, querystring)
+        response._set_action("BUCKET", "GET", querystring)
+        response._authenticate_and_authorize_s3_action(bucket_name=bucket_name)
+        kept = getattr(response.backend.get_bucket(bucket_name), "metrics_configurations", {})
+        return f"<ListMetricsConfigurationsResult>{''.join(kept.values())}</ListMetricsConfigurationsResult>"
+
+    def bucket_response_put(response, request, bucket_name, querystring):
+        if "metrics" not in querystring:
+            return moto_put(response, request, bucket_name, querystring)
+        response._set_action("BUCKET", "PUT", querystring)
+        response._authenticate_and_authorize_s3_action(bucket_name=bucket_name)
+        bucket, body = response.backend.get_bucket(bucket_name), response.body
+        body = body.decode() if isinstance(body, bytes) else body
+        kept = bucket.__dict__.setdefault("metrics_configurations", {})
+        kept[querystring["id"][0]] = re.sub(r"^\s*<\?xml[^>]*>", "", body)
+        return ""
 
     def create_bucket(backend, bucket_name, *arguments, **options):
         owner = s3_backends.bucket_accounts.get(bucket_name)
@@ -105,6 +127,7 @@ def install():
     notifications._get_s3_event = get_s3_event
     S3Backend.create_bucket, S3Backend.put_bucket_policy = create_bucket, put_bucket_policy
     S3Backend.delete_bucket_policy, S3Response.get_bucket_policy = delete_bucket_policy, get_bucket_policy
+    S3Response._bucket_response_get, S3Response._bucket_response_put = bucket_response_get, bucket_response_put
     S3Response.get_bucket_notification = get_bucket_notification
     S3Response.get_bucket_versioning = get_bucket_versioning
     S3Response.get_bucket_replication = get_bucket_replication

@@ -56,6 +56,18 @@ class Buckets(unittest.TestCase):
                     f"{test_standin.url}/{self.bucket}?{asked}", headers={"x-moto-account-id": self.estate.account})) as reply:
                 self.assertRegex(reply.read().decode(), rf"<{root} [^>]*></{root}>")
 
+    def test_a_bucket_says_which_of_its_requests_are_counted(self):
+        listed = lambda: self.s3.list_bucket_metrics_configurations(  # noqa: E731
+            Bucket=self.bucket).get("MetricsConfigurationList", [])
+        self.assertEqual(listed(), [])
+        part = {"Id": "part", "Filter": {"Prefix": "a/"}}
+        for configuration in (part, {"Id": "all"}):
+            self.s3.put_bucket_metrics_configuration(
+                Bucket=self.bucket, Id=configuration["Id"], MetricsConfiguration=configuration)
+        self.assertEqual(listed(), [part, {"Id": "all"}])
+        calls = self.estate.calls(service="s3", action="ListBucketMetricsConfigurations")
+        self.assertEqual(calls["count"], 2)
+
     def test_a_presigned_url_opens_its_object_and_is_logged(self):
         where = {"Bucket": self.bucket, "Key": "a b"}
         urls = [self.s3.generate_presigned_url(call, Params=where) for call in ("put_object", "get_object")]

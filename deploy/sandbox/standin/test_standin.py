@@ -403,7 +403,11 @@ class Aurora(unittest.TestCase):
         asked = {"MetricDataQueries": query, "StartTime": now - timedelta(minutes=5), "EndTime": now + timedelta(seconds=9)}
         client = self.estate.client("cloudwatch")
         self.assertEqual(client.get_metric_data(**asked)["MetricDataResults"][0]["Values"], [3.0])
-        self.assertEqual(self.estate.calls(service="monitoring", count=1)["actions"], {"monitoring:GetMetricData": 1})
+        whole = {**asked, "StartTime": now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)}
+        whole["MetricDataQueries"] = [{"Id": "q", "MetricStat": {"Metric": metric, "Period": 3600, "Stat": "Sum"}}]
+        at, = client.get_metric_data(**whole)["MetricDataResults"][0]["Timestamps"]
+        self.assertEqual((at.minute, at.second), (0, 0), "hours are whole where the time asked for begins with one")
+        self.assertEqual(self.estate.calls(service="monitoring", count=1)["actions"], {"monitoring:GetMetricData": 2})
         self.estate.fault("access_denied", "monitoring")
         with self.assertRaises(ClientError) as caught:
             client.get_metric_data(**asked)

@@ -70,14 +70,14 @@ pub(crate) use row;
 /// Columns under their names.
 #[derive(Debug)]
 pub(crate) struct Table {
-    names: Vec<&'static str>,
+    names: Vec<String>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// A table with these columns.
-    pub(crate) fn new(names: &[&'static str]) -> Self {
-        Self { names: names.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(names: &[&str]) -> Self {
+        Self { names: names.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 
     /// Facts of one thing: a name and its value on each line, without a head line.
@@ -94,7 +94,7 @@ impl Table {
     pub(crate) fn csv(&self) -> String {
         let rows =
             self.rows.iter().map(|row| row.iter().map(|cell| if cell.text == "-" { "" } else { &cell.text }).collect());
-        let head = Some(self.names.clone()).filter(|head| !head.is_empty());
+        let head = Some(self.names.iter().map(String::as_str).collect()).filter(|head: &Vec<&str>| !head.is_empty());
         head.into_iter().chain(rows).map(csv::line).collect()
     }
 

@@ -483,10 +483,10 @@ impl OperatorService for Operators {
         let (usage, costs) = (Arc::clone(&self.usage), self.costs.clone());
         let answer = tokio::task::spawn_blocking(move || {
             let agents = if agents.is_empty() { usage.agents()? } else { agents };
-            let days = usage.days(&agents, from, until)?;
-            let budgets = |agent: &AgentId| costs.budget(agent);
-            let now = Timestamp::now();
-            let question = estimate::Question { from, until, group, prices: &costs.prices, budgets: &budgets, now };
+            let days = usage.days(&agents, from.saturating_sub(estimate::DAYS_BEFORE), until)?;
+            let (bills, budgets) = (usage.bills(&agents, from, until)?, |agent: &AgentId| costs.budget(agent));
+            let (prices, budgets, bills, now) = (&costs.prices, &budgets, &bills, Timestamp::now());
+            let question = estimate::Question { from, until, group, prices, budgets, bills, now };
             Ok::<_, store::Error>(estimate::answer(&question, &days))
         });
         let answer =

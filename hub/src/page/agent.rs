@@ -9,7 +9,11 @@ use axum::{
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use maud::{Markup, html};
-use sfdata_common::{health::sentence, usage::Hour, words::span};
+use sfdata_common::{
+    health::sentence,
+    usage::{Hour, days::date_of},
+    words::span,
+};
 use sfdata_proto::v1::{
     self as wire, AgentState, AgentSummary, Health, UsageGroup, operator_service_server::OperatorService as _,
 };
@@ -23,7 +27,6 @@ use super::{
     layout::{Section, layout, scroll},
     live, moment, text, usage,
 };
-use crate::usage::estimate::date_of;
 
 /// Days in its charts.
 const DAYS: u32 = 30;

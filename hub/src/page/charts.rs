@@ -21,7 +21,10 @@ use plotters::{
     series::LineSeries,
     style::{Color as _, RGBColor, TRANSPARENT},
 };
-use sfdata_common::{ids::AgentId, usage::Hour};
+use sfdata_common::{
+    ids::AgentId,
+    usage::{Hour, days::day_number},
+};
 use sfdata_proto::v1::UsageGroup;
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -139,12 +142,13 @@ fn reckon(operators: &Operators) -> Result<Briefs, store::Error> {
             group: UsageGroup::Day,
             prices: &operators.costs.prices,
             budgets: &|_: &AgentId| None,
+            bills: &[],
             now,
         };
         let answer = estimate::answer(&question, days);
         let (mut awake, mut costs) = ([0.0; DAYS as usize], [0.0; DAYS as usize]);
         for row in &answer.rows {
-            let day = row.name.parse().map(estimate::day_number).unwrap_or_default();
+            let day = row.name.parse().map(day_number).unwrap_or_default();
             let place = usize::try_from(day.saturating_sub(from)).unwrap_or(usize::MAX);
             if let (Some(hours), Some(cost)) = (awake.get_mut(place), costs.get_mut(place)) {
                 (*hours, *cost) = (row.awake_hours, row.cost_micros as f64 / MICROS);

@@ -10,9 +10,15 @@ use axum::{
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use maud::{Markup, html};
 use serde::Deserialize;
-use sfdata_common::csv;
+use sfdata_common::{
+    csv,
+    usage::{
+        days::{MONTHS_BEFORE, date_of, day_number},
+        group::By,
+    },
+};
 use sfdata_proto::v1::{
-    GetUsageRequest, GetUsageResponse, UsageGroup, UsageRow, operator_service_server::OperatorService as _,
+    GetUsageRequest, GetUsageResponse, UsageBill, UsageGroup, UsageRow, operator_service_server::OperatorService as _,
 };
 use tonic::Status;
 
@@ -22,10 +28,7 @@ use super::{
     layout::{Section, layout, scroll},
     moment, text,
 };
-use crate::usage::estimate::{MICROS, date_of, day_number};
-
-/// Months that are told together: this one, and the year before it.
-const MONTHS: i32 = 12;
+use crate::usage::estimate::MICROS;
 
 /// What is asked.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -34,45 +37,6 @@ pub(super) struct Asked {
     /// As `2026-11`; empty: the present one.
     month: String,
     by: By,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum By {
-    #[default]
-    La,
-    Component,
-    Job,
-    Cause,
-    Day,
-    Month,
-}
-
-impl By {
-    const ALL: [Self; 6] = [Self::La, Self::Component, Self::Job, Self::Cause, Self::Day, Self::Month];
-
-    fn group(self) -> UsageGroup {
-        match self {
-            Self::La => UsageGroup::Agent,
-            Self::Component => UsageGroup::Component,
-            Self::Job => UsageGroup::Job,
-            Self::Cause => UsageGroup::Cause,
-            Self::Day => UsageGroup::Day,
-            Self::Month => UsageGroup::Month,
-        }
-    }
-
-    /// In the address, and in words.
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::La => ("la", "LA"),
-            Self::Component => ("component", "Part"),
-            Self::Job => ("job", "Job"),
-            Self::Cause => ("cause", "Cause"),
-            Self::Day => ("day", "Day"),
-            Self::Month => ("month", "Month"),
-        }
-    }
 }
 
 /// Whole months: the first day, and the day after the last.
@@ -96,7 +60,7 @@ impl Asked {
         let odd = |error: jiff::Error| Status::invalid_argument(error.to_string());
         let until = asked.checked_add(Span::new().months(1)).map_err(odd)?;
         let from = match self.by {
-            By::Month => asked.checked_sub(Span::new().months(MONTHS)).map_err(odd)?,
+            By::Month => asked.checked_sub(Span::new().months(MONTHS_BEFORE)).map_err(odd)?,
             _ => asked,
         };
         Ok(Months { asked, from, until })
@@ -121,16 +85,16 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer, Query(asked): Quer
     let columns = if asked.by == By::Month { UsageGroup::Month } else { UsageGroup::Day };
     let by_time = ask(&page, &viewer, &months, columns).await?;
     let total = answer.total.clone().unwrap_or_default();
-    let (name, word) = asked.by.names();
+    let name = asked.by.name();
     let month = months.asked.strftime("%Y-%m").to_string();
     let body = html! {
         (form(&asked, &month, now))
-        @if answer.known_until_unix_ms == 0 {
+        @if answer.agents == 0 {
             p { "Nothing is known of that time yet." }
         } @else {
             @if asked.by == By::La { (cards(&total, &answer)) }
             (chart(&by_time, &months, asked.by, &answer))
-            (table(word, &answer, asked.by == By::La))
+            (table(word(asked.by), &answer, asked.by == By::La))
             p { a href={ "/ui/usage.csv?month=" (month) "&by=" (name) } download { "As a table for a spreadsheet (CSV)" } }
             (remarks(&answer))
         }
@@ -142,7 +106,7 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer, Query(asked): Quer
 pub(super) async fn csv(State(page): Shared, viewer: Viewer, Query(asked): Query<Asked>) -> Result<Response, Problem> {
     let months = asked.months(Timestamp::now()).map_err(viewer.problem())?;
     let answer = ask(&page, &viewer, &months, asked.by.group()).await?;
-    let (name, _) = asked.by.names();
+    let name = asked.by.name();
     let head = [
         name,
         "awake_hours",
@@ -151,7 +115,13 @@ pub(super) async fn csv(State(page): Shared, viewer: Viewer, Query(asked): Query
         "memory_gib_hours",
         "acu_hours",
         "stored_gib_months",
+        "grown_gib",
+        "s3_requests",
+        "log_gib",
         "cost",
+        "bill",
+        "bill_currency",
+        "bill_estimated",
         "forecast_cost",
         "budget",
         "always_on_cost",
@@ -167,7 +137,13 @@ pub(super) async fn csv(State(page): Shared, viewer: Viewer, Query(asked): Query
             (row.memory_gib_hours + row.spot_memory_gib_hours).to_string(),
             row.acu_hours.to_string(),
             row.stored_gib_months.to_string(),
+            row.grown_gib.map_or_else(String::new, |gib| gib.to_string()),
+            row.s3_requests.to_string(),
+            row.log_gib.to_string(),
             money(row.cost_micros, 6),
+            row.bill.as_ref().map_or_else(String::new, |bill| signed(bill, 6)),
+            row.bill.as_ref().map_or_else(String::new, |bill| bill.currency.clone()),
+            row.bill.as_ref().map_or_else(String::new, |bill| bill.estimated.to_string()),
             known(row.forecast_micros),
             known(row.budget_micros),
             known(row.always_on_micros),
@@ -182,7 +158,7 @@ pub(super) async fn csv(State(page): Shared, viewer: Viewer, Query(asked): Query
 
 fn form(asked: &Asked, month: &str, now: Timestamp) -> Markup {
     let this = now.to_zoned(TimeZone::UTC).date().first_of_month();
-    let months = (0..=MONTHS).filter_map(|back| this.checked_sub(Span::new().months(back)).ok());
+    let months = (0..=MONTHS_BEFORE).filter_map(|back| this.checked_sub(Span::new().months(back)).ok());
     html! {
         form method="get" action="/ui/usage" {
             label for="month" { "Month" }
@@ -193,7 +169,7 @@ fn form(asked: &Asked, month: &str, now: Timestamp) -> Markup {
             }
             label for="by" { "By" }
             select id="by" name="by" {
-                @for by in By::ALL { option value=(by.names().0) selected[by == asked.by] { (by.names().1) } }
+                @for by in By::ALL { option value=(by.name()) selected[by == asked.by] { (word(by)) } }
             }
             button type="submit" { "Show" }
         }
@@ -214,6 +190,12 @@ fn cards(total: &UsageRow, answer: &GetUsageResponse) -> Markup {
             (card("Budget", total.budget_micros))
             (card("Saved beside always on", saved(total.always_on_micros)))
             (card("Saved beside 23:00 to 05:00 on weekdays", saved(total.night_window_micros)))
+            @if let Some(bill) = &total.bill {
+                div class="card" {
+                    dt { "AWS's bill of " (bill.agents) " of " (answer.agents) @if bill.estimated { ", not final" } }
+                    dd { (signed(bill, 2)) " " (text(&bill.currency)) }
+                }
+            }
         }
     }
 }
@@ -221,7 +203,7 @@ fn cards(total: &UsageRow, answer: &GetUsageResponse) -> Markup {
 fn chart(by_time: &GetUsageResponse, months: &Months, by: By, answer: &GetUsageResponse) -> Markup {
     let currency = answer.prices.first().map_or("", |prices| prices.currency.as_str());
     let (names, keys): (Vec<String>, Vec<String>) = if by == By::Month {
-        let all = (0..=MONTHS).rev().filter_map(|back| months.asked.checked_sub(Span::new().months(back)).ok());
+        let all = (0..=MONTHS_BEFORE).rev().filter_map(|back| months.asked.checked_sub(Span::new().months(back)).ok());
         all.map(|date| (date.strftime("%b %y").to_string(), date.strftime("%Y-%m").to_string())).unzip()
     } else {
         let all = (day_number(months.from)..day_number(months.until)).map(date_of);
@@ -236,44 +218,72 @@ fn chart(by_time: &GetUsageResponse, months: &Months, by: By, answer: &GetUsageR
     Columns { label, unit: currency, names, parts }.show()
 }
 
+/// Which tables have a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Has {
+    All,
+    /// Those with a row of which it is known.
+    Known,
+    /// Those by LA.
+    Agents,
+}
+
+/// A column, and what a row has in it: nothing where that is not known.
+type Column = (&'static str, Has, fn(&UsageRow) -> String);
+
+const COLUMNS: [Column; 15] = [
+    ("Awake h", Has::All, |row| hours(row.awake_hours)),
+    ("vCPU h", Has::All, |row| hours(row.vcpu_hours)),
+    ("Spot vCPU h", Has::All, |row| hours(row.spot_vcpu_hours)),
+    ("GiB h", Has::All, |row| hours(row.memory_gib_hours + row.spot_memory_gib_hours)),
+    ("ACU h", Has::All, |row| hours(row.acu_hours)),
+    ("Stored GiB", Has::All, |row| hours(row.stored_gib_months)),
+    ("Grown GiB", Has::Known, |row| row.grown_gib.map_or_else(String::new, |gib| format!("{gib:+.2}"))),
+    ("S3 requests", Has::Known, |row| if row.s3_requests > 0 { row.s3_requests.to_string() } else { String::new() }),
+    ("Log GiB", Has::Known, |row| if row.log_gib > 0.0 { format!("{:.2}", row.log_gib) } else { String::new() }),
+    ("Cost", Has::All, |row| money(row.cost_micros, 2)),
+    ("AWS's bill", Has::Known, |row| row.bill.as_ref().map_or_else(String::new, bill_text)),
+    ("Forecast", Has::Agents, |row| known(row.forecast_micros)),
+    ("Budget", Has::Agents, |row| known(row.budget_micros)),
+    ("Always on", Has::Agents, |row| known(row.always_on_micros)),
+    ("Nights", Has::Agents, |row| known(row.night_window_micros)),
+];
+
 /// Rows with their sum.
-pub(super) fn table(word: &str, answer: &GetUsageResponse, whole: bool) -> Markup {
+pub(super) fn table(word: &str, answer: &GetUsageResponse, of_agents: bool) -> Markup {
     if answer.rows.is_empty() {
         return html! { p { "Nothing is known of it." } };
     }
-    let hours = |hours: f64| format!("{hours:.1}");
-    let known = |micros: u64| if micros == 0 { "–".to_owned() } else { money(micros, 2) };
+    let shown = |(_, has, cell): &Column| match has {
+        Has::All => true,
+        Has::Known => answer.rows.iter().any(|row| !cell(row).is_empty()),
+        Has::Agents => of_agents,
+    };
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(shown).collect();
     let row = |name: &str, row: &UsageRow| {
         let over = row.budget_micros > 0 && row.forecast_micros.max(row.cost_micros) > row.budget_micros;
         html! {
             tr {
                 th scope="row" { @if name.is_empty() { "(none)" } @else { (text(name)) } }
-                td class="number" { (hours(row.awake_hours)) }
-                td class="number" { (hours(row.vcpu_hours)) }
-                td class="number" { (hours(row.spot_vcpu_hours)) }
-                td class="number" { (hours(row.memory_gib_hours + row.spot_memory_gib_hours)) }
-                td class="number" { (hours(row.acu_hours)) }
-                td class="number" { (hours(row.stored_gib_months)) }
-                td class="number" { (money(row.cost_micros, 2)) }
-                @if whole {
-                    td class={ "number" @if over { " bad" } } { (known(row.forecast_micros)) @if over { " over budget" } }
-                    td class="number" { (known(row.budget_micros)) }
-                    td class="number" { (known(row.always_on_micros)) }
-                    td class="number" { (known(row.night_window_micros)) }
+                @for (column, _, cell) in &columns {
+                    @let (told, bad) = (cell(row), over && *column == "Forecast");
+                    td class={ "number" @if bad { " bad" } } {
+                        @if told.is_empty() { "–" } @else { (text(&told)) }
+                        @if bad { " over budget" }
+                    }
                 }
             }
         }
     };
-    let mut names = vec![word, "Awake h", "vCPU h", "Spot vCPU h", "GiB h", "ACU h", "Stored GiB", "Cost"];
-    if whole {
-        names.extend(["Forecast", "Budget", "Always on", "Nights"]);
-    }
     scroll(
         "Usage and cost",
         &html! {
             table {
                 thead {
-                    tr { @for (number, name) in names.iter().enumerate() { th scope="col" class=[(number > 0).then_some("number")] { (name) } } }
+                    tr {
+                        th scope="col" { (word) }
+                        @for (name, ..) in &columns { th scope="col" class="number" { (name) } }
+                    }
                 }
                 tbody { @for one in &answer.rows { (row(&one.name, one)) } }
                 @if let Some(total) = answer.total.as_ref().filter(|_| answer.rows.len() > 1) {
@@ -286,17 +296,51 @@ pub(super) fn table(word: &str, answer: &GetUsageResponse, whole: bool) -> Marku
 
 /// What the numbers rest on.
 fn remarks(answer: &GetUsageResponse) -> Markup {
+    let bill = answer.total.as_ref().and_then(|total| total.bill.as_ref());
     html! {
         p class="remark" {
-            "Estimates; AWS's bill is what counts. Known until " (moment(answer.known_until_unix_ms)) ". "
+            "Costs are estimates; AWS's bill is what counts. Known until " (moment(answer.known_until_unix_ms)) ". "
             @for prices in &answer.prices {
                 "In " (text(&prices.currency)) " by the prices of " (text(&prices.region)) " of " (text(&prices.dated)) " (" (text(&prices.source)) "). "
             }
             @if !answer.unpriced_regions.is_empty() {
-                "No prices are known of " (text(&answer.unpriced_regions.join(", "))) ", which counts as costing nothing."
+                "No prices are known of " (text(&answer.unpriced_regions.join(", "))) ", which counts as costing nothing. "
+            }
+            @if let Some(bill) = bill {
+                "The bill is of whole accounts, so also of what is not metered; known of " (bill.agents) " of " (answer.agents)
+                " LAs, read " (moment(bill.read_unix_ms)) " or later; ~ is what AWS may still change."
             }
         }
     }
+}
+
+/// What rows are called.
+fn word(by: By) -> &'static str {
+    match by {
+        By::La => "LA",
+        By::Component => "Part",
+        By::Job => "Job",
+        By::Cause => "Cause",
+        By::Day => "Day",
+        By::Month => "Month",
+    }
+}
+
+fn hours(hours: f64) -> String {
+    format!("{hours:.1}")
+}
+
+fn known(micros: u64) -> String {
+    if micros == 0 { String::new() } else { money(micros, 2) }
+}
+
+fn bill_text(bill: &UsageBill) -> String {
+    format!("{}{} {}", if bill.estimated { "~" } else { "" }, signed(bill, 2), bill.currency)
+}
+
+/// Credits can make a bill negative.
+fn signed(bill: &UsageBill, digits: usize) -> String {
+    format!("{:.digits$}", bill.amount_micros as f64 / MICROS)
 }
 
 fn money(micros: u64, digits: usize) -> String {

@@ -34,6 +34,8 @@ pub const NOTICES: &[u8] = b"n/";
 pub const USAGE_HOURS: &[u8] = b"h/";
 /// The same by day: [`super::records::UsageDay`].
 pub const USAGE_DAYS: &[u8] = b"y/";
+/// What AWS charges agents' accounts, by the first day of the month: [`super::records::UsageBill`].
+pub const USAGE_BILLS: &[u8] = b"i/";
 
 fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
@@ -109,7 +111,8 @@ pub(super) fn audit_end() -> Vec<u8> {
     b"x0".to_vec()
 }
 
-/// One agent's records of `kind`, which is [`USAGE_HOURS`] or [`USAGE_DAYS`]: followed by hours or days, which sort in time.
+/// One agent's records of `kind`, which is [`USAGE_HOURS`], [`USAGE_DAYS`] or [`USAGE_BILLS`]: followed by hours or days, which
+/// sort in time.
 pub fn usage_of(kind: &[u8], agent: &AgentId) -> Vec<u8> {
     [kind, agent.as_str().as_bytes(), b"/"].concat()
 }
@@ -165,6 +168,7 @@ mod tests {
             NOTICES,
             USAGE_HOURS,
             USAGE_DAYS,
+            USAGE_BILLS,
             b"d/",
             SCHEMA,
             EPOCH,

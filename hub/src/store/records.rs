@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use sfdata_proto::v1::{Envelope, Health, Outcome, UsageRecord};
+use sfdata_proto::v1::{BillMonth, Envelope, Health, Outcome, UsageRecord};
 
 /// A command as it was submitted.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -252,4 +252,21 @@ pub struct UsageAmount {
     /// The agent's book that it is from.
     #[prost(fixed64, tag = "2")]
     pub book: u64,
+}
+
+/// What AWS charges an agent's account for a month.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UsageBill {
+    /// As the agent told it.
+    #[prost(message, optional, tag = "1")]
+    pub month: Option<BillMonth>,
+    /// The agent's book that it is from.
+    #[prost(fixed64, tag = "2")]
+    pub book: u64,
+    /// Which of its readings.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// When it was read; never later than it was told.
+    #[prost(int64, tag = "4")]
+    pub read: i64,
 }

@@ -1,23 +1,34 @@
-//! What usage comes to: sums by group, in the units that people reckon in, with an estimate of what they cost.
+//! What usage comes to: sums by group, in the units that people reckon in, with an estimate of what they cost. AWS's own bill
+//! stands beside it and is in none of these sums.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use sfdata_common::{
     ids::AgentId,
-    usage::{Component, Hour, Key, Meter, Record, component_name},
+    usage::{
+        Component, Hour, Key, Meter, Record, component_name,
+        days::{date_of, day_number, month_from},
+    },
 };
 use sfdata_proto::v1::{self as wire, UsageGroup};
 
+use self::billed::Billed;
 use crate::{
     prices::{Prices, in_units},
-    store::records::UsageDay,
+    store::records::{UsageBill, UsageDay},
 };
+
+mod billed;
 
 /// The nightly window that a platform without sleep and wake is usually given: six hours on five of seven days.
 const NIGHT_WINDOW: f64 = 6.0 * 5.0 / (24.0 * 7.0);
 /// Millionths of a currency's unit.
 pub const MICROS: f64 = 1e6;
+/// What buckets grew by is reckoned from what they held so many days before the span, at most: S3 tells it once a day, and an
+/// agent that was away for long does not know it of each.
+pub const DAYS_BEFORE: u32 = 7;
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 /// What is asked.
 #[derive(Clone, Copy)]
@@ -32,17 +43,26 @@ pub struct Question<'a> {
     pub prices: &'a [Prices],
     /// Of a month, by agent.
     pub budgets: &'a dyn Fn(&AgentId) -> Option<f64>,
+    /// What AWS charges for months that begin in the span.
+    pub bills: &'a [(AgentId, UsageBill)],
     /// When it is asked.
     pub now: Timestamp,
 }
 
-/// Answer it from these days.
+/// Answer it from these days, each agent's in order; those before the span tell what its buckets held.
 pub fn answer(asked: &Question<'_>, days: &[(AgentId, u32, UsageDay)]) -> wire::GetUsageResponse {
-    let mut rows: BTreeMap<String, Sums> = BTreeMap::new();
-    let mut agents: BTreeMap<&AgentId, Sums> = BTreeMap::new();
+    let mut rows: BTreeMap<String, Sums<'_>> = BTreeMap::new();
+    let mut agents: BTreeMap<&AgentId, Sums<'_>> = BTreeMap::new();
     let mut unpriced = BTreeSet::new();
     let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut held: BTreeMap<(&AgentId, Component), u64> = BTreeMap::new();
     for (agent, number, day) in days {
+        let records = day.amounts.iter().filter_map(|amount| Record::of_sum(amount.record.as_ref()?).ok());
+        if *number < asked.from {
+            let stored = records.filter(|record| record.key.meter == Meter::S3Stored);
+            held.extend(stored.map(|record| ((agent, record.key.component), record.amount)));
+            continue;
+        }
         let prices = asked.prices.iter().find(|prices| prices.region == day.region);
         match prices {
             Some(prices) => used.insert(&prices.region),
@@ -50,18 +70,36 @@ pub fn answer(asked: &Question<'_>, days: &[(AgentId, u32, UsageDay)]) -> wire::
         };
         let of_agent = agents.entry(agent).or_default();
         of_agent.know(day.first_hour, day.last_hour);
-        for record in day.amounts.iter().filter_map(|amount| Record::of_sum(amount.record.as_ref()?).ok()) {
+        for record in records {
             let cost = prices.map_or(0.0, |prices| prices.cost(&record.key, record.amount));
-            of_agent.add(&record.key, record.amount, cost);
+            let before = (record.key.meter == Meter::S3Stored)
+                .then(|| held.insert((agent, record.key.component), record.amount))
+                .flatten();
+            let grown = before.map(|before| grown_gib(before, record.amount));
+            let add = |sums: &mut Sums<'_>| {
+                sums.add(&record.key, record.amount, cost);
+                sums.grow(grown);
+            };
+            add(of_agent);
             if let Some(name) = group(asked.group, agent, *number, &record.key) {
-                rows.entry(name).or_default().add(&record.key, record.amount, cost);
+                add(rows.entry(name).or_default());
             }
+        }
+    }
+    for (agent, bill) in asked.bills {
+        let Some(month) = bill.month.as_ref().filter(|month| asked.has_whole(month.first_day)) else { continue };
+        agents.entry(agent).or_default().billed.add(agent, month, bill.read);
+        if asked.group == UsageGroup::Month {
+            let row = rows.entry(month_name(month.first_day)).or_default();
+            row.billed.add(agent, month, bill.read);
         }
     }
     let of_agents: Vec<wire::UsageRow> = agents.iter().map(|(agent, sums)| asked.row(agent, sums)).collect();
     let mut total = wire::UsageRow::default();
     of_agents.iter().for_each(|row| add(&mut total, row));
-    let last_hour = agents.values().map(|sums| sums.last_hour).max();
+    let billed = agents.values().fold(Billed::default(), |all, sums| all.with(&sums.billed));
+    total.bill = billed.told();
+    let last_hour = agents.values().map(|sums| sums.last_hour).max().filter(|last| *last > 0);
     let rows = match asked.group {
         UsageGroup::Agent | UsageGroup::Unspecified => of_agents,
         _ => rows.into_iter().map(|(name, sums)| sums.row(name)).collect(),
@@ -79,12 +117,13 @@ pub fn answer(asked: &Question<'_>, days: &[(AgentId, u32, UsageDay)]) -> wire::
         prices: prices.collect(),
         known_until_unix_ms: last_hour.map_or(0, |last| Hour(last + 1).begin() * 1000),
         unpriced_regions: unpriced.into_iter().collect(),
+        agents: agents.len().try_into().unwrap_or(u32::MAX),
     }
 }
 
 impl Question<'_> {
     /// Of one agent, with what it would come to otherwise.
-    fn row(&self, agent: &AgentId, sums: &Sums) -> wire::UsageRow {
+    fn row(&self, agent: &AgentId, sums: &Sums<'_>) -> wire::UsageRow {
         let (always_on_micros, night_window_micros) = sums.otherwise();
         let budget_micros = self.month().and_then(|_| (self.budgets)(agent)).map_or(0, micros);
         let forecast_micros = self.forecast(sums);
@@ -94,13 +133,16 @@ impl Question<'_> {
 
     /// The first day, and the one after the last, of the month that the span is.
     fn month(&self) -> Option<(u32, u32)> {
-        let first = date_of(self.from);
-        let end = day_number(first.last_of_month()) + 1;
-        (first.day() == 1 && self.until == end).then_some((self.from, end))
+        month_from(self.from).filter(|end| self.until == *end).map(|end| (self.from, end))
+    }
+
+    /// Whether the whole month that begins on that day is in the span.
+    fn has_whole(&self, first_day: u32) -> bool {
+        month_from(first_day).is_some_and(|end| self.from <= first_day && end <= self.until)
     }
 
     /// By the end of the present month.
-    fn forecast(&self, sums: &Sums) -> u64 {
+    fn forecast(&self, sums: &Sums<'_>) -> u64 {
         let known = sums.known_hours();
         let today = Hour::of(self.now).day();
         let present = self.month().filter(|(begin, end)| (*begin..*end).contains(&today) && known > 0);
@@ -116,18 +158,6 @@ pub fn month_of(now: Timestamp) -> (u32, u32) {
     (day_number(date.first_of_month()), day_number(date.last_of_month()) + 1)
 }
 
-/// Days since the Unix epoch; 0 before it.
-pub fn day_number(date: Date) -> u32 {
-    let epoch = jiff::civil::date(1970, 1, 1);
-    date.since(epoch).map_or(0, |span| span.get_days()).try_into().unwrap_or_default()
-}
-
-/// Of a day counted since the Unix epoch.
-pub fn date_of(day: u32) -> Date {
-    let at = Timestamp::from_second(Hour(day.saturating_mul(24)).begin()).unwrap_or_default();
-    at.to_zoned(TimeZone::UTC).date()
-}
-
 /// The name of the row that it belongs to; `None`: it has none in this grouping.
 fn group(by: UsageGroup, agent: &AgentId, day: u32, key: &Key) -> Option<String> {
     let of_nothing = |label: &Option<sfdata_common::usage::Label>| {
@@ -139,8 +169,20 @@ fn group(by: UsageGroup, agent: &AgentId, day: u32, key: &Key) -> Option<String>
         UsageGroup::Job => (key.component == Component::Run).then(|| of_nothing(&key.job)),
         UsageGroup::Cause => Some(of_nothing(&key.cause)),
         UsageGroup::Day => Some(date_of(day).to_string()),
-        UsageGroup::Month => Some(date_of(day).strftime("%Y-%m").to_string()),
+        UsageGroup::Month => Some(month_name(day)),
     }
+}
+
+/// The month that a day is in.
+fn month_name(day: u32) -> String {
+    date_of(day).strftime("%Y-%m").to_string()
+}
+
+/// Between two days of which what was held is known, in hours × bytes of a whole day.
+fn grown_gib(before: u64, after: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let bytes = |held: u64| held as f64 / 24.0;
+    (bytes(after) - bytes(before)) / GIB
 }
 
 fn micros(cost: f64) -> u64 {
@@ -150,7 +192,7 @@ fn micros(cost: f64) -> u64 {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Sums {
+struct Sums<'a> {
     /// In units, by meter and whether on Spot.
     units: BTreeMap<(Meter, bool), f64>,
     requests: u64,
@@ -159,9 +201,11 @@ struct Sums {
     awake_cost: f64,
     first_hour: u32,
     last_hour: u32,
+    grown_gib: Option<f64>,
+    billed: Billed<'a>,
 }
 
-impl Sums {
+impl Sums<'_> {
     fn know(&mut self, first: u32, last: u32) {
         self.first_hour = if self.first_hour == 0 { first } else { self.first_hour.min(first) };
         self.last_hour = self.last_hour.max(last);
@@ -180,6 +224,12 @@ impl Sums {
         let with_platform = [Component::Webserver, Component::Daemon, Component::CodeServer, Component::Database];
         if with_platform.contains(&key.component) {
             self.awake_cost += cost;
+        }
+    }
+
+    fn grow(&mut self, grown_gib: Option<f64>) {
+        if let Some(grown) = grown_gib {
+            *self.grown_gib.get_or_insert_default() += grown;
         }
     }
 
@@ -211,6 +261,8 @@ impl Sums {
             log_gib: self.of(Meter::LogsIngested, false),
             awake_hours: self.of(Meter::Awake, false),
             cost_micros: micros(self.cost),
+            grown_gib: self.grown_gib,
+            bill: self.billed.told(),
             ..wire::UsageRow::default()
         }
     }
@@ -234,6 +286,9 @@ fn add(total: &mut wire::UsageRow, row: &wire::UsageRow) {
     total.night_window_micros = total.night_window_micros.saturating_add(otherwise(row.night_window_micros));
     total.forecast_micros = total.forecast_micros.saturating_add(row.forecast_micros);
     total.budget_micros = total.budget_micros.saturating_add(row.budget_micros);
+    if let Some(grown) = row.grown_gib {
+        *total.grown_gib.get_or_insert_default() += grown;
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::*;
 
 const HOUR: u32 = 495_012; // noon
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(Hour(HOUR).begin() + 1800).unwrap()
 }
 
@@ -20,14 +20,14 @@ fn batch(book: u64, records: Vec<wire::UsageRecord>) -> wire::UsageBatch {
     wire::UsageBatch { book, region: "eu-west-2".into(), records }
 }
 
-struct Bench {
-    usage: Usage,
-    agent: AgentId,
+pub(super) struct Bench {
+    pub(super) usage: Usage,
+    pub(super) agent: AgentId,
     home: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = Store::create(home.path(), Metrics::default()).unwrap();
         Self { usage: Usage::new(store, Metrics::default()), agent: "camden".parse().unwrap(), home }
@@ -38,13 +38,13 @@ impl Bench {
     }
 
     /// All that is known, by the day.
-    fn sum(&self) -> u64 {
+    pub(super) fn sum(&self) -> u64 {
         let days = self.usage.days(std::slice::from_ref(&self.agent), 0, u32::MAX).unwrap();
         let amounts = days.iter().flat_map(|(_, _, day)| &day.amounts);
         amounts.map(|amount| amount.record.as_ref().unwrap().amount).sum()
     }
 
-    fn refused(&self, reason: &'static str) -> u64 {
+    pub(super) fn refused(&self, reason: &'static str) -> u64 {
         self.usage.metrics.usage_refused.value(reason)
     }
 }

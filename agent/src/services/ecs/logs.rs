@@ -1,6 +1,8 @@
 //! Where ECS tasks write their logs: the awslogs settings of their containers (ECS developer guide, "Send Amazon ECS logs
 //! to CloudWatch"): a stream is called `prefix/container/task`.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_ecs::types::{ContainerDefinition, LogDriver, TaskDefinition};
 use sfdata_common::outcome::FailureCode;
 
@@ -51,9 +53,8 @@ impl Ecs {
 
     /// Where any task of the platform may write, a run's too: runs have the definitions of their code server.
     pub async fn logs_of_platform(&self) -> Result<Vec<LogPlace>, Error> {
-        let names: Vec<_> = self.platform.services().map(|(name, _)| name).collect();
         let mut all = Vec::new();
-        for service in self.describe(&names).await? {
+        for service in self.found().await? {
             let definition = self.log_settings(service.task_definition().unwrap_or_default()).await?;
             for place in places(&definition) {
                 if let Some((prefix, _)) = place.prefix.trim_end_matches('/').rsplit_once('/') {
@@ -66,6 +67,16 @@ impl Ecs {
         all.sort();
         all.dedup();
         Ok(all)
+    }
+
+    /// The log groups that any task of the platform writes to now, whatever its streams are called.
+    pub async fn log_groups(&self) -> Result<BTreeSet<String>, Error> {
+        let mut groups = BTreeSet::new();
+        for service in self.found().await? {
+            let definition = self.log_settings(service.task_definition().unwrap_or_default()).await?;
+            groups.extend(definition.container_definitions().iter().filter_map(group).map(str::to_owned));
+        }
+        Ok(groups)
     }
 
     async fn log_settings(&self, definition: &str) -> Result<TaskDefinition, Error> {
@@ -87,13 +98,17 @@ fn places(definition: &TaskDefinition) -> Vec<LogPlace> {
 
 /// None where it writes elsewhere, or where its streams are named after something else than the task.
 fn place(container: &ContainerDefinition) -> Option<LogPlace> {
-    let settings = container.log_configuration()?;
-    let options = settings.options()?;
-    let (group, prefix) = (options.get("awslogs-group")?, options.get("awslogs-stream-prefix")?);
-    (*settings.log_driver() == LogDriver::Awslogs).then(|| LogPlace {
-        group: group.clone(),
+    let prefix = container.log_configuration()?.options()?.get("awslogs-stream-prefix")?;
+    Some(LogPlace {
+        group: group(container)?.to_owned(),
         prefix: format!("{prefix}/{}/", container.name().unwrap_or_default()),
     })
+}
+
+/// None where it writes elsewhere.
+fn group(container: &ContainerDefinition) -> Option<&str> {
+    let settings = container.log_configuration().filter(|settings| *settings.log_driver() == LogDriver::Awslogs)?;
+    Some(settings.options()?.get("awslogs-group")?)
 }
 
 fn not_in_cloudwatch(whose: &str, definition: &TaskDefinition) -> Error {
@@ -135,6 +150,8 @@ mod tests {
             .container_definitions(ContainerDefinition::builder().name("silent").build())
             .build();
         assert_eq!(places(&definition), [LogPlace { group: "/la".into(), prefix: "dagster/daemon/".into() }]);
+        let groups: Vec<_> = definition.container_definitions().iter().map(super::group).collect();
+        assert_eq!(groups, [Some("/la"), Some("/la"), None, None], "bytes count whatever the stream is called");
         let error = not_in_cloudwatch("task 1", &definition).to_string();
         assert!(error.contains("router (awsfirelens), silent (none)"), "{error}");
     }

@@ -1,10 +1,23 @@
-//! `hubctl usage`: what the platforms used and what that is estimated to cost, beside what it would cost otherwise.
+//! `hubctl usage`: what the platforms used and what that is estimated to cost, beside what it would cost otherwise and what AWS
+//! charges.
 
-use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use jiff::{civil::Date, tz::TimeZone};
 use serde_json::{Value, json};
-use sfdata_common::{Timestamp, ids::AgentId};
-use sfdata_proto::v1::{GetUsageRequest, GetUsageResponse, UsageGroup, UsageRow};
+use sfdata_common::{
+    Timestamp,
+    ids::AgentId,
+    usage::{
+        days::{MONTHS_BEFORE, day_number},
+        group::By,
+    },
+};
+use sfdata_proto::v1::{GetUsageRequest, GetUsageResponse, UsageBill, UsageRow};
 
 use crate::{
     cli::Context,
@@ -16,8 +29,6 @@ use crate::{
     words,
 };
 
-/// Months that are told together: this one, and the year before it.
-const MONTHS: i32 = 12;
 const MICROS: f64 = 1e6;
 
 /// See what was used and what it costs, by LA, part, job, cause, day or month
@@ -28,11 +39,13 @@ Examples:
   hubctl usage --by cause --month 2026-10
   hubctl usage --by month -o csv > costs.csv
 
-Costs are estimates by the price list of the hub's configuration; AWS's bill is what counts.
+Costs are estimates by the price list of the hub's configuration; AWS's bill is what counts. BILL is that, of
+the whole account, where an LA lets its agent read it (~: AWS may still change it).
+GROWN is what the buckets hold more than before the month.
 ALWAYS ON is what it would cost never asleep, NIGHTS what it would cost awake from 23:00 to 05:00 on weekdays.")]
 pub(crate) struct Usage {
     /// How to group
-    #[arg(long, value_name = "WHAT", default_value = "la")]
+    #[arg(long, value_name = "WHAT", default_value = "la", value_parser = groups())]
     by: By,
     /// Of this month, as 2026-10 [default: the present one; by month: it and the twelve before it]
     #[arg(long, value_name = "MONTH", value_parser = month)]
@@ -42,49 +55,13 @@ pub(crate) struct Usage {
     agents: Vec<AgentId>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum By {
-    La,
-    Component,
-    Job,
-    Cause,
-    Day,
-    Month,
-}
-
-impl By {
-    fn group(self) -> UsageGroup {
-        match self {
-            Self::La => UsageGroup::Agent,
-            Self::Component => UsageGroup::Component,
-            Self::Job => UsageGroup::Job,
-            Self::Cause => UsageGroup::Cause,
-            Self::Day => UsageGroup::Day,
-            Self::Month => UsageGroup::Month,
-        }
-    }
-
-    fn head(self) -> &'static str {
-        match self {
-            Self::La => "LA",
-            Self::Component => "COMPONENT",
-            Self::Job => "JOB",
-            Self::Cause => "CAUSE",
-            Self::Day => "DAY",
-            Self::Month => "MONTH",
-        }
-    }
+fn groups() -> impl TypedValueParser<Value = By> {
+    PossibleValuesParser::new(By::ALL.map(By::name)).try_map(|text| text.parse::<By>())
 }
 
 fn month(text: &str) -> Result<Date, String> {
     let date = format!("{text}-01").parse::<Date>();
     date.map_err(|_| format!("{text:?} is no month; write it as 2026-10"))
-}
-
-/// Days since the Unix epoch.
-fn number(date: Date) -> u32 {
-    let days = date.since(jiff::civil::date(1970, 1, 1)).map_or(0, |span| span.get_days());
-    days.try_into().unwrap_or_default()
 }
 
 impl Usage {
@@ -93,8 +70,8 @@ impl Usage {
         let (from, until) = self.span(today)?;
         let hub = Hub::connect(context).await?;
         let request = GetUsageRequest {
-            from_day: number(from),
-            until_day: number(until),
+            from_day: day_number(from),
+            until_day: day_number(until),
             group: self.by.group().into(),
             agent_ids: self.agents.iter().map(ToString::to_string).collect(),
         };
@@ -114,7 +91,7 @@ impl Usage {
                 return Err(Misused(format!("{} has not begun", month.strftime("%Y-%m"))));
             }
             Some(month) => month,
-            None if self.by == By::Month => this.checked_sub(jiff::Span::new().months(MONTHS)).map_err(odd)?,
+            None if self.by == By::Month => this.checked_sub(jiff::Span::new().months(MONTHS_BEFORE)).map_err(odd)?,
             None => this,
         };
         let last = self.month.unwrap_or(this);
@@ -141,12 +118,20 @@ fn to_json(answer: &GetUsageResponse, by: By, from: Date, until: Date) -> Value 
             "night_window_cost": known(row.night_window_micros),
             "forecast_cost": known(row.forecast_micros),
             "budget": known(row.budget_micros),
+            "grown_gib": row.grown_gib,
+            "bill": row.bill.as_ref().map(|bill| json!({
+                "amount": amount(bill),
+                "currency": bill.currency,
+                "estimated": bill.estimated,
+                "agents": bill.agents,
+                "read": words::time(bill.read_unix_ms),
+            })),
         })
     };
     json!({
         "from": from.to_string(),
         "until": until.to_string(),
-        "by": by.head().to_ascii_lowercase(),
+        "by": by.name(),
         "rows": answer.rows.iter().map(row).collect::<Vec<_>>(),
         "total": answer.total.as_ref().map(row),
         "prices": answer.prices.iter().map(|prices| json!({
@@ -157,42 +142,90 @@ fn to_json(answer: &GetUsageResponse, by: By, from: Date, until: Date) -> Value 
         })).collect::<Vec<_>>(),
         "known_until": words::time(answer.known_until_unix_ms),
         "unpriced_regions": answer.unpriced_regions,
+        "agents": answer.agents,
     })
+}
+
+/// Which tables have a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Has {
+    All,
+    /// Those with a row of which it is known, and every spreadsheet.
+    Known,
+    /// Those by LA.
+    Agents,
+}
+
+/// A column, and what a row has in it: nothing where that is not known.
+type Column = (&'static str, Has, fn(&UsageRow, Style) -> String);
+
+const COLUMNS: [Column; 15] = [
+    ("AWAKE H", Has::All, |row, style| style.number(row.awake_hours, 1)),
+    ("VCPU H", Has::All, |row, style| style.number(row.vcpu_hours, 1)),
+    ("SPOT VCPU H", Has::All, |row, style| style.number(row.spot_vcpu_hours, 1)),
+    ("GIB H", Has::All, |row, style| style.number(row.memory_gib_hours + row.spot_memory_gib_hours, 1)),
+    ("ACU H", Has::All, |row, style| style.number(row.acu_hours, 1)),
+    ("STORED GIB", Has::All, |row, style| style.number(row.stored_gib_months, 1)),
+    ("GROWN GIB", Has::Known, |row, style| row.grown_gib.map_or_else(String::new, |gib| style.change(gib))),
+    ("S3 REQUESTS", Has::Known, |row, _| if row.s3_requests > 0 { row.s3_requests.to_string() } else { String::new() }),
+    ("LOG GIB", Has::Known, |row, style| if row.log_gib > 0.0 { style.number(row.log_gib, 2) } else { String::new() }),
+    ("COST", Has::All, |row, style| style.number(row.cost_micros as f64 / MICROS, 2)),
+    ("BILL", Has::Known, |row, style| row.bill.as_ref().map_or_else(String::new, |bill| style.bill(bill))),
+    ("FORECAST", Has::Agents, |row, style| style.known(row.forecast_micros)),
+    ("BUDGET", Has::Agents, |row, style| style.known(row.budget_micros)),
+    ("ALWAYS ON", Has::Agents, |row, style| style.known(row.always_on_micros)),
+    ("NIGHTS", Has::Agents, |row, style| style.known(row.night_window_micros)),
+];
+
+/// For people, or whole for a spreadsheet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Short,
+    Exact,
+}
+
+impl Style {
+    fn number(self, number: f64, digits: usize) -> String {
+        if self == Self::Exact { number.to_string() } else { format!("{number:.digits$}") }
+    }
+
+    fn change(self, number: f64) -> String {
+        if self == Self::Exact { number.to_string() } else { format!("{number:+.2}") }
+    }
+
+    fn known(self, micros: u64) -> String {
+        if micros == 0 { String::new() } else { self.number(micros as f64 / MICROS, 2) }
+    }
+
+    fn bill(self, bill: &UsageBill) -> String {
+        let open = if bill.estimated && self == Self::Short { "~" } else { "" };
+        format!("{open}{}", self.number(amount(bill), 2))
+    }
+}
+
+fn amount(bill: &UsageBill) -> f64 {
+    bill.amount_micros as f64 / MICROS
 }
 
 /// Of what was used and what it costs; `exact` for a spreadsheet.
 fn table(answer: &GetUsageResponse, by: By, exact: bool) -> Table {
-    let whole = by == By::La;
-    let mut names = vec![by.head(), "AWAKE H", "VCPU H", "SPOT VCPU H", "GIB H", "ACU H", "STORED GIB", "COST"];
-    if whole {
-        names.extend(["FORECAST", "BUDGET", "ALWAYS ON", "NIGHTS"]);
-    }
+    let style = if exact { Style::Exact } else { Style::Short };
+    let shown = |(_, has, cell): &Column| match has {
+        Has::All => true,
+        Has::Known => exact || answer.rows.iter().any(|row| !cell(row, style).is_empty()),
+        Has::Agents => by == By::La,
+    };
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(shown).collect();
+    let head = by.name().to_ascii_uppercase();
+    let names: Vec<&str> = [head.as_str()].into_iter().chain(columns.iter().map(|(name, ..)| *name)).collect();
     let mut table = Table::new(&names);
     let mut push = |name: &str, row: &UsageRow| {
-        let hours = |hours: f64| if exact { hours.to_string() } else { format!("{hours:.1}") };
-        let money = |micros: u64| {
-            if exact { (micros as f64 / MICROS).to_string() } else { format!("{:.2}", micros as f64 / MICROS) }
-        };
-        let known = |micros: u64| if micros == 0 { String::new() } else { money(micros) };
-        let mut cells: Vec<Cell> = vec![
-            Cell::from(name),
-            Cell::from(hours(row.awake_hours)),
-            Cell::from(hours(row.vcpu_hours)),
-            Cell::from(hours(row.spot_vcpu_hours)),
-            Cell::from(hours(row.memory_gib_hours + row.spot_memory_gib_hours)),
-            Cell::from(hours(row.acu_hours)),
-            Cell::from(hours(row.stored_gib_months)),
-            Cell::from(money(row.cost_micros)),
-        ];
-        if whole {
-            let over = row.budget_micros > 0 && row.forecast_micros.max(row.cost_micros) > row.budget_micros;
-            let tone = if over { Tone::Bad } else { Tone::Plain };
-            cells.push(Cell::new(known(row.forecast_micros), tone));
-            cells.extend(
-                [row.budget_micros, row.always_on_micros, row.night_window_micros].map(|one| Cell::from(known(one))),
-            );
-        }
-        table.push(cells);
+        let over = row.budget_micros > 0 && row.forecast_micros.max(row.cost_micros) > row.budget_micros;
+        let cells = columns.iter().map(|(name, _, cell)| {
+            let tone = if over && *name == "FORECAST" { Tone::Bad } else { Tone::Plain };
+            Cell::new(cell(row, style), tone)
+        });
+        table.push([Cell::from(name)].into_iter().chain(cells).collect());
     };
     for row in &answer.rows {
         push(if row.name.is_empty() { "(none)" } else { &row.name }, row);
@@ -221,6 +254,14 @@ fn remarks(answer: &GetUsageResponse) -> Vec<String> {
         remarks.push(format!(
             "no prices are known of {regions}, which counts as costing nothing: give them under [costs] in the hub's configuration"
         ));
+    }
+    let bills: Vec<&UsageBill> = answer.rows.iter().chain(&answer.total).filter_map(|row| row.bill.as_ref()).collect();
+    if let Some(oldest) = bills.iter().map(|bill| bill.read_unix_ms).min() {
+        let currencies: BTreeSet<&str> = bills.iter().map(|bill| bill.currency.as_str()).collect();
+        let currencies = currencies.into_iter().collect::<Vec<_>>().join(" and ");
+        let known = answer.total.as_ref().and_then(|total| total.bill.as_ref());
+        let of = known.map_or_else(String::new, |bill| format!(", known of {} of {} LAs", bill.agents, answer.agents));
+        remarks.push(format!("bills in {currencies}, of whole accounts{of}, read {} or later", words::second(oldest)));
     }
     remarks
 }
@@ -253,12 +294,26 @@ mod tests {
             dated: "2025-06-01".into(),
             source: "AWS's published prices".into(),
         };
+        let with_more = |row| UsageRow {
+            grown_gib: Some(-0.5),
+            s3_requests: 12_345,
+            log_gib: 0.5,
+            bill: Some(UsageBill {
+                currency: "USD".into(),
+                amount_micros: 31_250_000,
+                estimated: true,
+                agents: 1,
+                read_unix_ms: 1_795_480_000_000,
+            }),
+            ..row
+        };
         GetUsageResponse {
-            rows: vec![row("northshire", 1), row("ely", 2)],
-            total: Some(row("", 3)),
+            rows: vec![with_more(row("northshire", 1)), row("ely", 2)],
+            total: Some(with_more(row("", 3))),
             prices: vec![prices],
             known_until_unix_ms: 1_795_500_000_000,
             unpriced_regions: vec!["us-gov-west-1".into()],
+            agents: 2,
         }
     }
 
@@ -266,19 +321,20 @@ mod tests {
     fn costs_read_well_and_say_what_they_rest_on() {
         let text = format!("{}\n{}", table(&answer(), By::La, false).render(false), remarks(&answer()).join("\n"));
         insta::assert_snapshot!(text, @r#"
-        LA          AWAKE H  VCPU H  SPOT VCPU H  GIB H  ACU H  STORED GIB  COST   FORECAST  BUDGET  ALWAYS ON  NIGHTS
-        northshire  51.2     51.2    3.5          100.0  12.0   0.3         9.10   12.00     20.00   117.00     21.30
-        ely         51.2     102.5   3.5          100.0  12.0   0.3         18.21  24.00     20.00   117.00     21.30
-        TOTAL       51.2     153.8   3.5          100.0  12.0   0.3         27.31  36.00     20.00   117.00     21.30
+        LA          AWAKE H  VCPU H  SPOT VCPU H  GIB H  ACU H  STORED GIB  GROWN GIB  S3 REQUESTS  LOG GIB  COST   BILL    FORECAST  BUDGET  ALWAYS ON  NIGHTS
+        northshire  51.2     51.2    3.5          100.0  12.0   0.3         -0.50      12345        0.50     9.10   ~31.25  12.00     20.00   117.00     21.30
+        ely         51.2     102.5   3.5          100.0  12.0   0.3         -          -            -        18.21  -       24.00     20.00   117.00     21.30
+        TOTAL       51.2     153.8   3.5          100.0  12.0   0.3         -0.50      12345        0.50     27.31  ~31.25  36.00     20.00   117.00     21.30
 
         known until 2026-11-24T06:00:00Z
         in USD by the prices of eu-west-2 of 2025-06-01 (AWS's published prices)
         no prices are known of us-gov-west-1, which counts as costing nothing: give them under [costs] in the hub's configuration
+        bills in USD, of whole accounts, known of 1 of 2 LAs, read 2026-11-24T00:26:40Z or later
         "#);
         insta::assert_snapshot!(table(&answer(), By::Cause, true).csv(), @r#"
-        CAUSE,AWAKE H,VCPU H,SPOT VCPU H,GIB H,ACU H,STORED GIB,COST
-        northshire,51.2,51.25,3.5,100,12,0.26,9.104
-        ely,51.2,102.5,3.5,100,12,0.26,18.208
+        CAUSE,AWAKE H,VCPU H,SPOT VCPU H,GIB H,ACU H,STORED GIB,GROWN GIB,S3 REQUESTS,LOG GIB,COST,BILL
+        northshire,51.2,51.25,3.5,100,12,0.26,-0.5,12345,0.5,9.104,31.25
+        ely,51.2,102.5,3.5,100,12,0.26,,,,18.208,
         "#);
     }
 
@@ -297,6 +353,5 @@ mod tests {
         for odd in ["2026", "2026-13", "last", "2026-1"] {
             assert!(month(odd).is_err(), "{odd}");
         }
-        assert_eq!(number(jiff::civil::date(2026, 11, 1)), 20_758);
     }
 }
