@@ -13,6 +13,7 @@ pub mod report;
 pub mod words;
 pub mod csv;
 pub mod usage;
+pub mod history;
 
 pub mod keys;
 pub mod envelope;

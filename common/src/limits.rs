@@ -217,6 +217,20 @@ pub const USAGE_LOG_GROUPS: usize = 50;
 pub const BILL_MONTHS: usize = 13;
 /// What a month of one account may cost, in millionths: ten million of any currency is an error of whoever told it.
 pub const BILL_MICROS: u64 = 10_000_000 * 1_000_000;
+/// How an agent was is kept by five minutes for so long: what an operator looks back to after a weekend's night.
+pub const HISTORY_SLOTS_KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
+/// By the hour for so long: a statutory return and the time before it.
+pub const HISTORY_HOURS_KEPT: Duration = Duration::from_secs(60 * 24 * 3600);
+/// By the day for so long: three years.
+pub const HISTORY_DAYS_KEPT: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
+/// Phases of power with their causes that one span of an agent's history tells apart; agents know some ten causes. Further
+/// ones are others, so that a span has 3 KiB at most, whatever an agent tells, and 150 bytes usually.
+pub const HISTORY_CAUSES: usize = 20;
+/// Spans in one answer: all hours that are kept, or all days.
+pub const HISTORY_SPANS: u32 = 1_500;
+/// Looks at the fleet are 5 s apart. After so long without one the hub stood still, or its clock was set, and what happened
+/// meanwhile is not known.
+pub const HISTORY_GAP: Duration = Duration::from_secs(60);
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

@@ -20,6 +20,14 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// A duration to the minute: `41h 20m`.
+pub fn long(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..3_600 => span(Duration::from_secs(seconds)),
+        seconds => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +38,6 @@ mod tests {
         assert_eq!(kebab("COMMAND_STATE_UNSPECIFIED", "COMMAND_STATE_"), "unknown");
         let spans = [0, 59, 61, 7_199, 90_000, 200_000].map(|seconds| span(Duration::from_secs(seconds)));
         assert_eq!(spans, ["0s", "59s", "1m", "1h", "25h", "2d"]);
+        assert_eq!([59, 3_599, 7_260].map(|seconds| long(Duration::from_secs(seconds))), ["59s", "59m", "2h 01m"]);
     }
 }

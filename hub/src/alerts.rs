@@ -36,7 +36,6 @@ use crate::{
     audit,
     config::Costs,
     disk,
-    fleet::Fleet,
     metrics::{Cost, Metrics, Seen},
     sessions::CLONED,
     store::{self, Batch, Store, keys, records},
@@ -79,8 +78,6 @@ pub enum Error {
 pub struct Parts {
     /// Where they are kept.
     pub store: Store,
-    /// The LAs.
-    pub fleet: Arc<Fleet>,
     /// Room on the disk.
     pub disk: disk::Gauge,
     /// When certificates end, and counters.
@@ -158,12 +155,12 @@ impl Alerts {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Look at everything once, and note what is to be told. May run at any time.
-    pub async fn pass(&self, now: Timestamp) -> Result<(), store::Error> {
+    /// Look at everything once, these LAs among it, and note what is to be told. May run at any time.
+    pub async fn pass(&self, agents: &[wire::AgentSummary], now: Timestamp) -> Result<(), store::Error> {
         self.look_at_costs(now).await?;
         let (batch, told) = {
             let mut inner = self.inner();
-            let mut world = self.world(&mut inner.audit, now)?;
+            let mut world = self.world(&mut inner.audit, agents, now)?;
             for row in inner.costs.iter().filter(|row| 0 < row.budget_micros && row.budget_micros < row.forecast_micros)
             {
                 let key = Key { agent: row.name.clone(), rule: "over-budget".into(), name: String::new() };
@@ -296,9 +293,14 @@ impl Alerts {
     }
 
     /// What is so now.
-    fn world(&self, audited: &mut Audited, now: Timestamp) -> Result<World, store::Error> {
+    fn world(
+        &self,
+        audited: &mut Audited,
+        agents: &[wire::AgentSummary],
+        now: Timestamp,
+    ) -> Result<World, store::Error> {
         let mut world = World::default();
-        let Parts { fleet, disk, metrics, lifetime, .. } = &self.parts;
+        let Parts { disk, metrics, lifetime, .. } = &self.parts;
         let mut own = |rule: &str, name: &str, summary: String| {
             world.holds.insert(Key { agent: String::new(), rule: rule.into(), name: name.into() }, summary);
         };
@@ -321,7 +323,7 @@ impl Alerts {
             let text = format!("has an audit record that does not hold from entry {index} on; see hubctl audit verify");
             own("audit-broken", "", text);
         }
-        for agent in fleet.agents(|_| 0, now) {
+        for agent in agents {
             // Of a hub that has just started nobody knows whether it will be heard of.
             let early = agent.state() == AgentState::Away && self.began.elapsed() < limits::AWAY_AFTER;
             let cloned = agent.state() == AgentState::Locked && agent.note == CLONED;
@@ -337,8 +339,7 @@ impl Alerts {
             if agent.state() != AgentState::Connected {
                 world.unknown.insert(agent.agent_id.clone());
             }
-            let word = agent.health_word();
-            world.agents.insert(agent.agent_id, word);
+            world.agents.insert(agent.agent_id.clone(), agent.health_word());
         }
         Ok(world)
     }

@@ -47,6 +47,7 @@ use crate::{
     },
     fleet::{self, Fleet},
     health::Judge,
+    history::History,
     metrics::Metrics,
     ops, page,
     queue::{self, Queue},
@@ -306,6 +307,7 @@ struct Parts {
     sessions: Arc<Sessions>,
     commands: Arc<Commands>,
     usage: Arc<Usage>,
+    history: Arc<History>,
     authorizer: Arc<Authorizer>,
     alerts: Arc<Alerts>,
     connections: Connections,
@@ -338,9 +340,9 @@ impl Parts {
             tracer,
         });
         let usage = Arc::new(Usage::new(ground.store.clone(), metrics.clone()));
+        let history = Arc::new(History::new(ground.store.clone()));
         let alerts = Alerts::load(alerts::Parts {
             store: ground.store.clone(),
-            fleet: Arc::clone(&ground.fleet),
             disk: disk.clone(),
             metrics: metrics.clone(),
             settings: config.alerts.clone(),
@@ -367,6 +369,7 @@ impl Parts {
             sessions,
             commands,
             usage,
+            history,
             authorizer,
             alerts: Arc::new(alerts),
             connections: Connections::default(),
@@ -493,6 +496,7 @@ impl Parts {
             trust: Arc::clone(&self.ground.trust),
             alerts: Arc::clone(&self.alerts),
             usage: Arc::clone(&self.usage),
+            history: Arc::clone(&self.history),
             costs: self.config.costs.clone(),
             store: self.ground.store.clone(),
             stop: self.stop.clone(),
@@ -509,37 +513,37 @@ impl Parts {
             metrics.queue_depth.set(queue.total().try_into().unwrap_or(i64::MAX));
             async move { queue.expire(Timestamp::now()).await }
         }));
-        let disk = self.disk.clone();
+        let (disk, store) = (self.disk.clone(), self.ground.store.clone());
         self.tasks.spawn(tasks::every("disk", 5 * second, stop(), move || {
             disk.pass();
             let low = disk.check().err().map(|low| low.free_bytes);
             readiness.send_modify(|readiness| readiness.disk_low = low);
-            std::future::ready(Ok::<_, store::Error>(()))
+            std::future::ready(store.note_disk())
         }));
         let fleet = Arc::clone(&self.ground.fleet);
         self.tasks.spawn(tasks::every("fleet", 30 * second, stop(), move || {
             fleet.pass();
             std::future::ready(Ok::<_, store::Error>(()))
         }));
-        let alerts = Arc::clone(&self.alerts);
-        self.tasks.spawn(tasks::every("alerts", 5 * second, stop(), move || {
-            let alerts = Arc::clone(&alerts);
-            async move { alerts.pass(Timestamp::now()).await }
-        }));
+        self.look();
         let alerts = Arc::clone(&self.alerts);
         self.tasks.spawn(tasks::every("notices", second, stop(), move || {
             let alerts = Arc::clone(&alerts);
             async move { alerts.deliver(Timestamp::now()).await }
         }));
         let (commands, tokens) = (Arc::clone(&self.commands), Arc::clone(&self.ground.tokens));
-        let usage = Arc::clone(&self.usage);
+        let (usage, history) = (Arc::clone(&self.usage), Arc::clone(&self.history));
+        let store = self.ground.store.clone();
         self.tasks.spawn(tasks::every("prune", 3600 * second, stop(), move || {
             let (commands, tokens, usage) = (Arc::clone(&commands), Arc::clone(&tokens), Arc::clone(&usage));
+            let (history, store) = (Arc::clone(&history), store.clone());
             async move {
                 let now = Timestamp::now();
                 tokens.prune(now).await?;
                 usage.forget(now).await?;
-                commands.prune(now).await
+                history.forget(now).await?;
+                commands.prune(now).await?;
+                store.note_oldest()
             }
         }));
         let (serving, stop_serving) = (Arc::clone(&self.serving), stop());
@@ -555,6 +559,33 @@ impl Parts {
                 if let Err(error) = serving.trust(&trust.ca_certificates()) {
                     error!(error = %chain(&error), "the CAs of the new trust bundle can't be used; the old ones stay");
                 }
+            }
+        });
+    }
+
+    /// Every few seconds one look at the fleet, for alerts and history alike.
+    fn look(&self) {
+        let second = Duration::from_secs(1);
+        let (fleet, queue) = (Arc::clone(&self.ground.fleet), Arc::clone(&self.queue));
+        let (alerts, history) = (Arc::clone(&self.alerts), Arc::clone(&self.history));
+        self.tasks.spawn(tasks::every("look", 5 * second, self.stop.clone(), move || {
+            let (alerts, history) = (Arc::clone(&alerts), Arc::clone(&history));
+            let now = Timestamp::now();
+            let agents = fleet.agents(|agent| queue.depth(agent), now);
+            async move {
+                history.look(&agents, now)?;
+                alerts.pass(&agents, now).await
+            }
+        }));
+        let (history, stop) = (Arc::clone(&self.history), self.stop.clone());
+        self.tasks.spawn(async move {
+            let writing = || {
+                let history = Arc::clone(&history);
+                async move { history.pass(Timestamp::now()).await }
+            };
+            tasks::every("history", 5 * second, stop, writing).await;
+            if let Err(error) = history.close(Timestamp::now()).await {
+                error!(error = %chain(&error), "what was seen in the last minutes is missing in the history");
             }
         });
     }

@@ -17,6 +17,7 @@ pub mod sessions;
 pub mod fleet;
 pub mod health;
 pub mod alerts;
+pub mod history;
 pub mod usage;
 pub mod prices;
 pub mod trust;

@@ -3,6 +3,7 @@
 //! Labels come from fixed sets: their number is bounded.
 
 mod fleet;
+mod kept;
 
 use prometheus_client::metrics::{
     gauge::Gauge,
@@ -13,7 +14,10 @@ use sfdata_common::{
     outcome::{self, Outcome},
 };
 
-pub use self::fleet::{Cost, Fleet, Seen};
+pub use self::{
+    fleet::{Cost, Fleet, Seen},
+    kept::Kept,
+};
 use crate::server;
 
 /// All metrics of the hub.
@@ -60,6 +64,8 @@ pub struct Metrics {
     pub usage_refused: Totals,
     /// Entries written to the audit log.
     pub audit_entries: Total,
+    /// What the store keeps.
+    pub kept: Kept,
     /// Seconds from the first write of a batch to its being durable.
     pub store_commit_seconds: Histogram,
     /// Operations in one durable batch.
@@ -109,6 +115,7 @@ impl Default for Metrics {
                 .totals("usage_refused_total", "Records of usage that were not taken", "reason")
                 .starting_with(["malformed", "time", "too-many"]),
             audit_entries: new.total("audit_entries_total", "Entries written to the audit log"),
+            kept: new.collector(Kept::default()),
             store_commit_seconds: new.add(
                 "store_commit_seconds",
                 "Time from the first write of a batch to its being durable",
@@ -156,6 +163,11 @@ mod tests {
         metrics.agents_connected.set(3);
         metrics.store_commit_seconds.observe(0.004);
         metrics.ended(&Outcome::Refused { reason: RefusalReason::Held, detail: "d".into() });
+        metrics.kept.changed(b"c/0", None, Some(7));
+        metrics.kept.changed(b"c/1", None, Some(7));
+        metrics.kept.changed(b"c/1", Some(7), None);
+        metrics.kept.oldest(0, 1_800_000_000);
+        metrics.kept.disk(4096);
         metrics.fleet.saw(Seen {
             words: [("ely".to_owned(), "asleep".to_owned())].into(),
             conditions: [(("ely".to_owned(), "run-failed".to_owned()), 2), ((String::new(), "disk-low".to_owned()), 1)]
@@ -176,6 +188,11 @@ mod tests {
         has("sfdata_hub_failures_total{code=\"internal\"}", "0");
         has("sfdata_hub_store_commit_seconds_bucket{le=\"0.005\"}", "1");
         has("sfdata_hub_store_commit_seconds_bucket{le=\"0.002\"}", "0");
+        has("sfdata_hub_store_records{kind=\"commands\"}", "1");
+        has("sfdata_hub_store_records{kind=\"audit\"}", "0");
+        has("sfdata_hub_store_record_bytes{kind=\"commands\"}", "10");
+        has("sfdata_hub_store_oldest_record_timestamp_seconds{kind=\"commands\"}", "1800000000");
+        has("sfdata_hub_store_disk_bytes", "4096");
         has("sfdata_hub_agent_health{agent=\"ely\",word=\"asleep\"}", "1.0");
         has("sfdata_hub_alert_conditions{agent=\"ely\",rule=\"run-failed\"}", "2.0");
         has("sfdata_hub_alert_conditions{agent=\"\",rule=\"disk-low\"}", "1.0");

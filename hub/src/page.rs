@@ -13,6 +13,7 @@ mod commands;
 mod fleet;
 mod layout;
 mod live;
+mod timeline;
 mod usage;
 
 use std::sync::Arc;
@@ -220,6 +221,11 @@ impl Page {
     /// Whether a policy narrower than the roles leaves usage to this viewer.
     fn shows_usage(&self, viewer: &Viewer) -> bool {
         self.operators.would_show(&viewer.ask(()), "usage.get")
+    }
+
+    /// The same of LAs' history.
+    fn shows_history(&self, viewer: &Viewer) -> bool {
+        self.operators.would_show(&viewer.ask(()), "agents.history")
     }
 
     /// Every agent.

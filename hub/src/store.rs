@@ -8,6 +8,7 @@
 
 pub mod backup;
 pub mod keys;
+mod kept;
 mod log;
 pub mod records;
 mod writer;
@@ -26,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use log::{Began, Log};
 pub use writer::{Batch, Written, is_hashed};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Kept, Metrics};
 
 /// Version of the record layout that this release writes; it reads this one.
 const SCHEMA: u8 = 1;
@@ -105,6 +106,7 @@ pub struct Store {
     db: sled::Db,
     path: PathBuf,
     writer: writer::Handle,
+    kept: Kept,
 }
 
 impl Store {
@@ -117,6 +119,7 @@ impl Store {
         let db = open_sled(&path)?;
         let log = Log::create(&path, 0).map_err(|source| failed(&path, source))?;
         db.insert(keys::SCHEMA, &[SCHEMA]).map_err(|source| damaged(&path, source))?;
+        metrics.kept.changed(keys::SCHEMA, None, Some(1));
         writer::sync(&db, &path).map_err(|source| failed(&path, source))?;
         Self::start(db, log, path, metrics)
     }
@@ -131,7 +134,7 @@ impl Store {
         match db.get(keys::SCHEMA).map_err(|source| damaged(&path, source))? {
             Some(version) if version.as_ref() == [SCHEMA] => {
                 let log = surely(&path, || Self::settle(&db, &path))?;
-                surely(&path, || whole(&db).map_err(|source| damaged(&path, source)))?;
+                surely(&path, || whole(&db, &metrics.kept).map_err(|source| damaged(&path, source)))?;
                 Self::start(db, log, path, metrics)
             }
             Some(version) => Err(Error::Schema { path, found: version.first().copied().unwrap_or_default() }),
@@ -168,7 +171,9 @@ impl Store {
             }
             _ => Ok(()),
         };
-        let mut log = Log::open(path, began, |changes| changes.apply(db)).map_err(|source| damaged(path, source))?;
+        let uncounted = Kept::default(); // all of it is counted when this is done
+        let each = |changes: &log::Changes| changes.apply(db, &uncounted);
+        let mut log = Log::open(path, began, each).map_err(|source| damaged(path, source))?;
         let entries = entries_of(db).map_err(|source| damaged(path, source))?;
         writer::sync(db, path).and_then(|()| log.restart(entries)).map_err(|source| failed(path, source))?;
         Ok(log)
@@ -182,9 +187,10 @@ impl Store {
                 writer::AuditHead { next: entry.index + 1, hash: entry.hash }
             }
         };
+        let kept = metrics.kept.clone();
         let writer = writer::start(db.clone(), log, path.clone(), head, metrics);
         let writer = writer.map_err(|source| failed(&path, source))?;
-        Ok(Self { db, path, writer })
+        Ok(Self { db, path, writer, kept })
     }
 
     /// Hand a batch to the writer now, in the order of the calls; durable when the returned future says so.
@@ -245,13 +251,6 @@ impl Store {
         })
     }
 
-    /// The keys that begin with `prefix`, in order and without it.
-    pub fn keys(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, Error>> + use<> {
-        let (path, skip) = (self.path.clone(), prefix.len());
-        let keys = self.db.scan_prefix(prefix).keys();
-        keys.map(move |key| Ok(key.map_err(|source| damaged(&path, source))?[skip..].to_vec()))
-    }
-
     /// Audit entries from index `from` on.
     pub fn audit(&self, from: u64) -> impl Iterator<Item = Result<AuditEntry, Error>> + use<> {
         let path = self.path.clone();
@@ -285,12 +284,13 @@ fn surely<T>(path: &Path, look: impl FnOnce() -> Result<T, Error>) -> Result<T, 
     looked.unwrap_or_else(|_| Err(damaged(path, io::Error::other("the database gave up on it"))))
 }
 
-/// Read everything once: sled itself finds damage only where it happens to read, which may be months later. An audit
-/// record with a gap has lost what stood there, and what else has can't be told.
-fn whole(db: &sled::Db) -> io::Result<()> {
+/// Read everything once, and count it: sled itself finds damage only where it happens to read, which may be months later. An
+/// audit record with a gap has lost what stood there, and what else has can't be told.
+fn whole(db: &sled::Db, kept: &Kept) -> io::Result<()> {
     let mut next = 0_u64;
     for item in db.iter() {
-        let (key, _) = item.map_err(io::Error::other)?;
+        let (key, value) = item.map_err(io::Error::other)?;
+        kept.changed(&key, None, Some(value.len()));
         if let Some(index) = key.strip_prefix(keys::AUDIT) {
             if index != next.to_be_bytes() {
                 return Err(io::Error::other(format!("the audit record has no entry {next}")));

@@ -36,8 +36,6 @@ const HOURS_KEPT: Duration = Duration::from_secs(60 * 24 * 3600);
 const DAYS_KEPT: u32 = 3 * 366;
 /// Agents whose usage is written side by side; those that share a lock wait for one another.
 const LOCKS: usize = 64;
-/// Records removed in one batch of the store.
-const REMOVED_AT_ONCE: usize = 1000;
 
 /// The fleet's usage.
 pub struct Usage {
@@ -147,25 +145,9 @@ impl Usage {
     pub async fn forget(&self, now: Timestamp) -> Result<(), store::Error> {
         let oldest = Hour::of(now - HOURS_KEPT);
         let day = Hour::of(now).day().saturating_sub(DAYS_KEPT);
-        self.remove(keys::USAGE_HOURS, oldest.day() * 24).await?;
-        self.remove(keys::USAGE_DAYS, day).await?;
-        self.remove(keys::USAGE_BILLS, day).await
-    }
-
-    async fn remove(&self, kind: &'static [u8], before: u32) -> Result<(), store::Error> {
-        let mut old = Vec::new();
-        for key in self.store.keys(kind) {
-            let key = key?;
-            if keys::usage_at(&key).is_some_and(|(_, number)| number < before) {
-                old.push([kind, &key].concat());
-            }
-        }
-        for some in old.chunks(REMOVED_AT_ONCE) {
-            let mut batch = Batch::default();
-            some.iter().for_each(|key| batch.delete(key.clone()));
-            self.store.commit(batch).await?;
-        }
-        Ok(())
+        self.store.forget(keys::USAGE_HOURS, oldest.day() * 24).await?;
+        self.store.forget(keys::USAGE_DAYS, day).await?;
+        self.store.forget(keys::USAGE_BILLS, day).await
     }
 
     /// Each agent's days from one until before another, in order.
@@ -192,12 +174,8 @@ impl Usage {
 
     /// All agents of which anything is known, those that were removed from the registry among them.
     pub fn agents(&self) -> Result<Vec<AgentId>, store::Error> {
-        let mut agents: Vec<AgentId> = Vec::new();
-        for key in self.store.keys(keys::USAGE_DAYS).chain(self.store.keys(keys::USAGE_BILLS)) {
-            if let Some((agent, _)) = keys::usage_at(&key?).filter(|(agent, _)| agents.last() != Some(agent)) {
-                agents.push(agent);
-            }
-        }
+        let mut agents = self.store.agents(keys::USAGE_DAYS)?;
+        agents.extend(self.store.agents(keys::USAGE_BILLS)?);
         agents.sort();
         agents.dedup();
         Ok(agents)

@@ -23,6 +23,7 @@ mod delivery;
 mod deploy;
 mod full_disk;
 mod health;
+mod history;
 mod main_job;
 mod operations;
 mod ops;

@@ -219,12 +219,13 @@ async fn the_dashboards_link_works_once_and_only_with_its_cookie_and_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn usage_is_on_no_page_of_whom_the_policy_denies_it() {
+async fn usage_and_history_are_on_no_page_of_whom_the_policy_denies_them() {
     let mut fleet = Fleet::without_aws(0).await;
     let reader = fleet.operator("rita", Role::Viewer).await;
     let mut policy = include_str!("../../deploy/config/hub.cedar").to_owned();
     policy.push_str(
-        "@id(\"no usage\")\nforbid (principal == Operator::\"rita\", action == Action::\"usage.get\", resource);\n",
+        "@id(\"no past\")\nforbid (principal == Operator::\"rita\", action, resource)\n\
+         when { action == Action::\"usage.get\" || action == Action::\"agents.history\" };\n",
     );
     let file = fleet.folder.path().join("hub.cedar");
     std::fs::write(&file, policy).unwrap();
@@ -243,6 +244,37 @@ async fn usage_is_on_no_page_of_whom_the_policy_denies_it() {
         assert_eq!(answer.status, StatusCode::OK, "{page}");
         assert!(answer.text().contains("council-000") && !answer.text().contains("<svg"), "{page}");
     }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_an_la_was_is_on_its_page_and_goes_on_there() {
+    let mut fleet = Fleet::without_aws(0).await;
+    let crowd = Crowd::join(&mut fleet, 1).await.unwrap();
+    let viewer = alice(&fleet);
+    let page = viewer.get("/ui/agents/council-000").await.text();
+    for part in
+        ["Power in the last 48 hours, by phase and cause, times in UTC", "awake for arrivals", "<td>failing</td>"]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let lanes = page.matches("<figure").count();
+    assert_eq!(lanes, 3, "health, power, and thirty days of being awake");
+    let mut live = viewer.open(Method::GET, "/ui/agents/council-000/live", false).await.unwrap().into_body();
+    let mut health = crowd::health(0, Timestamp::now());
+    health.power.as_mut().unwrap().cause = "look".into();
+    let mut told = String::new();
+    // A change is told, and with it, once a look has seen it, a lane of its own.
+    eventually("the lane is there", 2 * SOON, async || {
+        crowd.tell(0, health.clone()).await;
+        if let Ok(Some(Ok(frame))) = tokio::time::timeout(Duration::from_secs(1), live.frame()).await {
+            told.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+        }
+        let parts = ["awake for look</text>", "id=\"time-in-states\"", "id=\"hours\"", "id=\"present\""];
+        parts.iter().all(|part| told.contains(part)).then_some(())
+    })
+    .await;
+    assert!(told.contains("<div id=\"timeline\">"), "{told}");
     fleet.stop().await;
 }
 

@@ -12,6 +12,7 @@ use sfdata_common::{
 };
 use sfdata_hub::{
     enrol::identity::HubKeys,
+    history::History,
     metrics::Metrics,
     store::{Batch, Store, keys, records},
 };
@@ -25,6 +26,8 @@ use crate::{
 /// Days of usage that each tells.
 const DAYS: u32 = 30;
 const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Those that have a history of two days; the others are new.
+const OLD: usize = 2;
 
 /// LAs that are connected.
 pub struct Crowd {
@@ -54,6 +57,7 @@ impl Crowd {
             batch.put(keys::agent(id), &joined);
         }
         store.commit(batch).await?;
+        past(&store, &ids[..count.min(OLD)], now).await?;
         store.close().await;
         drop(store);
         fleet.start_hub().await;
@@ -199,4 +203,48 @@ fn bill(number: usize, now: Timestamp) -> wire::Bill {
     let cost = 21_370_000 + 10_000 * i64::try_from(number).unwrap_or_default();
     let months = vec![month(day_number(last), cost, false), month(day_number(this), cost / 2, true)];
     wire::Bill { book: number as u64 + 1, revision: 1, read_unix_ms: now.as_millisecond(), months }
+}
+
+/// Let a hub see two days of them, minute by minute: a nightly schedule, files by day, something that fails, an hour in which the hub did not run.
+async fn past(store: &Store, ids: &[AgentId], now: Timestamp) -> Result<()> {
+    use wire::{AgentState, HealthWord, PowerPhase};
+    let history = History::new(store.clone());
+    for back in (0..2 * 24 * 60_u64).rev() {
+        let at = now - Duration::from_secs(back * 60);
+        let agents = ids.iter().enumerate().map(|(number, id)| {
+            let minute = (at.as_second() / 60) as usize + number * 45;
+            let (hour, minute) = (minute / 60 % 24, minute % 60);
+            let (phase, cause) = match (hour, minute) {
+                (3, 0..2) | (11 | 15, 0..3) => {
+                    (PowerPhase::Waking, if hour == 3 { "schedule-soon" } else { "arrivals" })
+                }
+                (3, 2..50) => (PowerPhase::Awake, "schedule-soon"),
+                (11 | 15, 3..35) => (PowerPhase::Awake, "arrivals"),
+                (15, 35..58) => (PowerPhase::Awake, "person"),
+                (3, 50..52) | (11, 35..37) | (15, 58..60) => (PowerPhase::Draining, "arrivals"),
+                _ => (PowerPhase::Asleep, ""),
+            };
+            let word = match hour {
+                15 => HealthWord::Failing,
+                12 | 13 => HealthWord::Degraded,
+                _ if phase == PowerPhase::Asleep => HealthWord::Asleep,
+                _ => HealthWord::Healthy,
+            };
+            let power = wire::PowerState { phase: phase.into(), cause: cause.into(), ..Default::default() };
+            wire::AgentSummary {
+                agent_id: id.to_string(),
+                state: AgentState::Connected.into(),
+                health_word: word.into(),
+                health: Some(wire::Health { power: Some(power), ..health(number, at) }),
+                ..Default::default()
+            }
+        });
+        if !(20 * 60..21 * 60).contains(&back) {
+            history.look(&agents.collect::<Vec<_>>(), at)?;
+        }
+        if back.is_multiple_of(60) {
+            history.pass(at).await?;
+        }
+    }
+    Ok(history.close(now).await?)
 }

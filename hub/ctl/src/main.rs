@@ -11,6 +11,7 @@ mod database;
 mod follow;
 mod health;
 mod lines;
+mod moment;
 mod order;
 mod power;
 mod pipelines;

@@ -5,18 +5,14 @@ use std::path::Path;
 use sfdata_common::usage::{Component, Hour, Key as Of, Meter, Record};
 
 use super::*;
-use crate::health::{Judge, Rules};
 
 /// Noon of the 11th of November 2026.
 const NOW: i64 = 1_794_398_400;
 
 fn alerts(store: &Store, folder: &Path, costs: Costs) -> Alerts {
-    let judge = Judge::new(Rules::default(), Duration::from_secs(24 * 3600));
-    let fleet = Arc::new(Fleet::load(store.clone(), judge).unwrap());
     let settings = Settings { group: Duration::ZERO, ..Settings::default() };
     let parts = Parts {
         store: store.clone(),
-        fleet,
         disk: disk::Gauge::new(folder),
         metrics: Metrics::default(),
         settings,
@@ -47,9 +43,8 @@ async fn who_will_have_spent_more_than_their_budget_is_told() {
     let store = Store::create(folder.path(), Metrics::default()).unwrap();
     let costs = Costs { budget: Some(20.0), ..Costs::default() };
     let alerts = alerts(&store, folder.path(), costs);
-    let (alice, agent) = ("alice".parse().unwrap(), "camden".parse().unwrap());
-    let account = "222222222222".parse().unwrap();
-    alerts.parts.fleet.expect_agent(&alice, &agent, &account, Default::default(), now()).await.unwrap();
+    let agent = "camden".parse().unwrap();
+    let fleet = [wire::AgentSummary { agent_id: "camden".into(), ..Default::default() }];
     // An ACU for two hours of each day so far: 3 USD in ten days, 9 by the end of the month; then five for all of a day.
     let acus = |hour: u32, acus: u64| {
         let key = Of::new(Meter::AuroraCapacity, Component::Database);
@@ -59,14 +54,14 @@ async fn who_will_have_spent_more_than_their_budget_is_told() {
     let today = Hour::of(now());
     let days = (0..10).flat_map(|day| [0, 1].map(|hour| acus((today.day() - 10 + day) * 24 + hour, 1)));
     alerts.parts.usage.take(&agent, told(days.collect()), now()).await.unwrap();
-    alerts.pass(now()).await.unwrap();
+    alerts.pass(&fleet, now()).await.unwrap();
     assert_eq!(rules(&alerts, now()), [""; 0]);
     let more = (0..12).map(|hour| acus(today.day() * 24 + hour, 5)).collect();
     alerts.parts.usage.take(&agent, told(more), now()).await.unwrap();
-    alerts.pass(now()).await.unwrap();
+    alerts.pass(&fleet, now()).await.unwrap();
     assert_eq!(rules(&alerts, now()), [""; 0], "it is not looked at all the time");
     alerts.inner().costs_again = None;
-    alerts.pass(now()).await.unwrap();
+    alerts.pass(&fleet, now()).await.unwrap();
     let [told] = &rules(&alerts, now())[..] else { panic!("{:?}", rules(&alerts, now())) };
     assert!(told.starts_with("camden over-budget: will have cost ") && told.ends_with("its budget is 20"), "{told}");
 }
@@ -81,10 +76,10 @@ async fn an_audit_record_that_was_altered_is_told() {
         store.commit(batch).await.unwrap();
     }
     let well = alerts(&store, folder.path(), Costs::default());
-    well.pass(now()).await.unwrap();
+    well.pass(&[], now()).await.unwrap();
     assert_eq!(well.inner().audit.next, 3);
     well.inner().audit.again = Some(Instant::now());
-    well.pass(now()).await.unwrap();
+    well.pass(&[], now()).await.unwrap();
     assert_eq!(well.inner().audit.next, 3, "from its beginning again");
     assert_eq!(rules(&well, now()), [""; 0]);
     drop(well);
@@ -97,7 +92,7 @@ async fn an_audit_record_that_was_altered_is_told() {
     });
     let store = Store::open(folder.path(), Metrics::default()).unwrap();
     let altered = alerts(&store, folder.path(), Costs::default());
-    altered.pass(now()).await.unwrap();
+    altered.pass(&[], now()).await.unwrap();
     let [told] = &rules(&altered, now())[..] else { panic!("{:?}", rules(&altered, now())) };
     assert!(told.contains("audit-broken: has an audit record that does not hold from entry 1 on"), "{told}");
 }

@@ -25,6 +25,7 @@ use crate::{
     config::Costs,
     enrol::tokens::Tokens,
     fleet::{Fleet, Words},
+    history::{History, level::Level, times::Times},
     queue::Queue,
     server::Connections,
     sessions::Sessions,
@@ -69,6 +70,8 @@ pub struct Operators {
     pub alerts: Arc<Alerts>,
     /// What agents used.
     pub usage: Arc<Usage>,
+    /// How agents were.
+    pub history: Arc<History>,
     /// Prices and budgets.
     pub costs: Costs,
     /// For the audit record.
@@ -492,6 +495,39 @@ impl OperatorService for Operators {
         let answer =
             answer.await.map_err(|_| Status::internal("the usage could not be summed up; see the hub's log"))?;
         answer.map(Response::new).map_err(fail)
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<wire::GetHistoryRequest>,
+    ) -> Result<Response<wire::GetHistoryResponse>, Status> {
+        self.may(&request, "agents.history", Authorizer::READ).await?;
+        let asked = request.into_inner();
+        let agent: AgentId = parse(&asked.agent_id)?;
+        let [from, until] = [asked.from_unix_ms, asked.until_unix_ms].map(|unix_ms| unix_ms.div_euclid(1000));
+        let back = Timestamp::now().as_second().saturating_sub(from);
+        let level = Level::of(asked.step(), Duration::from_secs(back.try_into().unwrap_or_default()));
+        let spans = level.at(from)..level.at(until.saturating_sub(1)).saturating_add(1);
+        if from >= until || spans.len() > limits::HISTORY_SPANS as usize {
+            let (most, seconds) = (limits::HISTORY_SPANS, level.seconds());
+            let text = format!("ask for 1 to {most} spans of {seconds} seconds, the end behind the beginning");
+            return Err(Status::invalid_argument(text));
+        }
+        let history = Arc::clone(&self.history);
+        let of = agent.clone();
+        let found = tokio::task::spawn_blocking(move || history.read(&of, level, spans)).await;
+        let found = found.map_err(|_| Status::internal("the history could not be read; see the hub's log"))?;
+        let found = found.map_err(fail)?;
+        if found.is_empty() && self.fleet.facts(&agent).is_none() {
+            return Err(Status::not_found(format!("there is no agent {agent}; see hubctl agents list")));
+        }
+        let begin = |number| level.begin(number) * 1000;
+        let first = found.first().map_or(0, |(number, _)| begin(*number));
+        Ok(Response::new(wire::GetHistoryResponse {
+            step: level.step().into(),
+            total: Some(Times::sum(found.iter().map(|(_, times)| times)).span(first)),
+            spans: found.iter().map(|(number, times)| times.span(begin(*number))).collect(),
+        }))
     }
 
     async fn list_audit(

@@ -1,4 +1,4 @@
-//! One LA: how it is and why, its power, what runs there, what it costs, what was ordered.
+//! One LA: how it is and why, its power, what runs there, how it was, what it costs, what was ordered.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use sfdata_common::{
     health::sentence,
-    usage::{Hour, days::date_of},
+    usage::{Hour, days::{date_of, day_number}},
     words::span,
 };
 use sfdata_proto::v1::{
@@ -25,11 +25,15 @@ use super::{
     commands,
     fleet::{badge, power_text},
     layout::{Section, layout, scroll},
-    live, moment, text, usage,
+    live, moment, text,
+    timeline::Timeline,
+    usage,
 };
 
 /// Days in its charts.
 const DAYS: u32 = 30;
+/// How it was is shown anew so often, in seconds: it takes the hub a few milliseconds.
+const REDRAWN: i64 = 20;
 /// Commands that are shown.
 const COMMANDS: u32 = 20;
 
@@ -41,6 +45,9 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer, Path(id): Path<Str
     let now = Timestamp::now();
     let body = html! {
         (present(&agent, now))
+        @if page.shows_history(&viewer) {
+            (Timeline::now(&page, &viewer, &id, now).await.map_err(viewer.problem())?.section())
+        }
         @if page.shows_usage(&viewer) { (past(&page, &viewer, &id, now).await?) }
         (commands_of(&page, &viewer, &id).await?)
     };
@@ -48,17 +55,27 @@ pub(super) async fn show(State(page): Shared, viewer: Viewer, Path(id): Path<Str
     Ok(layout(Some(&viewer), &id, Section::Fleet, Some(&live), &body))
 }
 
-/// `GET /ui/agents/{id}/live`: how it is, when that has changed.
+/// `GET /ui/agents/{id}/live`: how it is, when that has changed; and every now and then how it was.
 pub(super) async fn live(State(page): Shared, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Problem> {
     let watch = page.operators.watch_agents(viewer.ask(wire::WatchAgentsRequest {})).await;
     let lists = watch.map_err(viewer.problem())?.into_inner();
-    let changes = lists.scan(None, move |known, list| {
+    let shows_history = page.shows_history(&viewer);
+    let changes = lists.scan((None, 0), move |(known, told), list| {
         let agents = list.map(|list| list.agents).unwrap_or_default();
         let agent = agents.into_iter().find(|agent| agent.agent_id == id);
+        let now = Timestamp::now();
         let lasting = agent.as_ref().map(lasting);
-        let changed = agent.filter(|_| *known != lasting).map(|agent| present(&agent, Timestamp::now()));
+        let changed = agent.filter(|_| *known != lasting).map(|agent| present(&agent, now));
         *known = lasting;
-        std::future::ready(Some(changed))
+        let turn = now.as_second() / REDRAWN;
+        let due = shows_history && (changed.is_some() || turn != std::mem::replace(told, turn));
+        let (page, viewer, id) = (page.clone(), viewer.clone(), id.clone());
+        async move {
+            // What can't be read stays as it was.
+            let timeline = if due { Timeline::now(&page, &viewer, &id, now).await.ok() } else { None };
+            let some = changed.is_some() || timeline.is_some();
+            Some(some.then(|| html! { @if let Some(changed) = changed { (changed) } @if let Some(timeline) = timeline { (timeline.parts()) } }))
+        }
     });
     Ok(live::events(changes.filter_map(std::future::ready)).into_response())
 }
@@ -243,23 +260,25 @@ fn runs(health: &Health, now: Timestamp) -> Markup {
 async fn past(page: &Page, viewer: &Viewer, id: &str, now: Timestamp) -> Result<Markup, Problem> {
     let until = Hour::of(now).day() + 1;
     let from = until - DAYS;
-    let ask = |group: UsageGroup, from, until| {
-        page.operators.get_usage(viewer.ask(wire::GetUsageRequest {
+    let ask = async |group: UsageGroup| {
+        let asked = wire::GetUsageRequest {
             from_day: from,
             until_day: until,
             group: group.into(),
             agent_ids: vec![id.to_owned()],
-        }))
+        };
+        Ok::<_, Problem>(page.operators.get_usage(viewer.ask(asked)).await.map_err(viewer.problem())?.into_inner())
     };
     let mut causes: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for (column, day) in (from..until).enumerate() {
-        let answer = ask(UsageGroup::Cause, day, day + 1).await.map_err(viewer.problem())?.into_inner();
-        for row in answer.rows.iter().filter(|row| row.awake_hours > 0.0) {
-            let cause = if row.name.is_empty() { "no cause told".to_owned() } else { text(&row.name) };
-            causes.entry(cause).or_insert_with(|| vec![0.0; DAYS as usize])[column] += row.awake_hours;
+    for row in ask(UsageGroup::DayAndCause).await?.rows.iter().filter(|row| row.awake_hours > 0.0) {
+        let day = row.name.parse().map(day_number).unwrap_or_default();
+        let cause = if row.cause.is_empty() { "no cause told".to_owned() } else { text(&row.cause) };
+        let hours = causes.entry(cause).or_insert_with(|| vec![0.0; DAYS as usize]);
+        if let Some(hours) = hours.get_mut(day.saturating_sub(from) as usize) {
+            *hours += row.awake_hours;
         }
     }
-    let parts = ask(UsageGroup::Component, from, until).await.map_err(viewer.problem())?.into_inner();
+    let parts = ask(UsageGroup::Component).await?;
     let names = (from..until).map(|day| date_of(day).strftime("%d %b").to_string()).collect();
     let awake =
         Columns { label: "Awake in the last 30 days, by cause", unit: "hours a day", names, parts: causes.clone() };

@@ -7,13 +7,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use maud::{Markup, PreEscaped, html};
 use plotters::{
     backend::SVGBackend,
     chart::ChartBuilder,
     coord::{
         Shift,
+        combinators::BindKeyPoints as _,
         ranged1d::{IntoSegmentedCoord as _, SegmentValue},
     },
     drawing::{DrawingArea, IntoDrawingArea as _},
@@ -45,6 +46,12 @@ const SPARK: (u32, u32) = (60, 16);
 const LARGE: (u32, u32) = (900, 240);
 /// Between a column's edge and its place's, in pixels.
 const GAP: u32 = 2;
+/// Height of a lane.
+const LANE: u32 = 24;
+/// Between the marks of a time line, in seconds.
+const MARKS: i64 = 6 * 3600;
+/// Characters of a lane's name that are shown.
+const LANE_NAME: usize = 24;
 /// Axes, in a grey that is seen on white and on black.
 const GREY: RGBColor = RGBColor(128, 128, 128);
 /// Series, told apart with any kind of sight (Okabe and Ito, 2008), each seen on white and on black.
@@ -267,4 +274,101 @@ impl Columns<'_> {
             Some(())
         })
     }
+}
+
+/// When something was so: a lane for each state, so that no colour need be told from another.
+pub(super) struct Lanes<'a> {
+    /// What it shows.
+    pub(super) label: &'a str,
+    /// Begin and end, in seconds since the Unix epoch.
+    pub(super) from: i64,
+    /// After the last moment.
+    pub(super) until: i64,
+    /// From above.
+    pub(super) lanes: Vec<Lane>,
+}
+
+/// One state.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    /// Its name.
+    pub(super) name: String,
+    /// A place among the colours.
+    pub(super) colour: usize,
+    /// From when until when it was so.
+    pub(super) bars: Vec<(i64, i64)>,
+}
+
+impl Lanes<'_> {
+    /// With what it shows; nothing where there are no lanes.
+    pub(super) fn show(&self) -> Markup {
+        html! {
+            @if !self.lanes.is_empty() {
+                figure {
+                    figcaption { (self.label) ", times in UTC" }
+                    div class="chart" role="img" aria-label={ (self.label) ": the tables below tell the same" } { (self.draw()) }
+                }
+            }
+        }
+    }
+
+    fn draw(&self) -> Markup {
+        let count = u32::try_from(self.lanes.len()).unwrap_or_default();
+        drawing((LARGE.0, count * LANE + 44), |area| {
+            let first = self.from.div_euclid(MARKS) + 1;
+            let marks = (first..).map(|mark| mark * MARKS).take_while(|mark| *mark < self.until).collect();
+            // A lane is two high, so that its name stands in its middle.
+            let middles = (0..count).map(|lane| 2 * lane + 1).collect();
+            let mut chart = ChartBuilder::on(area)
+                .margin(8)
+                .x_label_area_size(28)
+                .y_label_area_size(170)
+                .build_cartesian_2d(
+                    (self.from..self.until).with_key_points(marks),
+                    (0..2 * count).with_key_points(middles),
+                )
+                .ok()?;
+            let name = |middle: &u32| {
+                let lane = self.lanes.iter().rev().nth(*middle as usize / 2);
+                lane.map(|lane| cut(&lane.name)).unwrap_or_default()
+            };
+            chart
+                .configure_mesh()
+                .disable_y_mesh()
+                .x_labels(20)
+                .y_labels(self.lanes.len())
+                .label_style(("sans-serif", 12))
+                .x_label_formatter(&|at: &i64| mark(*at))
+                .y_label_formatter(&name)
+                .axis_style(GREY)
+                .light_line_style(TRANSPARENT)
+                .bold_line_style(GREY.mix(0.3))
+                .draw()
+                .ok()?;
+            for (lane, below) in self.lanes.iter().rev().zip((0_u32..).step_by(2)) {
+                let bars = lane.bars.iter().map(|(from, until)| {
+                    let corners = [(*from, below + 2), (*until, below)];
+                    let mut bar = Rectangle::new(corners, COLOURS[lane.colour % COLOURS.len()].filled());
+                    bar.set_margin(GAP, GAP, 0, 0);
+                    bar
+                });
+                chart.draw_series(bars.collect::<Vec<_>>()).ok()?;
+            }
+            Some(())
+        })
+    }
+}
+
+fn cut(name: &str) -> String {
+    match name.char_indices().nth(LANE_NAME) {
+        Some((at, _)) => format!("{}…", &name[..at]),
+        None => name.to_owned(),
+    }
+}
+
+/// The day at its beginning, else the hour.
+fn mark(second: i64) -> String {
+    let at = Timestamp::from_second(second).unwrap_or_default().to_zoned(TimeZone::UTC);
+    let midnight = second.rem_euclid(24 * 3600) == 0;
+    at.strftime(if midnight { "%d %b" } else { "%H:%M" }).to_string()
 }

@@ -13,7 +13,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use sfdata_common::{
     health::{rank, sentence, word},
-    words::kebab,
+    history,
 };
 use sfdata_proto::v1::{
     self as wire, AgentState, AgentSummary, HealthWord, operator_service_server::OperatorService as _,
@@ -130,12 +130,7 @@ impl Row {
 
 /// `awake for runs`.
 pub(super) fn power_text(power: &wire::PowerState) -> String {
-    let phase = kebab(power.phase().as_str_name(), "POWER_PHASE_");
-    match power.cause.as_str() {
-        "" => phase,
-        _ if phase == "asleep" => phase,
-        cause => format!("{phase} for {}", text(cause)),
-    }
+    text(&history::power(power.phase(), &power.cause))
 }
 
 /// The word in its colour, which only repeats what it says.

@@ -11,6 +11,8 @@ pub const EPOCH: &[u8] = b"epoch";
 pub const COMMANDS: &[u8] = b"c/";
 /// Commands that have not ended everywhere: empty.
 pub const UNFINISHED: &[u8] = b"u/";
+/// What came of commands at their targets, by command and agent: [`super::records::Delivery`].
+pub const DELIVERIES: &[u8] = b"d/";
 /// Agents of the registry: [`super::records::Agent`].
 pub const AGENTS: &[u8] = b"a/";
 /// Operators of the registry: [`super::records::Operator`].
@@ -36,6 +38,12 @@ pub const USAGE_HOURS: &[u8] = b"h/";
 pub const USAGE_DAYS: &[u8] = b"y/";
 /// What AWS charges agents' accounts, by the first day of the month: [`super::records::UsageBill`].
 pub const USAGE_BILLS: &[u8] = b"i/";
+/// How agents were, five minutes by five minutes: [`super::records::History`].
+pub const HISTORY_SLOTS: &[u8] = b"f/";
+/// The same by the hour.
+pub const HISTORY_HOURS: &[u8] = b"g/";
+/// The same by the day.
+pub const HISTORY_DAYS: &[u8] = b"j/";
 
 fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
@@ -53,7 +61,7 @@ pub fn unfinished(id: CommandId) -> Vec<u8> {
 
 /// What came of a command at its targets: followed by agent ids.
 pub fn deliveries(id: CommandId) -> Vec<u8> {
-    key(b"d/", id.as_bytes())
+    key(DELIVERIES, id.as_bytes())
 }
 
 /// What came of a command at one target: [`super::records::Delivery`].
@@ -111,22 +119,94 @@ pub(super) fn audit_end() -> Vec<u8> {
     b"x0".to_vec()
 }
 
-/// One agent's records of `kind`, which is [`USAGE_HOURS`], [`USAGE_DAYS`] or [`USAGE_BILLS`]: followed by hours or days, which
-/// sort in time.
-pub fn usage_of(kind: &[u8], agent: &AgentId) -> Vec<u8> {
-    [kind, agent.as_str().as_bytes(), b"/"].concat()
-}
-
-/// What an agent used in an hour, or on a day, counted since the Unix epoch.
+/// What an agent used in an hour ([`USAGE_HOURS`]) or on a day ([`USAGE_DAYS`]), or its bill of the month that begins on a day
+/// ([`USAGE_BILLS`]), counted since the Unix epoch.
 pub fn usage(kind: &[u8], agent: &AgentId, number: u32) -> Vec<u8> {
-    [usage_of(kind, agent).as_slice(), &number.to_be_bytes()].concat()
+    numbered(kind, agent, number)
 }
 
 /// The agent and the hour, or day, of a key of usage without its kind.
 pub fn usage_at(rest: &[u8]) -> Option<(AgentId, u32)> {
+    numbered_at(rest)
+}
+
+/// How an agent was in five minutes ([`HISTORY_SLOTS`]), an hour ([`HISTORY_HOURS`]) or a day ([`HISTORY_DAYS`]), counted since
+/// the Unix epoch.
+pub fn history(kind: &[u8], agent: &AgentId, number: u32) -> Vec<u8> {
+    numbered(kind, agent, number)
+}
+
+/// The number of such a key, whole.
+pub fn history_at(key: &[u8]) -> Option<u32> {
+    key.last_chunk().map(|number| u32::from_be_bytes(*number))
+}
+
+/// What begins all keys of an agent's in a kind that is numbered.
+pub(super) fn numbered_of(kind: &[u8], agent: &AgentId) -> Vec<u8> {
+    [kind, agent.as_str().as_bytes(), b"/"].concat()
+}
+
+/// Past the last of them; what has a longer name is before them or behind this.
+pub(super) fn numbered_end(kind: &[u8], agent: &AgentId) -> Vec<u8> {
+    [kind, agent.as_str().as_bytes(), b"0"].concat()
+}
+
+/// One agent's records sort in time.
+fn numbered(kind: &[u8], agent: &AgentId, number: u32) -> Vec<u8> {
+    [numbered_of(kind, agent).as_slice(), &number.to_be_bytes()].concat()
+}
+
+pub(super) fn numbered_at(rest: &[u8]) -> Option<(AgentId, u32)> {
     let (agent, number) = rest.split_at_checked(rest.len().checked_sub(5)?)?;
     let agent = std::str::from_utf8(agent).ok()?.parse().ok()?;
     Some((agent, u32::from_be_bytes(number.strip_prefix(b"/")?.try_into().ok()?)))
+}
+
+/// A kind of records.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// What its keys begin with.
+    pub prefix: &'static [u8],
+    /// Its name for those who run the hub.
+    pub name: &'static str,
+    /// Where keys are of an agent and a number: how many seconds one number is.
+    pub seconds: Option<i64>,
+}
+
+/// Every kind. What is of none, as the layout's version, counts as other.
+pub const KINDS: [Kind; 19] = [
+    kind(COMMANDS, "commands"),
+    kind(DELIVERIES, "deliveries"),
+    kind(UNFINISHED, "unfinished"),
+    kind(AGENTS, "agents"),
+    kind(OPERATORS, "operators"),
+    kind(LINES, "lines"),
+    kind(TOKENS, "tokens"),
+    kind(BUNDLES, "bundles"),
+    kind(AUDIT, "audit"),
+    kind(ALERTS, "alerts"),
+    kind(SILENCES, "silences"),
+    kind(NOTICES, "notices"),
+    numbered_kind(USAGE_HOURS, "usage-hours", 3600),
+    numbered_kind(USAGE_DAYS, "usage-days", 24 * 3600),
+    numbered_kind(USAGE_BILLS, "usage-bills", 24 * 3600),
+    numbered_kind(HISTORY_SLOTS, "history-slots", 300),
+    numbered_kind(HISTORY_HOURS, "history-hours", 3600),
+    numbered_kind(HISTORY_DAYS, "history-days", 24 * 3600),
+    kind(b"", "other"),
+];
+
+const fn kind(prefix: &'static [u8], name: &'static str) -> Kind {
+    Kind { prefix, name, seconds: None }
+}
+
+const fn numbered_kind(prefix: &'static [u8], name: &'static str, seconds: i64) -> Kind {
+    Kind { prefix, name, seconds: Some(seconds) }
+}
+
+/// The place of a key's kind in [`KINDS`].
+pub fn kind_of(key: &[u8]) -> usize {
+    KINDS.iter().position(|kind| key.starts_with(kind.prefix)).unwrap_or(KINDS.len() - 1)
 }
 
 #[cfg(test)]
@@ -154,29 +234,25 @@ mod tests {
 
     #[test]
     fn no_kind_is_the_beginning_of_another() {
-        let kinds = [
-            COMMANDS,
-            UNFINISHED,
-            AGENTS,
-            OPERATORS,
-            LINES,
-            TOKENS,
-            BUNDLES,
-            AUDIT,
-            ALERTS,
-            SILENCES,
-            NOTICES,
-            USAGE_HOURS,
-            USAGE_DAYS,
-            USAGE_BILLS,
-            b"d/",
-            SCHEMA,
-            EPOCH,
-        ];
+        let (other, kinds) = KINDS.split_last().unwrap();
+        assert!(other.prefix.is_empty());
+        let kinds: Vec<&[u8]> = kinds.iter().map(|kind| kind.prefix).chain([SCHEMA, EPOCH]).collect();
         for (i, a) in kinds.iter().enumerate() {
             for (j, b) in kinds.iter().enumerate() {
                 assert!(i == j || !a.starts_with(b), "{a:?} {b:?}");
             }
+        }
+        assert_eq!(KINDS[kind_of(SCHEMA)].name, "other");
+        assert_eq!(KINDS[kind_of(&audit(7))].name, "audit");
+    }
+
+    #[test]
+    fn an_agents_numbered_keys_lie_between_their_beginning_and_their_end() {
+        let ids: Vec<AgentId> = ["ely", "ely-2", "ely0", "elya", "el"].iter().map(|id| id.parse().unwrap()).collect();
+        for (a, b) in ids.iter().flat_map(|a| ids.iter().map(move |b| (a, b))) {
+            let key = history(HISTORY_DAYS, b, u32::MAX);
+            let between = numbered_of(HISTORY_DAYS, a) <= key && key < numbered_end(HISTORY_DAYS, a);
+            assert_eq!(between, a == b, "{a} {b}");
         }
     }
 }

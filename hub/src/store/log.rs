@@ -19,7 +19,9 @@ use std::{
 use prost::Message;
 use sfdata_common::keys::{random, sha256};
 
-const FILE: &str = "log";
+use crate::metrics::Kept;
+
+pub(super) const FILE: &str = "log";
 /// A second of the heaviest load; at an operator's pace, a day.
 const BYTES: usize = 16 * 1024 * 1024;
 /// Random, one for each beginning.
@@ -65,15 +67,17 @@ impl Changes {
         self.0.clear();
     }
 
-    /// Make them in the database. One by one: sled's own batches write twice to the disk, and the log makes a commit whole.
-    pub(super) fn apply(&self, db: &sled::Db) -> io::Result<()> {
+    /// Make them in the database, and count what it keeps. One by one: sled's own batches write twice to the disk, and the
+    /// log makes a commit whole.
+    pub(super) fn apply(&self, db: &sled::Db, kept: &Kept) -> io::Result<()> {
         let mut rest = &self.0[..];
         while let Some((key, value)) = change(&mut rest) {
             let made = match value {
                 Some(value) => db.insert(key, value),
                 None => db.remove(key),
             };
-            made.map_err(io::Error::other)?;
+            let before = made.map_err(io::Error::other)?;
+            kept.changed(key, before.map(|before| before.len()), value.map(<[u8]>::len));
         }
         Ok(())
     }

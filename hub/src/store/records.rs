@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+/// How an agent was in five minutes, an hour or a day: its key tells of which.
+pub use sfdata_proto::v1::HistorySpan as History;
 use sfdata_proto::v1::{BillMonth, Envelope, Health, Outcome, UsageRecord};
 
 /// A command as it was submitted.

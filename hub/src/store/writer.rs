@@ -248,7 +248,7 @@ impl Writer {
 
     /// Put into the database what the log has.
     fn apply(&mut self, head: AuditHead) -> io::Result<()> {
-        self.changes.apply(&self.db)?;
+        self.changes.apply(&self.db, &self.metrics.kept)?;
         if stamp(&self.file)? != self.synced {
             self.file.sync_data()?;
             self.synced = stamp(&self.file)?;

@@ -51,7 +51,7 @@ pub struct Question<'a> {
 
 /// Answer it from these days, each agent's in order; those before the span tell what its buckets held.
 pub fn answer(asked: &Question<'_>, days: &[(AgentId, u32, UsageDay)]) -> wire::GetUsageResponse {
-    let mut rows: BTreeMap<String, Sums<'_>> = BTreeMap::new();
+    let mut rows: BTreeMap<(String, String), Sums<'_>> = BTreeMap::new();
     let mut agents: BTreeMap<&AgentId, Sums<'_>> = BTreeMap::new();
     let mut unpriced = BTreeSet::new();
     let mut used: BTreeSet<&str> = BTreeSet::new();
@@ -102,7 +102,7 @@ pub fn answer(asked: &Question<'_>, days: &[(AgentId, u32, UsageDay)]) -> wire::
     let last_hour = agents.values().map(|sums| sums.last_hour).max().filter(|last| *last > 0);
     let rows = match asked.group {
         UsageGroup::Agent | UsageGroup::Unspecified => of_agents,
-        _ => rows.into_iter().map(|(name, sums)| sums.row(name)).collect(),
+        _ => rows.into_iter().map(|((name, cause), sums)| wire::UsageRow { cause, ..sums.row(name) }).collect(),
     };
     let lists = asked.prices.iter().filter(|prices| used.contains(prices.region.as_str()));
     let prices = lists.map(|list| wire::UsagePrices {
@@ -158,19 +158,22 @@ pub fn month_of(now: Timestamp) -> (u32, u32) {
     (day_number(date.first_of_month()), day_number(date.last_of_month()) + 1)
 }
 
-/// The name of the row that it belongs to; `None`: it has none in this grouping.
-fn group(by: UsageGroup, agent: &AgentId, day: u32, key: &Key) -> Option<String> {
+/// The row that it belongs to, by its name and, of causes on each day, its cause; `None`: it has none in this grouping.
+fn group(by: UsageGroup, agent: &AgentId, day: u32, key: &Key) -> Option<(String, String)> {
     let of_nothing = |label: &Option<sfdata_common::usage::Label>| {
         label.as_ref().map_or_else(String::new, |label| label.as_str().to_owned())
     };
-    match by {
-        UsageGroup::Agent | UsageGroup::Unspecified => Some(agent.as_str().to_owned()),
-        UsageGroup::Component => Some(component_name(key.component).to_owned()),
-        UsageGroup::Job => (key.component == Component::Run).then(|| of_nothing(&key.job)),
-        UsageGroup::Cause => Some(of_nothing(&key.cause)),
-        UsageGroup::Day => Some(date_of(day).to_string()),
-        UsageGroup::Month => Some(month_name(day)),
-    }
+    let name = match by {
+        UsageGroup::Agent | UsageGroup::Unspecified => agent.as_str().to_owned(),
+        UsageGroup::Component => component_name(key.component).to_owned(),
+        UsageGroup::Job if key.component == Component::Run => of_nothing(&key.job),
+        UsageGroup::Job => return None,
+        UsageGroup::Cause => of_nothing(&key.cause),
+        UsageGroup::Day => date_of(day).to_string(),
+        UsageGroup::DayAndCause => return Some((date_of(day).to_string(), of_nothing(&key.cause))),
+        UsageGroup::Month => month_name(day),
+    };
+    Some((name, String::new()))
 }
 
 /// The month that a day is in.

@@ -106,7 +106,7 @@ async fn hours_go_after_60_days_and_their_days_stay() {
     let bench = Bench::new();
     bench.take(batch(1, vec![record(1, HOUR - 24, 60), record(2, HOUR, 60)])).await;
     let later = |days: i64| now() + jiff::SignedDuration::from_hours(days * 24);
-    let hours = || bench.usage.store.keys(keys::USAGE_HOURS).count();
+    let hours = || bench.usage.store.scan::<UsageHour>(keys::USAGE_HOURS).count();
     bench.usage.forget(later(59)).await.unwrap();
     assert_eq!((hours(), bench.sum()), (2, 120));
     bench.usage.forget(later(62)).await.unwrap();

@@ -1,7 +1,5 @@
 //! `hubctl logs`: what an LA's containers write, readable here and nowhere on the way.
 
-use std::{str::FromStr, time::Duration};
-
 use clap::Args;
 use sfdata_common::{
     Timestamp,
@@ -17,6 +15,7 @@ use crate::{
     exit::{Exit, Usage},
     follow::{self, Board, Stop},
     lines::Lines,
+    moment::Moment,
     order::{self, Order},
     output, results, words,
 };
@@ -53,34 +52,6 @@ pub(crate) struct Logs {
     limit: u32,
     #[command(flatten)]
     order: Order,
-}
-
-/// A time, or how long ago.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    Ago(Duration),
-    At(Timestamp),
-}
-
-impl Moment {
-    fn before(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::Ago(duration) => now.saturating_sub(duration).unwrap_or(Timestamp::UNIX_EPOCH),
-            Self::At(at) => at,
-        }
-    }
-}
-
-impl FromStr for Moment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let at = || text.parse().map(Self::At);
-        humantime::parse_duration(text)
-            .map(Self::Ago)
-            .or_else(|_| at())
-            .map_err(|_| "use a duration as in 30m, or a time as in 2026-11-23T09:00:00Z".to_owned())
-    }
 }
 
 impl Logs {
@@ -175,13 +146,5 @@ mod tests {
             assert_eq!(source(text), LogSource::Task(id.into()));
         }
         assert_eq!(source("daemon"), LogSource::Service("daemon".into()));
-    }
-
-    #[test]
-    fn a_moment_is_a_time_or_so_long_ago() {
-        let now = Timestamp::from_second(1_000).unwrap();
-        assert_eq!("5m".parse::<Moment>().unwrap().before(now), Timestamp::from_second(700).unwrap());
-        assert_eq!("1970-01-01T00:00:07Z".parse::<Moment>().unwrap().before(now), Timestamp::from_second(7).unwrap());
-        assert!("yesterday".parse::<Moment>().is_err());
     }
 }

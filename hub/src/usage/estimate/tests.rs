@@ -184,3 +184,16 @@ fn what_has_no_price_is_told() {
     let told = ask(UsageGroup::Agent, FIRST + 30, &days);
     assert_eq!((told.rows[0].cost_micros, told.unpriced_regions), (0, vec!["mars-1".to_owned()]));
 }
+
+#[test]
+fn causes_are_told_by_the_day_in_one_answer() {
+    let days: Vec<_> = (FIRST..FIRST + 3).map(|number| day("camden", number)).collect();
+    let told = ask(UsageGroup::DayAndCause, FIRST + 30, &days);
+    let rows: Vec<_> = told.rows.iter().map(|row| (row.name.as_str(), row.cause.as_str(), row.awake_hours)).collect();
+    let of = |day| [(day, "", 0.0), (day, "arrivals", 10.0)];
+    assert_eq!(rows, [of("2026-11-01"), of("2026-11-02"), of("2026-11-03")].concat());
+    let causes = ask(UsageGroup::Cause, FIRST + 30, &days);
+    let cost = |rows: &[wire::UsageRow]| rows.iter().map(|row| row.cost_micros).sum::<u64>();
+    assert!(cost(&told.rows).abs_diff(cost(&causes.rows)) <= 3, "the same, each rounded");
+    assert_eq!(told.total, causes.total);
+}

@@ -1,5 +1,6 @@
 //! `hubctl agents`: the fleet's registry.
 
+mod history;
 mod invite;
 mod list;
 mod refresh;
@@ -23,6 +24,7 @@ pub(crate) enum Agents {
     Unregister(register::Unregister),
     List(list::List),
     Show(show::Show),
+    History(history::History),
     Edit(registry::Edit),
     Lock(registry::Lock),
     Unlock(registry::Unlock),
@@ -38,6 +40,7 @@ impl Agents {
             Self::Unregister(unregister) => unregister.run(context).await,
             Self::List(list) => list.run(context).await,
             Self::Show(show) => show.run(context).await,
+            Self::History(history) => history.run(context).await,
             Self::Edit(edit) => edit.run(context).await,
             Self::Lock(lock) => lock.run(context).await,
             Self::Unlock(unlock) => unlock.run(context).await,
