@@ -33,6 +33,7 @@ use sfdata_hub::{
 
 pub(crate) const TRUST_DOMAIN: &str = "load.sfdata.example";
 const HUB_ID: &str = "core";
+const OPERATOR_KEY: &str = "operator.key";
 /// Agents written to the store in one batch.
 const RECORDS: usize = 500;
 
@@ -48,6 +49,8 @@ pub(crate) struct Estate {
     pub(crate) trust: Arc<Trust>,
     pub(crate) operator: OperatorName,
     pub(crate) operator_key: Arc<SigningKey>,
+    /// Lets the operator join with the real hubctl.
+    pub(crate) operator_token: String,
     /// Signs every agent's receipts: who holds which key makes no difference to the hub's work.
     pub(crate) receipt_key: Arc<SigningKey>,
     pub(crate) agents: Vec<AgentId>,
@@ -69,10 +72,10 @@ impl Estate {
         std::fs::write(&config, text)?;
 
         let (now, operator) = (Timestamp::now(), "alice".parse::<OperatorName>()?);
-        hub::init(&Config::open(&config)?, &operator, now).await?;
+        let (operator_token, _) = hub::init(&Config::open(&config)?, &operator, now).await?;
         let keys = HubKeys::open_or_create(&data_dir, TRUST_DOMAIN, HUB_ID, now)?;
-        let [root, operator_key, receipt_key] = [(); 3].map(|()| SigningKey::generate());
-        let (root, operator_key, receipt_key) = (root?, Arc::new(operator_key?), Arc::new(receipt_key?));
+        let operator_key = Arc::new(SigningKey::create(&folder.path().join(OPERATOR_KEY))?);
+        let (root, receipt_key) = (SigningKey::generate()?, Arc::new(SigningKey::generate()?));
         let bundle = Bundle {
             version: 1,
             trust_domain: TRUST_DOMAIN.into(),
@@ -123,6 +126,7 @@ impl Estate {
             trust,
             operator,
             operator_key,
+            operator_token,
             receipt_key,
             agents,
         })
@@ -131,6 +135,11 @@ impl Estate {
     /// Where everything of this run lies.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where the operator's signing key lies.
+    pub(crate) fn operator_key_file(&self) -> PathBuf {
+        self.folder.path().join(OPERATOR_KEY)
     }
 
     /// A certificate of the hub's CA, as enrolment gives it.

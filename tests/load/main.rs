@@ -10,9 +10,11 @@ mod estate;
 mod fleet;
 mod hub;
 mod measures;
+mod monitoring;
 mod numbers;
 mod operator;
 mod process;
+mod region;
 
 use std::{
     io::{self, Write as _},
@@ -50,6 +52,8 @@ enum Mode {
     /// The server that the hub is compared with; started by the generator itself
     #[command(hide = true)]
     BareServer { folder: PathBuf },
+    /// Measure what watching a region costs a hub; tests/load/monitoring builds and starts it
+    Monitoring(monitoring::Asked),
 }
 
 /// What can be measured alone.
@@ -91,8 +95,9 @@ fn run() -> Result<()> {
     tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        match cli.mode {
-            Some(Mode::BareServer { folder }) => bare::server::run(&folder).await,
+        match &cli.mode {
+            Some(Mode::BareServer { folder }) => bare::server::run(folder).await,
+            Some(Mode::Monitoring(asked)) => Box::pin(monitoring::measure(&cli.folder, asked)).await,
             None => Box::pin(measure(&cli)).await,
         }
     })

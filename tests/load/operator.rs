@@ -106,6 +106,14 @@ impl Operator {
         Ok(began.elapsed())
     }
 
+    /// What all LAs together used on these days.
+    pub(crate) async fn usage(&self, from_day: u32, until_day: u32) -> Result<wire::UsageRow> {
+        let group = wire::UsageGroup::Agent.into();
+        let request = wire::GetUsageRequest { from_day, until_day, group, ..Default::default() };
+        let client = self.clients.first().context("no connection")?;
+        client.clone().get_usage(request).await?.into_inner().total.context("no total")
+    }
+
     /// A join token for an agent.
     pub(crate) async fn invite(&self, agent: &str, account: &str) -> Result<String> {
         let request =
