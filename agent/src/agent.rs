@@ -89,11 +89,11 @@ impl Agent {
     /// Open everything and begin; it stops when `stop` is cancelled, or the journal or the book of arrivals fails.
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
         let data_dir = &config.data_dir;
-        let services = Services::new(&config.aws, &config.platform, Sharing::new(data_dir)).await;
+        let services = Box::pin(Services::new(&config.aws, &config.platform, Sharing::new(data_dir))).await;
         let services = services.with_dagster(&config.dagster);
         let by_aws = identity::by_aws(config, &services);
         match &by_aws {
-            Some(by_aws) if !Identity::exists(data_dir) => drop(by_aws.enrol(Timestamp::now()).await?),
+            Some(by_aws) if !Identity::exists(data_dir) => drop(Box::pin(by_aws.enrol(Timestamp::now())).await?),
             None if !Identity::exists(data_dir) => return Err(identity::Error::Absent(data_dir.clone()).into()),
             _ => {}
         }

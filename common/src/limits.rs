@@ -217,11 +217,11 @@ pub const USAGE_LOG_GROUPS: usize = 50;
 pub const BILL_MONTHS: usize = 13;
 /// What a month of one account may cost, in millionths: ten million of any currency is an error of whoever told it.
 pub const BILL_MICROS: u64 = 10_000_000 * 1_000_000;
-/// How an agent was is kept by five minutes for so long: what an operator looks back to after a weekend's night.
+/// How an agent was is kept by five minutes for so long: last night, and the one to compare it with.
 pub const HISTORY_SLOTS_KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
-/// By the hour for so long: a statutory return and the time before it.
+/// By the hour for so long: as usage is.
 pub const HISTORY_HOURS_KEPT: Duration = Duration::from_secs(60 * 24 * 3600);
-/// By the day for so long: three years.
+/// By the day for so long: three years, as usage is.
 pub const HISTORY_DAYS_KEPT: Duration = Duration::from_secs(3 * 366 * 24 * 3600);
 /// Phases of power with their causes that one span of an agent's history tells apart; agents know some ten causes. Further
 /// ones are others, so that a span has 3 KiB at most, whatever an agent tells, and 150 bytes usually.

@@ -573,8 +573,8 @@ impl Parts {
             let now = Timestamp::now();
             let agents = fleet.agents(|agent| queue.depth(agent), now);
             async move {
-                history.look(&agents, now)?;
-                alerts.pass(&agents, now).await
+                let looked = history.look(&agents, now);
+                alerts.pass(&agents, now).await.and(looked)
             }
         }));
         let (history, stop) = (Arc::clone(&self.history), self.stop.clone());

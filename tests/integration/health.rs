@@ -1,5 +1,7 @@
 //! How an LA is told to be: in one word with its reasons, and never with anything that people wrote.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
+
 use std::time::Duration;
 
 use prost::Message as _;

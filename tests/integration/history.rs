@@ -1,7 +1,5 @@
 //! How LAs were over time, over the whole way: reports of agents, the hub's looks, and what operators are told.
 
-#![expect(clippy::unwrap_used, reason = "what tests share is not in a test, as clippy sees it")]
-
 use std::time::Duration;
 
 use sfdata_common::{Timestamp, history::watched, trust::Role};

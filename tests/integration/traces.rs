@@ -93,7 +93,7 @@ async fn one_command_is_one_trace_from_hubctl_to_the_receipt() {
     let (code, _, said) = hubctl.run(&args, &collector.endpoint).await;
     assert_eq!(code, Some(0), "{said}");
     let spans =
-        eventually("all spans have come", SOON, async || Some(collector.spans()).filter(|spans| spans.len() >= 11))
+        eventually("all spans have come", SOON, async || Some(collector.spans()).filter(|spans| spans.len() >= 12))
             .await;
     fleet.stop().await; // all that is left is sent
     assert_eq!(collector.spans().len(), spans.len(), "no more than that: {:#?}", collector.spans());

@@ -136,7 +136,9 @@ async fn watch(hub: &Hub, viewer: &Viewer, time: Duration) -> Result<(f64, u64)>
         while began.elapsed() < time {
             tokio::select! {
                 _ = looks.tick() => most = most.max(process::resident(hub.pid())?),
-                _ = loads.tick() => drop(load(viewer, "/ui/").await?),
+                _ = loads.tick() => {
+                    load(viewer, "/ui/").await?;
+                }
             }
         }
         Ok::<_, anyhow::Error>(most)

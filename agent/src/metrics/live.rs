@@ -73,7 +73,11 @@ impl Collector for Live {
         let mut gauges = |name: &str, help: &str, samples: Samples<'_>| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (labels, value) in samples {
-                family.encode_family(&labels)?.encode_gauge(&value)?;
+                // Without labels there are no brackets either.
+                match labels.as_slice() {
+                    [] => family.encode_gauge(&value)?,
+                    labels => family.encode_family(&labels)?.encode_gauge(&value)?,
+                }
             }
             Ok::<_, fmt::Error>(())
         };

@@ -203,7 +203,12 @@ impl Tracer {
     ) -> Result<Self, Error> {
         let Some(text) = &telemetry.otlp_endpoint else { return Ok(Self::default()) };
         let endpoint = endpoint(text).map_err(Error::Endpoint)?;
-        Surroundings::check(|name| std::env::var(name))?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the OTLP library reads it itself: here it is only seen whether it can"
+        )]
+        let read = |name: &str| std::env::var(name);
+        Surroundings::check(read)?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
             .with_channel(endpoint.connect_lazy())
@@ -448,7 +453,7 @@ mod tests {
             assert!(check(&[(general, right)]).is_ok(), "{right}");
         }
         assert!(check(&[(own, "a=1"), (general, "s3cret")]).is_ok(), "the first of the two counts");
-        for wrong in ["s3cret", "a=1;b", "a b=s3cret", "a=s3cret\nb"] {
+        for wrong in ["s3cret", "a=1,s3cret", "a b=s3cret", "a=s3cret\nb"] {
             let told = check(&[(general, wrong)]).unwrap_err().to_string();
             assert!(told.contains(general) && !told.contains("s3cret"), "{told}");
         }

@@ -1,7 +1,7 @@
 //! What was seen of the fleet since it was last written: how each agent was at the last look, and its open slots, whole. Pure
 //! but for what it asks of a slot that may have been written before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use sfdata_common::ids::AgentId;
 
@@ -35,10 +35,11 @@ impl Watch {
         let before = std::mem::replace(&mut self.seen, states);
         let mut slot_of = |agent: &AgentId, slot: u32, change: &dyn Fn(&mut Times)| {
             let slots = self.open.entry(agent.clone()).or_default();
-            if !slots.contains_key(&slot) {
-                slots.insert(slot, known(agent, slot)?);
-            }
-            slots.get_mut(&slot).into_iter().for_each(change);
+            let times = match slots.entry(slot) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(new) => new.insert(known(agent, slot)?),
+            };
+            change(times);
             Ok(())
         };
         for (slot, seconds) in pieces(from, now) {

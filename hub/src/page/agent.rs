@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use sfdata_common::{
     health::sentence,
-    usage::{Hour, days::{date_of, day_number}},
+    usage::{
+        Hour,
+        days::{date_of, day_number},
+    },
     words::span,
 };
 use sfdata_proto::v1::{
@@ -74,7 +77,12 @@ pub(super) async fn live(State(page): Shared, viewer: Viewer, Path(id): Path<Str
             // What can't be read stays as it was.
             let timeline = if due { Timeline::now(&page, &viewer, &id, now).await.ok() } else { None };
             let some = changed.is_some() || timeline.is_some();
-            Some(some.then(|| html! { @if let Some(changed) = changed { (changed) } @if let Some(timeline) = timeline { (timeline.parts()) } }))
+            Some(some.then(|| {
+                html! {
+                    @if let Some(changed) = changed { (changed) }
+                    @if let Some(timeline) = timeline { (timeline.parts()) }
+                }
+            }))
         }
     });
     Ok(live::events(changes.filter_map(std::future::ready)).into_response())

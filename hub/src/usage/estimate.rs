@@ -90,7 +90,7 @@ pub fn answer(asked: &Question<'_>, days: &[(AgentId, u32, UsageDay)]) -> wire::
         let Some(month) = bill.month.as_ref().filter(|month| asked.has_whole(month.first_day)) else { continue };
         agents.entry(agent).or_default().billed.add(agent, month, bill.read);
         if asked.group == UsageGroup::Month {
-            let row = rows.entry(month_name(month.first_day)).or_default();
+            let row = rows.entry((month_name(month.first_day), String::new())).or_default();
             row.billed.add(agent, month, bill.read);
         }
     }
