@@ -104,7 +104,7 @@ impl Agent {
         let policy = Arc::new(policy::load(config.policy.as_deref())?);
         let trust = Arc::new(Trust::open(data_dir)?);
         let identity = Identity::open(data_dir, config.hub.address.as_deref(), Arc::clone(&trust))?;
-        let identity = Arc::new(identity.joining_again(by_aws));
+        let identity = Arc::new(identity.joining_again(by_aws)?);
         let journal = Arc::new(Journal::open(data_dir)?);
         if let Some(fault) = journal.fault() {
             tracing::error!(fault, "only reads will be let in");

@@ -5,6 +5,7 @@
 //! known by the join token or by pins. What is not named here, the agent does not touch.
 
 pub mod arrivals;
+mod join;
 
 use std::{
     fmt,
@@ -16,16 +17,14 @@ use serde::Deserialize;
 use sfdata_common::{
     command::Bucket,
     error::chain,
-    ids::{AccountId, AgentId},
-    join::JoinToken,
     telemetry::{
         self, Log,
         traces::{InvalidEndpoint, Telemetry},
     },
 };
 pub use sfdata_power::Role;
-use sfdata_proto::v1 as wire;
 
+pub use self::join::Join;
 use crate::power;
 
 /// The whole file; `deploy/config/agent.toml` is a commented example.
@@ -96,52 +95,6 @@ pub struct Usage {
 pub struct Hub {
     /// `host:port` to dial instead of the one in the join token: for a hub that has moved, without a new enrolment.
     pub address: Option<String>,
-}
-
-/// The `[join]` section, as `hubctl agents register` prints it. Nothing in it is secret.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Join {
-    /// Its own id.
-    pub agent: AgentId,
-    /// The account that it is registered for.
-    pub account: AccountId,
-    /// `host:port` of the hub.
-    pub address: String,
-    /// `host:port` where the hub lets agents join.
-    pub enrol_address: String,
-    /// First part of every identity.
-    pub trust_domain: String,
-    /// SHA-256 over the certificate of the hub's CA, in 64 hexadecimal digits: no other hub is joined.
-    pub ca_pin: String,
-    /// Digest of the root keys, in 64 hexadecimal digits: no other trust bundle is taken.
-    pub root_pin: String,
-}
-
-impl Join {
-    /// What a token would say, but for its secret.
-    pub fn place(&self) -> JoinToken {
-        let pin = |text: &str| hex::decode(text).unwrap_or_default().into();
-        let bearer = wire::AgentSubject { agent_id: self.agent.to_string(), account: self.account.to_string() };
-        JoinToken {
-            enrol_address: self.enrol_address.clone(),
-            address: self.address.clone(),
-            ca_pin: pin(&self.ca_pin),
-            root_pin: pin(&self.root_pin),
-            trust_domain: self.trust_domain.clone(),
-            subject: Some(wire::join_token::Subject::Agent(bearer)),
-            ..Default::default()
-        }
-    }
-
-    fn check(&self, problems: &mut Vec<Problem>) {
-        for (key, value) in [("join.address", &self.address), ("join.enrol_address", &self.enrol_address)] {
-            problems.extend(wrong(Some(value), is_host_and_port).map(|value| Problem::Address { key, value }));
-        }
-        for (key, value) in [("ca_pin", &self.ca_pin), ("root_pin", &self.root_pin)] {
-            problems.extend(wrong(Some(value), is_digest).map(|value| Problem::Pin { key, value }));
-        }
-    }
 }
 
 /// The `[aws]` section.
@@ -547,10 +500,6 @@ fn is_host_and_port(address: &str) -> bool {
         None => only(host, b"-.", 253),
     };
     host_is_legal && port.parse::<u16>().is_ok_and(|port| port != 0)
-}
-
-fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_url(url: &str) -> bool {

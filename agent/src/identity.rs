@@ -84,6 +84,18 @@ pub enum Error {
         /// When it ends.
         until: Timestamp,
     },
+    /// Another agent's folder.
+    #[error(
+        "{path} holds the identity of {found}, and [join] is for {expected}; give each agent a data_dir of its own"
+    )]
+    OtherAgent {
+        /// Where.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Of the configuration.
+        expected: String,
+    },
     /// Not enrolled.
     #[error("{0} holds no identity; enrol first: sfdata-agent enrol --token sfjoin_…, or --aws")]
     Absent(PathBuf),
@@ -202,8 +214,9 @@ impl Identity {
     }
 
     /// Join again like this when the certificate has ended.
-    pub fn joining_again(self, by_aws: Option<ByAws>) -> Self {
-        Self { by_aws, ..self }
+    pub fn joining_again(self, by_aws: Option<ByAws>) -> Result<Self, Error> {
+        by_aws.as_ref().map_or(Ok(()), |by_aws| by_aws.is_of(&self.certificate.load()))?;
+        Ok(Self { by_aws, ..self })
     }
 
     /// Its own id.

@@ -68,7 +68,7 @@ enum Configured {
 }
 
 #[derive(clap::Args)]
-#[group(required = true)]
+#[group(required = true, multiple = false)]
 struct Enrol {
     /// Token that `hubctl agents invite` printed
     #[arg(long, env = "SFDATA_JOIN_TOKEN", hide_env_values = true)]

@@ -74,7 +74,9 @@ pub const HANDSHAKES_PER_ADDRESS: usize = 128;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that one connection may have open: hubctl uses two.
 pub const STREAMS_PER_CONNECTION: u32 = 256;
-/// Enrolments that one address may try in a minute.
+/// A refused join by AWS identity is put on the audit record again after so long, or when the reason is another one.
+pub const JOIN_REFUSAL_NOTED: Duration = Duration::from_secs(3600);
+/// Enrolments that one address may try in a minute; a join by AWS identity takes two.
 pub const ENROLMENTS_PER_MINUTE: u32 = 60;
 /// A challenge for joining by AWS identity: one round trip and a signature, with time for a look at the credentials.
 pub const CHALLENGE: Duration = Duration::from_secs(60);
@@ -90,6 +92,8 @@ pub const STS_AT_ONCE: usize = 16;
 pub const STS_CALL: Duration = Duration::from_secs(5);
 /// STS's answer is under 1 KiB.
 pub const STS_REPLY_BYTES: usize = 8 * 1024;
+/// Elements within elements in it; it has four.
+pub const STS_REPLY_DEPTH: usize = 8;
 /// Idle connections are pinged so often; with the time-out, a dead peer is found in under 30 s.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// A ping unanswered for so long means a dead peer.
@@ -199,6 +203,8 @@ pub const BUCKET_PREFIXES: usize = 100;
 pub const BUCKET_PREFIX_BYTES: usize = 256;
 /// Looks for whether the buckets are as they were told to be: S3 shows a new setting after some seconds at most.
 pub const BUCKET_LOOKS: u32 = 5;
+/// Pages of metrics configurations that are read of one bucket: S3 lets it have 1,000, in pages of 100.
+pub const BUCKET_METRICS_PAGES: u32 = 10;
 /// A look at a Dagster that comes up or goes: at rest it answers within a second.
 pub const POWER_LOOK: Duration = Duration::from_secs(5);
 /// One order of the power controller, or a look at a Dagster at work: others wait for it.

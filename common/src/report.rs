@@ -7,10 +7,15 @@
 
 use sfdata_proto::v1 as wire;
 
-use crate::limits;
+use crate::{
+    limits,
+    outcome::{FailureCode, failure_name, failure_names},
+};
 
 /// The longest identifier: an image with its registry and digest.
 const IDENTIFIER_BYTES: usize = 512;
+/// What is told in place of a failure's code where there is no room for further arrivals.
+pub const FULL: &str = "full";
 /// In place of what is none.
 const NONE: &str = "?";
 
@@ -199,12 +204,11 @@ fn each<T>(all: Vec<T>, one: impl Fn(T) -> T) -> Vec<T> {
     all.into_iter().take(limits::REPORT_LIST).map(one).collect()
 }
 
-/// Of `access-denied: cannot list ...` the code.
+/// Of `access-denied: cannot list ...` the code, where it is one of ours.
 fn code(error: String) -> String {
-    let end = error.find(':').unwrap_or(error.len());
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
-    let code = &error[..end];
-    if code.bytes().all(fits) { code.to_owned() } else { "unavailable".to_owned() }
+    let code = error.split(':').next().unwrap_or_default();
+    let known = code.is_empty() || code == FULL || failure_names().any(|name| name == code);
+    if known { code.to_owned() } else { failure_name(FailureCode::Unavailable) }
 }
 
 /// Names as AWS and Dagster have them: no blanks, nothing that a terminal or a page would take for an order.
@@ -298,8 +302,9 @@ mod tests {
             assert_eq!(identifier(text.to_owned()), NONE);
         }
         assert_eq!(identifier("a".repeat(IDENTIFIER_BYTES + 1)), NONE);
-        let codes =
-            ["access-denied: cannot list x", "full: 3 are parked", "it broke: x", ""].map(str::to_owned).map(code);
-        assert_eq!(codes, ["access-denied", "full", "unavailable", ""]);
+        let told =
+            ["access-denied: cannot list x", "full: 3 are parked", "", "it broke: x", "amy-pond", &"a".repeat(999)];
+        let codes = ["access-denied", "full", "", "unavailable", "unavailable", "unavailable"];
+        assert_eq!(told.map(|error| code(error.to_owned())), codes);
     }
 }

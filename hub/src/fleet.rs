@@ -284,7 +284,9 @@ impl Fleet {
                 record.role_id.clear();
             }
             record.role = role.to_string();
-            record.join_anew |= again;
+            if again {
+                record.join_anew_until = (now + limits::JOIN_TOKEN).as_millisecond();
+            }
             let detail = format!("account {account}, role {role}{}", if again { ", again" } else { "" });
             Ok(audit::draft(now, "agent.registered", audit::operator(by), audit::agent(id), detail))
         })?;
@@ -302,7 +304,7 @@ impl Fleet {
         let written = self.update_agent(id, |record| {
             record.role.clear();
             record.role_id.clear();
-            record.join_anew = false;
+            record.join_anew_until = 0;
             Ok(audit::draft(now, "agent.unregistered", audit::operator(by), audit::agent(id), why))
         })?;
         Ok(written.await?)
@@ -445,10 +447,15 @@ impl Fleet {
                 agent.record.since = now.as_millisecond();
             }
             agent.connected = true;
-            agent.record.join_key.clear(); // it has the answer to its last join
             agent.record.last_seen = now.as_millisecond();
             agent.record.version = version.to_owned();
             agent.note = note;
+            if !agent.record.join_key.is_empty() {
+                agent.record.join_key.clear(); // it has the answer to its last join
+                let mut batch = Batch::default();
+                batch.put(keys::agent(id), &agent.record);
+                drop(self.store.submit(batch));
+            }
         }
         self.changed();
     }

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use sfdata_common::limits;
+use sfdata_common::{limits, report::FULL};
 use sfdata_proto::v1::{
     AgentState, AgentSummary, EcsServiceState, Health, HealthReason, HealthReasonKind as Kind, HealthWord, PowerPhase,
 };
@@ -16,8 +16,6 @@ use sfdata_proto::v1::{
 const MOST: usize = 3;
 /// A file waits for as long as it takes to wake Dagster; beyond that something is wrong.
 const WAITS: Duration = Duration::from_secs(3600);
-/// What an agent tells when it has no room for further arrivals.
-const FULL: &str = "full";
 /// Faults of power's with which the platform does its work all the same.
 const LIGHT: [&str; 7] = [
     "sensor-late",

@@ -40,8 +40,7 @@ use crate::{
 };
 
 /// Why the hub itself locks an agent.
-pub const CLONED: &str =
-    "two instances of this agent are alive: find the second one, then invite or register the agent anew";
+pub const CLONED: &str = "two instances of this agent are alive: find and end one of them, then hubctl agents unlock, and register --again or invite";
 /// Superseded instances remembered for an agent.
 const INSTANCES: usize = 8;
 /// Dispatches signed and handed to one stream in one go.

@@ -72,13 +72,14 @@ impl Page {
         Ok(Self { text, samples })
     }
 
-    /// What `promtool check metrics` finds wrong, where there is one: installed, or fetched by `tests/run`.
+    /// What `promtool check metrics` finds wrong; an error where there is none, installed or fetched by `tests/run`.
     pub fn promtool(&self) -> Result<Option<String>> {
         let fetched = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tools/usr/bin/promtool");
         let program = if fetched.exists() { fetched } else { PathBuf::from("promtool") };
         let started =
             Command::new(program).args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let Ok(mut child) = started else { return Ok(None) };
+        let mut child =
+            started.context("promtool is missing: let tests/run fetch it, or on Debian: apt install prometheus")?;
         child.stdin.take().context("a pipe")?.write_all(self.text.as_bytes())?;
         let ended = child.wait_with_output()?;
         Ok(Some(String::from_utf8_lossy(&ended.stderr).into_owned()).filter(|_| !ended.status.success()))

@@ -65,7 +65,7 @@ for (const colorScheme of ["light", "dark"]) {
     for (const violation of found.violations) {
       complain(`${path} (${colorScheme})`, `${violation.id}: ${violation.help}: ${violation.nodes[0].html} ${violation.nodes[0].failureSummary}`);
     }
-    await page.screenshot({ path: `${file(path)}-${colorScheme}.png` });
+    await page.screenshot({ path: `${file(path)}-${colorScheme}.png`, fullPage: path.includes("agents") });
   }
   await context.close();
 }

@@ -23,6 +23,7 @@ use sfdata_common::{
     join::{self, JoinToken, Subject as Bearer},
     keyfile,
     keys::SigningKey,
+    peer::Subject,
     tls::{self, Identity as Certificate, Knows, TlsKey},
     trust::Bundle,
 };
@@ -95,7 +96,9 @@ impl ByAws {
         let agent: AgentId = bearer.agent_id.parse()?;
         let data_dir = &self.data_dir;
         if data_dir.join(HOME_FILE).exists() {
-            let until = super::read_certificate(data_dir)?.peer().not_after;
+            let certificate = super::read_certificate(data_dir)?;
+            self.is_of(&certificate)?;
+            let until = certificate.peer().not_after;
             if until > now {
                 return Err(Error::Valid { path: data_dir.clone(), until });
             }
@@ -111,6 +114,19 @@ impl ByAws {
         Ok(agent)
     }
 
+    /// Whether this certificate is that of the agent which joins: two share nothing, be they of one account and role.
+    pub(super) fn is_of(&self, certificate: &Certificate) -> Result<(), Error> {
+        let Some(Bearer::Agent(bearer)) = &self.place.subject else { return Err(Error::OperatorToken) };
+        match &certificate.peer().subject {
+            Subject::Agent(agent) if agent.as_str() == bearer.agent_id => Ok(()),
+            found => Err(Error::OtherAgent {
+                path: self.data_dir.clone(),
+                found: found.to_string(),
+                expected: bearer.agent_id.clone(),
+            }),
+        }
+    }
+
     /// Join again with all that is there; the new key and chain are on disk when this returns.
     pub(super) async fn again(
         &self,
@@ -120,7 +136,8 @@ impl ByAws {
     ) -> Result<(TlsKey, Vec<Vec<u8>>), Error> {
         let knows = Knows::Cas { certificates: &bundle.ca_certificates, trust_domain: &bundle.trust_domain };
         let (key, answer) = self.ask(knows, receipt, now).await?;
-        keep_count(&self.data_dir, &answer, bundle)?;
+        // It may be signed by a key of a newer bundle, which this agent is still to get; the hub looks at it when it comes back.
+        keep_count(&self.data_dir, answer.joined.as_ref())?;
         let chain = keep_certificate(&self.data_dir, &key, &answer)?;
         self.done();
         info!("joined again by AWS identity");
@@ -209,7 +226,9 @@ fn settle(data_dir: &Path, place: &JoinToken, key: &TlsKey, answer: &wire::Enrol
     let envelope = answer.trust_bundle.as_ref().ok_or(Error::Incomplete("trust bundle"))?;
     let trust = Trust::create(data_dir, envelope, &place.root_pin)?;
     Journal::create(data_dir, answer.epoch)?;
-    keep_count(data_dir, answer, &trust.bundle())?;
+    let keys = trust.bundle().dispatch_keys.clone();
+    let signed = |joined: &&wire::Envelope| envelope::count_signers(joined, JOINED_PAYLOAD_TYPE, &keys) > 0;
+    keep_count(data_dir, answer.joined.as_ref().filter(signed))?;
     keep_certificate(data_dir, key, answer)?;
     // Last: with this file the folder counts as enrolled.
     let home = JoinToken { secret: Default::default(), ..place.clone() };
@@ -224,12 +243,8 @@ fn keep_certificate(data_dir: &Path, key: &TlsKey, answer: &wire::EnrolResponse)
     Ok(chain)
 }
 
-/// A count that no dispatch key of the bundle signed would be no proof when it is handed over.
-fn keep_count(data_dir: &Path, answer: &wire::EnrolResponse, bundle: &Bundle) -> Result<(), Error> {
-    let signed =
-        |joined: &&wire::Envelope| envelope::count_signers(joined, JOINED_PAYLOAD_TYPE, &bundle.dispatch_keys) > 0;
-    let joined =
-        answer.joined.as_ref().filter(signed).ok_or(Error::Incomplete("count of joins that its key signed"))?;
+fn keep_count(data_dir: &Path, joined: Option<&wire::Envelope>) -> Result<(), Error> {
+    let joined = joined.ok_or(Error::Incomplete("count of joins that its key signed"))?;
     let text = pem::encode(&pem::Pem::new(JOINED_TAG, joined.encode_to_vec()));
     Ok(keyfile::write(&data_dir.join(JOINED_FILE), text.as_bytes())?)
 }

@@ -2,7 +2,8 @@
 //!
 //! Retries are the SDK's own (standard mode) and nobody's else, so that throttling is not answered with more
 //! load. An error becomes one [`Error`] here: told apart by code and status, with AWS's request id for its
-//! support, and never with a credential in it. Every client is made by [`client`], which has its requests counted.
+//! support, and never with a credential in it. Every client that sends is made by [`client`], which has its requests
+//! counted.
 
 mod requests;
 

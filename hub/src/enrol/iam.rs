@@ -122,20 +122,23 @@ pub struct Iam {
     parts: Parts,
     sts: Sts,
     challenges: Mutex<Challenges>,
+    /// Of each agent the refusal that was put on record last, and when.
+    noted: Mutex<HashMap<AgentId, (String, Timestamp)>>,
 }
 
 impl Iam {
     /// With these parts; nothing is asked yet.
     pub fn new(parts: Parts) -> Self {
         let sts = Sts::new(&parts.settings);
-        Self { parts, sts, challenges: Mutex::default() }
+        Self { parts, sts, challenges: Mutex::default(), noted: Mutex::default() }
     }
 
     fn challenges(&self) -> std::sync::MutexGuard<'_, Challenges> {
         self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this agent has to sign. Whether it is registered is not told before it has.
+    /// What this agent has to sign. Whether it is registered is told to whoever answers: names of LAs are no secret, and who
+    /// mends a configuration has to know.
     pub fn challenge(&self, agent: &str, now: Timestamp) -> Result<wire::ChallengeResponse, Error> {
         let agent = agent.parse()?;
         let challenge = crypto::random()?;
@@ -199,6 +202,17 @@ impl Iam {
         }
     }
 
+    /// Whether this refusal is to be put on record: an agent goes on trying, and the record is kept for ever.
+    fn is_news(&self, agent: &AgentId, why: String, now: Timestamp) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = |at: &Timestamp| now.duration_since(*at).unsigned_abs() < limits::JOIN_REFUSAL_NOTED;
+        if noted.get(agent).is_some_and(|(before, at)| *before == why && lately(at)) {
+            return false;
+        }
+        noted.insert(agent.clone(), (why, now));
+        true
+    }
+
     /// Put on record who of the agent's own account was refused; of strangers, of whom there is no end, the log tells.
     async fn note(&self, agent: &AgentId, error: &Error, now: Timestamp) -> Result<(), store::Error> {
         let Parts { store, fleet, sessions, .. } = &self.parts;
@@ -208,6 +222,9 @@ impl Iam {
                 Ok(())
             }
             Error::Fleet(fleet::Error::Join(refusal)) if !matches!(refusal, joins::Refusal::OtherAccount { .. }) => {
+                if !self.is_news(agent, refusal.to_string(), now) {
+                    return Ok(());
+                }
                 let mut batch = Batch::default();
                 let subject = audit::agent(agent);
                 batch.audit(audit::draft(now, "agent.join-refused", audit::HUB, subject, refusal.to_string()));

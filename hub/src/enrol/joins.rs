@@ -135,7 +135,7 @@ pub fn decide(agent: &AgentId, known: &records::Agent, join: &Join, now: Timesta
     let repeated = known.joins > 0 && known.join_key == join.key.as_slice() && known.joined_after == told;
     if !repeated {
         match &join.right {
-            Right::Aws { .. } if known.join_anew => {}
+            Right::Aws { .. } if now.as_millisecond() < known.join_anew_until => {}
             Right::Aws { told: None, .. } if known.joins > 0 => return Err(Refusal::NoCount { agent: agent.clone() }),
             Right::Aws { .. } if told < known.joins => {
                 return Err(Refusal::Clone { agent: agent.clone(), known: known.joins, told });
@@ -146,9 +146,9 @@ pub fn decide(agent: &AgentId, known: &records::Agent, join: &Join, now: Timesta
         record.joins = known.joins.max(told) + 1;
         record.joined_after = told;
         record.join_key = Bytes::copy_from_slice(&join.key);
-        record.join_anew = false;
         record.since = now.as_millisecond();
     }
+    record.join_anew_until = 0; // an admin's word lets in once
     record.receipt_key = join.receipt_key.clone();
     record.version = join.version.clone();
     Ok(record)
@@ -270,13 +270,20 @@ mod tests {
         assert!(
             matches!(&refused, Refusal::OtherRoleId { pinned, found, .. } if pinned == "AROAFIRST" && found == "AROAOTHER")
         );
-        (first.role_id, first.join_anew) = (String::new(), true);
+        (first.role_id, first.join_anew_until) = (String::new(), 1);
         let second = next(&first, &other(None)).unwrap();
-        assert_eq!((second.joins, second.role_id.as_str(), second.join_anew), (2, "AROAOTHER", false));
+        assert_eq!((second.joins, second.role_id.as_str(), second.join_anew_until), (2, "AROAOTHER", 0));
         assert_eq!(next(&second, &Join { key: [3; 32], ..other(None) }), Err(Refusal::NoCount { agent: camden() }));
         // Also an old count, of the folder that was there before: an admin's word stands over it, once.
-        let anew = records::Agent { join_anew: true, ..second };
-        assert_eq!(next(&anew, &Join { key: [3; 32], ..other(Some(1)) }).unwrap().joins, 3);
+        let anew = records::Agent { join_anew_until: 1, ..second };
+        let old = Join { key: [3; 32], ..other(Some(1)) };
+        assert_eq!(next(&anew, &old).unwrap().joins, 3);
+        let late = Timestamp::from_millisecond(1).unwrap();
+        assert!(matches!(decide(&camden(), &anew, &old, late), Err(Refusal::Clone { .. })), "and not for ever");
+        // It is used up by an answer that is given again, too.
+        let again = Join { key: [2; 32], ..other(None) };
+        let repeated = next(&anew, &again).unwrap();
+        assert_eq!((repeated.joins, repeated.join_anew_until), (2, 0));
     }
 
     #[test]

@@ -104,9 +104,9 @@ pub struct Agent {
     /// Unique id of the role that joined first; empty until then.
     #[prost(string, tag = "14")]
     pub role_id: String,
-    /// Its next join by AWS identity is let in whatever its count.
-    #[prost(bool, tag = "15")]
-    pub join_anew: bool,
+    /// Its next join by AWS identity is let in whatever its count, until then; Unix milliseconds, 0 for never.
+    #[prost(int64, tag = "15")]
+    pub join_anew_until: i64,
 }
 
 /// An operator of the registry: whom the hub lets connect. What they may sign stands in the trust bundle.

@@ -1,19 +1,16 @@
 //! Which buckets have their requests counted by CloudWatch. That costs the LA money, so that nothing here switches it on.
 
 use aws_sdk_s3::types::{MetricsConfiguration, MetricsFilter};
-use sfdata_common::command::Bucket;
+use sfdata_common::{command::Bucket, limits};
 
 use super::S3;
 use crate::services::{Error, aws::failure};
-
-/// Pages of configurations that are read of one bucket: S3 lets it have 1,000, in pages of 100.
-const PAGES: u32 = 10;
 
 impl S3 {
     /// The filter by which CloudWatch counts all requests to a bucket, where it has one.
     pub async fn request_filter(&self, role: Bucket, bucket: &str) -> Result<Option<String>, Error> {
         let mut token = None;
-        for _ in 0..PAGES {
+        for _ in 0..limits::BUCKET_METRICS_PAGES {
             let call = self.client.list_bucket_metrics_configurations().bucket(bucket).set_continuation_token(token);
             let page = call.expected_bucket_owner(self.owner().await?).send().await.map_err(|e| {
                 failure(

@@ -3,14 +3,15 @@
 //! Invariants: each of the three facts is there once, in its place; the ARN, the unique id and the account agree. Anything
 //! that XML can do beside elements and plain text (entities, DTDs, CDATA, comments) is refused.
 
-use sfdata_common::ids::{AccountId, RoleName};
+use sfdata_common::{
+    ids::{AccountId, RoleName},
+    limits,
+};
 use xmlparser::{ElementEnd, Token, Tokenizer};
 
 const ROOT: &str = "GetCallerIdentityResponse";
 const RESULT: &str = "GetCallerIdentityResult";
 const FACTS: [&str; 3] = ["Arn", "UserId", "Account"];
-/// Deeper than any answer of STS.
-const DEPTH: usize = 8;
 
 /// Why an answer tells nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +105,7 @@ fn walk<'a>(text: &'a str, mut take: impl FnMut(&[&str], &'a str) -> Result<(), 
         match token.map_err(|_| Odd::Xml)? {
             Token::Declaration { .. } if path.is_empty() && !ended => {}
             Token::ElementStart { prefix, local, .. } => {
-                if ended || !prefix.is_empty() || path.len() == DEPTH {
+                if ended || !prefix.is_empty() || path.len() == limits::STS_REPLY_DEPTH {
                     return Err(Odd::Xml);
                 }
                 path.push(local.as_str());

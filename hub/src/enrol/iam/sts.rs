@@ -23,6 +23,8 @@ use super::{
 };
 use crate::config;
 
+/// AWS's codes of "not now" (SDK reference guide, "Retry behavior"), whatever their HTTP status.
+const BUSY: [&str; 4] = ["Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable"];
 /// Least room that hyper needs for the head of an answer.
 const HEAD_BYTES: usize = 8 * 1024;
 
@@ -124,9 +126,12 @@ impl Sts {
             .map_err(|_| Error::Slow { host: self.host.clone(), within })??;
         match status {
             StatusCode::OK => reply::read(&body).map_err(|odd| Error::Odd { host: self.host.clone(), odd }),
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Error::Denied { status: status.as_u16(), code: reply::code(&body) })
-            }
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => match reply::code(&body) {
+                Some(code) if BUSY.contains(&code.as_str()) => {
+                    Err(Error::Answer { host: self.host.clone(), status: status.as_u16() })
+                }
+                code => Err(Error::Denied { status: status.as_u16(), code }),
+            },
             _ => Err(Error::Answer { host: self.host.clone(), status: status.as_u16() }),
         }
     }

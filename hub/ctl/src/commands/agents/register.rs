@@ -34,7 +34,7 @@ pub(crate) struct Register {
     /// Group that it belongs to; repeatable
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<GroupName>,
-    /// Accept at the next join a role that was made anew, and an agent that has lost its folder
+    /// Accept at the next join within the hour a role that was made anew, and an agent that has lost its folder
     #[arg(long)]
     again: bool,
 }
