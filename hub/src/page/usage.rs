@@ -192,7 +192,7 @@ fn cards(total: &UsageRow, answer: &GetUsageResponse) -> Markup {
             (card("Saved beside 23:00 to 05:00 on weekdays", saved(total.night_window_micros)))
             @if let Some(bill) = &total.bill {
                 div class="card" {
-                    dt { "AWS's bill of " (bill.agents) " of " (answer.agents) @if bill.estimated { ", not final" } }
+                    dt { "AWS's bill of " (bill.agents) " of " (answer.agents) " LAs" @if bill.estimated { ", not final" } }
                     dd { (signed(bill, 2)) " " (text(&bill.currency)) }
                 }
             }
@@ -335,7 +335,7 @@ fn known(micros: u64) -> String {
 }
 
 fn bill_text(bill: &UsageBill) -> String {
-    format!("{}{} {}", if bill.estimated { "~" } else { "" }, signed(bill, 2), bill.currency)
+    format!("{}{}\u{a0}{}", if bill.estimated { "~" } else { "" }, signed(bill, 2), bill.currency)
 }
 
 /// Credits can make a bill negative.
