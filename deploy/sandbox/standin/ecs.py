@@ -92,9 +92,12 @@ class Task:
             self.status, self.stopped_at = "STOPPED", at
 
     def free(self, at):
-        """What kept it from starting is gone."""
-        if self.status == "PENDING" and self.behaviour.kind == "never-starts":
-            self.behaviour, self.due = Behaviour(), None if self.hosted else at + self.timing.start_seconds / 2
+        """What kept it from starting is gone, or would have kept it."""
+        if self.status not in ("PROVISIONING", "PENDING") or self.behaviour.kind != "never-starts":
+            return
+        self.behaviour = Behaviour()
+        if self.status == "PENDING" and not self.hosted:
+            self.due = at + self.timing.start_seconds / 2
 
     def claim(self):
         """Its host is about to start its process: from now on it does not stop before that has ended."""

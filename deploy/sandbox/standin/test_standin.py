@@ -235,6 +235,14 @@ class LifeCycle(unittest.TestCase):
         self.estate.behave("normal")
         wait_for(self.estate.completed)
 
+    def test_what_is_not_yet_pending_is_freed_as_well(self):
+        for delay in (0.3, 0.37, 0.44, 0.51, 0.58, 0.65, 0.72, 0.79):
+            self.estate.behave("never-starts")
+            self.estate.update(forceNewDeployment=True)
+            time.sleep(delay)
+            self.estate.behave("normal")
+            wait_for(self.estate.completed)
+
     def test_crashes_trip_the_circuit_breaker_and_roll_back(self):
         good = self.estate.service()["taskDefinition"]
         self.estate.behave("crashes", image=":bad")
