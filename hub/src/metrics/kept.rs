@@ -11,7 +11,7 @@ use std::{
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 
-use crate::store::keys::{self, KINDS};
+use crate::store::keys::{self, KIND_COUNT, KINDS};
 
 /// Amounts by kind; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +19,7 @@ pub struct Kept(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    amounts: [Amount; KINDS.len()],
+    amounts: [Amount; KIND_COUNT],
     disk_bytes: AtomicU64,
 }
 

@@ -173,8 +173,11 @@ pub struct Kind {
     pub seconds: Option<i64>,
 }
 
+/// How many kinds there are. A number of its own: from the list it could not be a length in a type of an optimized build.
+pub const KIND_COUNT: usize = 19;
+
 /// Every kind. What is of none, as the layout's version, counts as other.
-pub const KINDS: [Kind; 19] = [
+pub const KINDS: [Kind; KIND_COUNT] = [
     kind(COMMANDS, "commands"),
     kind(DELIVERIES, "deliveries"),
     kind(UNFINISHED, "unfinished"),
