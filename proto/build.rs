@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "envelope", "command", "ecs", "aurora", "s3", "logs", "dagster", "arrivals", "power", "sealed", "trust",
         "enrol", "alerts", "link", "report", "usage", "history", "operator",
+        "proposals",
     ]
     .map(|name| format!("sfdata/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

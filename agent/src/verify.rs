@@ -16,6 +16,7 @@ use sfdata_common::{
     limits,
     outcome::RefusalReason,
     policy::{AgentFacts, Policy, Question, Resource, Verdict},
+    signers::{self, Signers, Wrong},
     trust::Bundle,
 };
 use sfdata_proto::v1::{self as wire, Hold};
@@ -218,32 +219,34 @@ fn ordered(
     if sha256(&envelope.payload)[..] != dispatch.command_digest[..] {
         return refuse(RefusalReason::CommandDigest, "the command is not the one that the hub dispatched");
     }
-    let of_signer =
-        |signature: &wire::Signature| facts.bundle.operators.iter().find(|o| o.key.id() == signature.key_id);
-    let Some(operator) = envelope.signatures.iter().find_map(of_signer) else {
-        return refuse(RefusalReason::OperatorUnknown, "no operator of the trust bundle signed it");
-    };
-    if !envelope::is_signed_by(&envelope, Command::PAYLOAD_TYPE, &operator.key) {
-        return refuse(RefusalReason::OperatorSignature, format!("the signature is not {}'s", operator.name));
-    }
-    if operator.expires <= facts.now {
-        return refuse(
-            RefusalReason::OperatorExpired,
-            format!("{}'s key expired at {}", operator.name, operator.expires),
-        );
-    }
+    let signers = Signers::of(&envelope, facts.bundle, facts.now).map_err(|wrong| {
+        let reason = match wrong {
+            Wrong::Nobody => RefusalReason::OperatorUnknown,
+            Wrong::Signature(_) => RefusalReason::OperatorSignature,
+            Wrong::Expired { .. } => RefusalReason::OperatorExpired,
+        };
+        (reason, wrong.to_string())
+    })?;
     // What is not wholly understood can't be judged, so this comes before what the command says.
-    let command = match Command::parse(&envelope.payload) {
-        Ok(command) if command.id == id && command.operator == operator.name => command,
-        Ok(_) => return refuse(RefusalReason::Malformed, "it names another id or operator than its signatures"),
-        Err(error @ ParseError::UnknownFields) => return refuse(RefusalReason::UnknownFields, error.to_string()),
-        Err(error) => return refuse(RefusalReason::Malformed, error.to_string()),
+    let command = Command::parse(&envelope.payload).map_err(|error| match error {
+        ParseError::UnknownFields => (RefusalReason::UnknownFields, error.to_string()),
+        ParseError::Malformed(_) => (RefusalReason::Malformed, error.to_string()),
+    })?;
+    let Some(operator) = signers.named(&command.operator).filter(|_| command.id == id) else {
+        return refuse(RefusalReason::Malformed, "it names another id or operator than its signatures");
     };
     let class = command.class();
     if !operator.roles.iter().any(|role| role.grants(class)) {
         return refuse(
             RefusalReason::ClassNotAllowed,
             format!("{}'s roles do not allow {class} actions", operator.name),
+        );
+    }
+    let signed_by = 1 + signers.approvers(&operator.name, class).len();
+    if class == Class::Destroy && signed_by < signers::DESTROY {
+        return refuse(
+            RefusalReason::SecondOperator,
+            format!("{} can't be taken back, and nobody but {} signed it", command.action.name(), operator.name),
         );
     }
     if command.targets.binary_search(facts.agent).is_err() {

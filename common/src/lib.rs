@@ -19,6 +19,7 @@ pub mod keys;
 pub mod envelope;
 pub mod sealed;
 pub mod trust;
+pub mod signers;
 pub mod policy;
 pub mod join;
 pub mod sts;

@@ -59,6 +59,10 @@ pub const QUEUE_PER_AGENT: usize = 1_000;
 pub const AGENTS: usize = 12_000;
 /// Commands that the hub holds unfinished before it sheds load.
 pub const UNFINISHED_COMMANDS: usize = 100_000;
+/// Commands that may wait for a second operator: people look through them.
+pub const PROPOSALS: usize = 200;
+/// Audit entries that one proof may span, of some 200 bytes each; of a command that took longer its own entries are shown alone.
+pub const PROOF_ENTRIES: usize = 5_000;
 /// Finished commands are kept for so long, so that a year's audit can be answered.
 pub const COMMANDS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Operations that wait for one group commit; bounds the memory of a burst.

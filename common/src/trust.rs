@@ -287,6 +287,11 @@ impl Bundle {
         self.operators.iter().find(|operator| operator.name == *name)
     }
 
+    /// Whose key has this id.
+    pub fn signer(&self, key_id: &str) -> Option<&OperatorKey> {
+        self.operators.iter().find(|operator| operator.key.id() == key_id)
+    }
+
     /// Accept an operator's word that the hub was restored and counts anew from a higher epoch.
     pub fn verify_epoch(&self, envelope: &wire::Envelope, now: Timestamp) -> Result<wire::EpochStatement, Error> {
         let statement = wire::EpochStatement::decode(&envelope.payload[..]).map_err(|_| Error::Statement)?;

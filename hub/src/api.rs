@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod enrol;
 pub mod operator;
+pub mod proposals;
 mod status;
 
 use std::str::FromStr;

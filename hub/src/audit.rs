@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use sfdata_common::{
+    command::Command,
     ids::{AgentId, OperatorName},
     keys::sha256,
     limits,
@@ -40,6 +41,18 @@ pub fn draft(
         detail: cut(detail.into()),
         ..Default::default()
     }
+}
+
+/// An entry about a command of its operator's: what, on which agents, and why.
+pub fn ordered(at: Timestamp, kind: &str, command: &Command) -> AuditEntry {
+    let mut detail = match &command.targets[..] {
+        [only] => format!("{} on {only}", command.action.name()),
+        many => format!("{} on {} agents", command.action.name(), many.len()),
+    };
+    if !command.reason.is_empty() {
+        detail += &format!(": {}", command.reason);
+    }
+    draft(at, kind, operator(&command.operator), command.id.to_string(), detail)
 }
 
 fn cut(mut text: String) -> String {

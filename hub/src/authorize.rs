@@ -15,6 +15,8 @@ use sfdata_common::{
     keys::sha256,
     limits,
     policy::{Policy, Question, Resource, Verdict},
+    signers::{self, Signers, Wrong},
+    trust::OperatorKey,
 };
 use sfdata_proto::v1 as wire;
 
@@ -46,6 +48,18 @@ pub enum Denied {
     /// The signature does not hold.
     #[error("the signature is not that of {0}'s key in the trust bundle; is the right signing key in your profile?")]
     Signature(OperatorName),
+    /// A signature beside theirs does not hold, or has expired.
+    #[error("the command's signatures do not count: {0}")]
+    Signers(#[from] Wrong),
+    /// Nobody else signed it.
+    #[error(
+        "{action} can't be taken back, so that a second operator has to sign it: \
+         hubctl commands propose -- …, and somebody else: hubctl commands approve"
+    )]
+    SecondOperator {
+        /// What.
+        action: String,
+    },
     /// The role does not reach.
     #[error("the roles of {operator} ({roles}) do not allow {class} actions such as {action}")]
     Role {
@@ -102,6 +116,8 @@ impl Denied {
             Self::SomebodyElse { .. } => "somebody-else",
             Self::NoKey(_) => "no-key",
             Self::Signature(_) => "signature",
+            Self::Signers(_) => "signers",
+            Self::SecondOperator { .. } => "second-operator",
             Self::Role { .. } => "role",
             Self::Policy { .. } => "policy",
             Self::UnknownAgent(_) => "unknown-agent",
@@ -134,11 +150,30 @@ impl Order {
 
 /// An order that passed every check of [`Authorizer::authorize`].
 #[derive(Debug)]
-pub struct Authorized(Arc<Order>);
+pub struct Authorized {
+    order: Arc<Order>,
+    approvers: Vec<OperatorName>,
+}
 
 impl Authorized {
     /// The order.
     pub fn order(&self) -> &Arc<Order> {
+        &self.order
+    }
+
+    /// Who signed it beside the operator who ordered it.
+    pub fn approvers(&self) -> &[OperatorName] {
+        &self.approvers
+    }
+}
+
+/// An order that lacks nothing but a second operator's signature: [`Authorizer::propose`].
+#[derive(Debug)]
+pub struct Proposed(Order);
+
+impl Proposed {
+    /// The order.
+    pub fn order(&self) -> &Order {
         &self.0
     }
 }
@@ -161,8 +196,25 @@ impl Authorizer {
         Self { policy, trust, fleet }
     }
 
-    /// Judge a signed command that `by` handed in.
+    /// Judge a signed command that `by` ordered.
     pub fn authorize(&self, by: &OperatorName, envelope: wire::Envelope, now: Timestamp) -> Result<Authorized, Denied> {
+        let (order, approvers) = self.judge(by, envelope, 1, now)?;
+        Ok(Authorized { order: Arc::new(order), approvers })
+    }
+
+    /// Judge a signed command that `by` proposes, as if a second operator had approved it.
+    pub fn propose(&self, by: &OperatorName, envelope: wire::Envelope, now: Timestamp) -> Result<Proposed, Denied> {
+        Ok(Proposed(self.judge(by, envelope, signers::DESTROY, now)?.0))
+    }
+
+    /// What `by` ordered, and who approved it, judged as if at least so many operators had signed.
+    fn judge(
+        &self,
+        by: &OperatorName,
+        envelope: wire::Envelope,
+        at_least: usize,
+        now: Timestamp,
+    ) -> Result<(Order, Vec<OperatorName>), Denied> {
         let size = envelope.encoded_len();
         if size > limits::COMMAND_BYTES {
             return Err(Denied::TooLarge { size });
@@ -180,13 +232,15 @@ impl Authorizer {
             return Err(Denied::NotNow { from: command.not_before, to: command.expires, now });
         }
         let class = command.class();
-        if !key.roles.iter().any(|role| role.grants(class)) {
-            return Err(Denied::Role {
-                operator: by.clone(),
-                roles: key.roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-                class: class.as_str(),
-                action: command.action.name().to_owned(),
-            });
+        role(&key, command)?;
+        let signers = self.trust.with(|bundle| {
+            let signers = Signers::of(&order.envelope, bundle, now)?;
+            Ok::<_, Wrong>(signers.approvers(by, class).into_iter().cloned().collect::<Vec<OperatorName>>())
+        });
+        let approvers = signers.ok_or_else(|| Denied::NoKey(by.clone()))??;
+        let signed_by = at_least.max(1 + approvers.len());
+        if class == Class::Destroy && signed_by < signers::DESTROY {
+            return Err(Denied::SecondOperator { action: command.action.name().to_owned() });
         }
         for agent in &command.targets {
             let facts = self.fleet.facts(agent).ok_or_else(|| Denied::UnknownAgent(agent.clone()))?;
@@ -207,7 +261,27 @@ impl Authorizer {
                 return Err(Denied::Policy { operator, action, on: format!("agent {agent}"), why });
             }
         }
-        Ok(Authorized(Arc::new(order)))
+        Ok((order, approvers))
+    }
+
+    /// Whether a signature that was added to an envelope is that of `by`.
+    pub fn signed(
+        &self,
+        by: &OperatorName,
+        signature: &wire::Signature,
+        envelope: &wire::Envelope,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
+        let key = self.trust.operator(by, now).ok_or_else(|| Denied::NoKey(by.clone()))?;
+        let holds = signature.key_id == key.key.id()
+            && envelope::is_signed_by(envelope, Command::PAYLOAD_TYPE, &key.key);
+        if holds { Ok(()) } else { Err(Denied::Signature(by.clone())) }
+    }
+
+    /// Whether `by` may approve or reject what is of this class.
+    pub fn may_decide(&self, by: &OperatorName, order: &Order, now: Timestamp) -> Result<(), Denied> {
+        let key = self.trust.operator(by, now).ok_or_else(|| Denied::NoKey(by.clone()))?;
+        role(&key, &order.command)
     }
 
     /// Judge what is asked of the fleet itself, such as `agents.lock`; reading is class `read`, all else `administer`.
@@ -236,4 +310,17 @@ impl Authorizer {
 
     /// The read class's word, for requests that only look.
     pub const READ: &'static str = Class::Read.as_str();
+}
+
+fn role(key: &OperatorKey, command: &Command) -> Result<(), Denied> {
+    let class = command.class();
+    if key.roles.iter().any(|role| role.grants(class)) {
+        return Ok(());
+    }
+    Err(Denied::Role {
+        operator: key.name.clone(),
+        roles: key.roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        class: class.as_str(),
+        action: command.action.name().to_owned(),
+    })
 }

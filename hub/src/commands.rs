@@ -4,6 +4,7 @@
 //! receipts on their way back.
 
 mod newest;
+mod proposals;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use sfdata_common::{
     telemetry::traces::{SpanKind, TraceContext, Tracer},
 };
 use sfdata_proto::v1 as wire;
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
     store::{self, Batch, Store, keys, records},
 };
 
-pub use self::newest::Newest;
+pub use self::{newest::Newest, proposals::Error as ProposalError};
 
 /// Most commands in one answer of a list.
 const LIST: usize = 1_000;
@@ -99,6 +101,8 @@ pub struct Commands {
     pub disk: disk::Gauge,
     /// Where a command's time goes.
     pub tracer: Tracer,
+    /// Proposals are looked at and changed in one step.
+    pub deciding: Mutex<()>,
 }
 
 impl Commands {
@@ -154,6 +158,14 @@ impl Commands {
         let mut batch = Batch::default();
         batch.audit(audit::draft(now, "operator.denied", audit::operator(by), what, denied.to_string()));
         self.store.commit(batch).await
+    }
+
+    /// Keep the hub's signed word that a command goes to an agent, for who wants proof. Nobody waits for it: what comes of the
+    /// command is written later, and so is durable later.
+    pub fn keep_dispatch(&self, agent: &AgentId, id: CommandId, dispatch: &wire::Envelope) {
+        let mut batch = Batch::default();
+        batch.put(keys::dispatch(id, agent), dispatch);
+        drop(self.store.submit(batch));
     }
 
     /// Keep an agent's receipt. When this returns it is durable and its watchers know.
@@ -352,8 +364,9 @@ impl Commands {
         Ok(targets)
     }
 
-    /// Forget commands that are older than the bound. Harmless to repeat.
+    /// Forget commands that are older than the bound, and proposals that nobody approved. Harmless to repeat.
     pub async fn prune(&self, now: Timestamp) -> Result<(), store::Error> {
+        self.lapse(now).await?;
         let Ok(oldest) = now.checked_sub(limits::COMMANDS_KEPT) else { return Ok(()) };
         let mut batch = Batch::default();
         let old = self
@@ -371,6 +384,7 @@ impl Commands {
             batch.delete(keys::command(id));
             for delivery in self.store.scan::<records::Delivery>(&keys::deliveries(id)) {
                 let (agent, _) = delivery?;
+                batch.delete([keys::dispatches(id), agent.clone()].concat());
                 batch.delete([keys::deliveries(id), agent].concat());
             }
             count += 1;

@@ -18,9 +18,12 @@ use sfdata_common::{
 };
 use sfdata_proto::v1::{
     self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
-    operator_service_server::OperatorServiceServer, renewal_service_server::RenewalServiceServer,
+    operator_service_server::OperatorServiceServer, proposal_service_server::ProposalServiceServer, renewal_service_server::RenewalServiceServer,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tracing::{error, info};
@@ -338,6 +341,7 @@ impl Parts {
             metrics: metrics.clone(),
             disk: disk.clone(),
             tracer,
+            deciding: Mutex::default(),
         });
         let usage = Arc::new(Usage::new(ground.store.clone(), metrics.clone()));
         let history = Arc::new(History::new(ground.store.clone()));
@@ -386,6 +390,9 @@ impl Parts {
             .build_v1();
         let routes = Routes::new(self.link_service())
             .add_service(self.operator_service())
+            .add_service(
+                ProposalServiceServer::new(self.operators()).max_decoding_message_size(limits::MESSAGE_BYTES),
+            )
             .add_service(
                 RenewalServiceServer::new(Renewals {
                     fleet: Arc::clone(&fleet),

@@ -163,7 +163,7 @@ impl Queue {
                 // The first may not be durable yet: it is when this is.
                 Some(_) => (self.store.submit(Batch::default()), None),
                 None => {
-                    let (written, watcher) = self.add(&mut inner, order, trace, now)?;
+                    let (written, watcher) = self.add(&mut inner, authorized, trace, now)?;
                     (written, Some(watcher))
                 }
             }
@@ -188,10 +188,11 @@ impl Queue {
     fn add(
         &self,
         inner: &mut Inner,
-        order: &Arc<Order>,
+        authorized: &Authorized,
         trace: Option<TraceContext>,
         now: Timestamp,
     ) -> Result<(Written, Watcher), Error> {
+        let order = authorized.order();
         let command = &order.command;
         if inner.live.len() >= limits::UNFINISHED_COMMANDS {
             return Err(Error::Full);
@@ -206,16 +207,12 @@ impl Queue {
             records::Command { envelope: Some(order.envelope.clone()), submitted: order.submitted.as_millisecond() };
         batch.put(keys::command(command.id), &record);
         batch.put(keys::unfinished(command.id), &());
-        let detail = match &command.targets[..] {
-            [only] => format!("{} on {only}", command.action.name()),
-            many => format!("{} on {} agents", command.action.name(), many.len()),
-        };
-        let because = if command.reason.is_empty() { String::new() } else { format!(": {}", command.reason) };
-        let actor = audit::operator(&command.operator);
-        batch.audit(
-            audit::draft(now, "command.submitted", actor, command.id.to_string(), detail + &because)
-                .about(&order.envelope),
-        );
+        batch.audit(audit::ordered(now, "command.submitted", command).about(&order.envelope));
+        for approver in authorized.approvers() {
+            let (actor, id) = (audit::operator(approver), command.id.to_string());
+            batch.audit(audit::draft(now, "command.approved", actor, id, "").about(&order.envelope));
+            batch.delete(keys::proposal(command.id));
+        }
         let mut targets = HashMap::with_capacity(command.targets.len());
         for agent in &command.targets {
             let line = inner.lines.entry(agent.clone()).or_insert_with(|| Line::new(self.epoch));

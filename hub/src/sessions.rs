@@ -468,6 +468,9 @@ impl Session<'_> {
         });
         outgoing.trace = span.as_ref().and_then(Span::context);
         let delivery = self.link.dispatcher.sign(self.agent, &outgoing, now);
+        if let (Some(order), Some(dispatch)) = (&outgoing.order, &delivery.dispatch) {
+            self.link.commands.keep_dispatch(self.agent, order.command.id, dispatch);
+        }
         self.send(ToAgent::Delivery(delivery)).await
     }
 

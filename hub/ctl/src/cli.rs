@@ -1,8 +1,12 @@
 //! The shape of the command line: what every command takes, and the nouns.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum as _};
 use sfdata_common::{
     limits,
     telemetry::traces::{self, Telemetry, Tracer},
@@ -46,6 +50,14 @@ impl Cli {
         let exit = self.noun.run(&context).await;
         context.tracer.stop(limits::TRACE_FLUSH).await;
         exit
+    }
+
+    /// Hand in what a command line within this one orders as a proposal.
+    pub(crate) async fn propose(context: &Context, words: Vec<OsString>, lives: Duration) -> anyhow::Result<Exit> {
+        let words = ["hubctl".into()].into_iter().chain(context.global.clone()).chain(words);
+        let inner = Self::try_parse_from(words).map_err(|error| Usage(error.to_string().trim_end().to_owned()))?;
+        let context = Context { proposing: Some(lives), tracer: context.tracer.clone(), ..inner.global.context()? };
+        inner.noun.run(&context).await
     }
 }
 
@@ -91,10 +103,15 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     /// Where a command's time goes.
     pub(crate) tracer: Tracer,
+    /// What is ordered is handed in as a proposal, which lives so long.
+    pub(crate) proposing: Option<Duration>,
+    /// The global options once more, for a command line within this one.
+    pub(crate) global: Vec<OsString>,
 }
 
 impl Global {
     fn context(self) -> Result<Context, Usage> {
+        let global = self.again();
         let home = match self.home {
             Some(home) => home,
             None => std::env::home_dir()
@@ -107,7 +124,21 @@ impl Global {
             hub: self.hub,
             output: Output::new(self.output, no_colour),
             tracer: tracer(self.otlp_endpoint),
+            proposing: None,
+            global,
         })
+    }
+
+    fn again(&self) -> Vec<OsString> {
+        let format = self.output.to_possible_value().map(|value| value.get_name().to_owned());
+        let mut words: Vec<OsString> = vec!["--profile".into(), self.profile.clone().into()];
+        let mut add = |option: &str, value: Option<OsString>| {
+            words.extend(value.into_iter().flat_map(|value| [option.into(), value]));
+        };
+        add("--home", self.home.clone().map(Into::into));
+        add("--hub", self.hub.clone().map(Into::into));
+        add("--output", format.map(Into::into));
+        words
     }
 }
 

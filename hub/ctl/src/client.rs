@@ -11,7 +11,7 @@ use sfdata_common::{
     tls::Identity,
 };
 use sfdata_proto::v1::{
-    RenewRequest, operator_service_client::OperatorServiceClient, renewal_service_client::RenewalServiceClient,
+    RenewRequest, operator_service_client::OperatorServiceClient, proposal_service_client::ProposalServiceClient, renewal_service_client::RenewalServiceClient,
 };
 use tonic::{Response, Status, codec::CompressionEncoding, transport::Channel};
 
@@ -28,6 +28,8 @@ pub(crate) struct Hub {
     pub(crate) profile: Profile,
     /// Where a command's time goes.
     pub(crate) tracer: Tracer,
+    /// What is ordered is only proposed.
+    pub(crate) proposing: bool,
     address: String,
     channel: Channel,
 }
@@ -40,7 +42,7 @@ impl Hub {
         let address = context.hub.clone().unwrap_or_else(|| profile.settings.address.clone());
         let tls = profile.tls(&identity)?;
         let channel = channel::open(&address, tls.clone());
-        let hub = Self { profile, tracer: context.tracer.clone(), address, channel };
+        let hub = Self { profile, tracer: context.tracer.clone(), proposing: context.proposing.is_some(), address, channel };
         match renewal(identity.peer(), Timestamp::now()) {
             Renewal::NotYet => {}
             Renewal::Due => hub.renew(&identity, &tls).await?,
@@ -63,6 +65,11 @@ impl Hub {
     /// The same for answers that have the whole fleet in them, which are packed on their way: a tenth of the bytes.
     pub(crate) fn fleet(&self) -> OperatorServiceClient<Channel> {
         self.operator().accept_compressed(CompressionEncoding::Gzip)
+    }
+
+    /// The service for commands that wait for a second operator.
+    pub(crate) fn proposals(&self) -> ProposalServiceClient<Channel> {
+        ProposalServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// The connection itself, for what is no gRPC.

@@ -8,14 +8,14 @@ use futures::StreamExt as _;
 use serde_json::json;
 use sfdata_common::{
     Timestamp,
-    command::{Action, Command, Mode, ParseError},
+    command::{Action, Class, Command, Mode, ParseError},
     envelope,
     ids::{AgentId, CommandId},
     limits,
     sealed::Opener,
     telemetry::traces::{Span, SpanKind, TraceContext},
 };
-use sfdata_proto::v1::{Envelope, GetCommandRequest, SubmitRequest, action_result::Kind, submit_response::Message};
+use sfdata_proto::v1::{Envelope, GetCommandRequest, ProposeRequest, SubmitRequest, action_result::Kind, submit_response::Message};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -24,8 +24,10 @@ use crate::{
     exit::{Exit, Usage},
     follow::{self, Board, Events, Stop},
     output, pinned, results, status,
+    table::{Table, row},
     targets::Targets,
     wait::Wait,
+    words,
 };
 
 /// Clocks differ: a command is valid from a little before it was signed.
@@ -133,9 +135,23 @@ pub(crate) struct Ready {
     pub(crate) about: About,
 }
 
+/// What an action would change, the same at every target.
+pub(crate) struct AgreedPlan {
+    pub(crate) digest: [u8; 32],
+    pub(crate) table: Table,
+}
+
 impl Ready {
+    /// For what somebody else proposed.
+    pub(crate) fn proposed(hub: Hub, targets: Vec<AgentId>, about: About) -> Self {
+        Self { hub, targets, mode: Mode::Act, about }
+    }
+
     /// Sign it, submit it, wait for it, show what came of it.
     pub(crate) async fn run(self, context: &Context, action: Action) -> anyhow::Result<Exit> {
+        if let Some(lives) = context.proposing {
+            return self.propose(context, action, lives).await;
+        }
         if action.reveals_data() && !self.about.wait.waits() {
             return Err(Usage("its answer is sealed to who waits for it: not with --no-wait".into()).into());
         }
@@ -153,6 +169,62 @@ impl Ready {
         exit
     }
 
+    /// Sign it, for what every target now says that it would change, and hand it in for a second operator.
+    async fn propose(self, context: &Context, action: Action, lives: Duration) -> anyhow::Result<Exit> {
+        if action.class() == Class::Read || self.mode == Mode::PlanOnly {
+            return Err(Usage("looking needs no second operator: order it without commands propose".into()).into());
+        }
+        if action.reveals_data() {
+            return Err(Usage("its answer is sealed to who orders it and waits: it can't be proposed".into()).into());
+        }
+        let plan = if action.has_plan() { Some(self.plan(action.clone()).await?) } else { None };
+        let mode = match (&plan, self.mode) {
+            (Some(plan), Mode::ActIfPlan(wanted)) if plan.digest != wanted => {
+                bail!("nothing was proposed: the plan is not the one of --if-plan any more")
+            }
+            (Some(plan), _) => Mode::ActIfPlan(plan.digest),
+            (None, mode) => mode,
+        };
+        let signed = sign(&self.hub, action, mode, self.targets, &self.about, lives).await?;
+        let Command { id, expires, .. } = signed.command;
+        let request = ProposeRequest { command: Some(signed.envelope) };
+        self.hub.ask("propose the command", self.hub.proposals().propose(request)).await?;
+        let json = json!({
+            "command_id": id.to_string(),
+            "expires": words::time(expires.as_millisecond()),
+            "plan_digest": plan.as_ref().map(|plan| hex::encode(plan.digest)),
+        });
+        let mut facts = Table::card();
+        facts.push(row!["command", id]);
+        facts.push(row!["expires", words::second(expires.as_millisecond())]);
+        context.output.data(&json, &plan.map(|plan| plan.table).into_iter().chain([facts]).collect::<Vec<_>>())?;
+        output::note(format_args!("nothing is done yet; another operator approves it: hubctl commands approve {id}"));
+        Ok(Exit::Done)
+    }
+
+    /// What the action would change, if that is the same at every target.
+    pub(crate) async fn plan(&self, action: Action) -> anyhow::Result<AgreedPlan> {
+        let answers = self.ask_as(action, Mode::PlanOnly).await?;
+        let mut table = Table::new(&["AGENT", "RESOURCE", "PROPERTY", "BEFORE", "AFTER"]);
+        let mut digests = Vec::new();
+        for (agent, answer) in answers {
+            let Kind::Plan(plan) = answer else { bail!("{agent} answered with something else than a plan") };
+            if plan.changes.is_empty() {
+                bail!("there is nothing to do at {agent}: what is ordered is so already");
+            }
+            for change in &plan.changes {
+                table.push(row![agent, change.resource, change.property, change.before, change.after]);
+            }
+            digests.push(plan.digest);
+        }
+        let digest = digests.first().and_then(|digest| digest[..].try_into().ok());
+        let digest = digest.context("an agent's plan has no digest")?;
+        if digests.iter().any(|other| other[..] != digest) {
+            bail!("the agents would change different things; propose it for each of them by itself");
+        }
+        Ok(AgreedPlan { digest, table })
+    }
+
     /// Sign it and hand it in.
     pub(crate) async fn submit(&self, action: Action) -> anyhow::Result<Submitted> {
         submit(&self.hub, action, self.mode, self.targets.clone(), &self.about).await
@@ -165,7 +237,11 @@ impl Ready {
 
     /// What every target answers to a question on which the order depends. Nothing is ordered unless all do.
     pub(crate) async fn ask(&self, question: Action) -> anyhow::Result<Vec<(String, Kind)>> {
-        let mut submitted = submit(&self.hub, question, Mode::Act, self.targets.clone(), &self.about).await?;
+        self.ask_as(question, Mode::Act).await
+    }
+
+    async fn ask_as(&self, question: Action, mode: Mode) -> anyhow::Result<Vec<(String, Kind)>> {
+        let mut submitted = submit(&self.hub, question, mode, self.targets.clone(), &self.about).await?;
         let command = &submitted.command;
         let mut board = Board::new(command.id, command.action.name(), &command.targets);
         let events = submitted.events.take();
@@ -215,6 +291,30 @@ pub(crate) async fn submit(
     targets: Vec<AgentId>,
     about: &About,
 ) -> anyhow::Result<Submitted> {
+    let Signed { command, envelope, opener } = sign(hub, action, mode, targets, about, about.wait.validity()).await?;
+    if hub.proposing && command.class() != Class::Read {
+        return Err(Usage(format!("{} can't be proposed", command.action.name())).into());
+    }
+    let span = hub.tracer.span("command", SpanKind::Internal, None).command(&command);
+    let events = open(hub, &command, envelope, span.context()).await?;
+    Ok(Submitted { command, events, opener, span })
+}
+
+/// A command that nobody but its operator has seen.
+struct Signed {
+    command: Command,
+    envelope: Envelope,
+    opener: Option<Arc<Opener>>,
+}
+
+async fn sign(
+    hub: &Hub,
+    action: Action,
+    mode: Mode,
+    targets: Vec<AgentId>,
+    about: &About,
+    lives: Duration,
+) -> anyhow::Result<Signed> {
     let trust = pinned::refresh(hub).await?;
     if trust.epoch_needs_statement {
         output::warn(pinned::NEEDS_STATEMENT);
@@ -232,18 +332,15 @@ pub(crate) async fn submit(
         action,
         targets,
         not_before,
-        expires: (now + about.wait.validity()).min(not_before + limits::COMMAND_VALIDITY_MAX),
+        expires: (now + lives).min(not_before + limits::COMMAND_VALIDITY_MAX),
         operator: hub.profile.settings.operator.clone(),
         reason: about.reason.clone(),
         trust_version: held.bundle.version,
         mode,
         reply_key: opener.as_ref().map(|opener| opener.reply_key()),
     };
-    let payload = checked(&command)?;
-    let span = hub.tracer.span("command", SpanKind::Internal, None).command(&command);
-    let signed = envelope::seal(Command::PAYLOAD_TYPE, payload, &key);
-    let events = open(hub, &command, signed, span.context()).await?;
-    Ok(Submitted { command, events, opener, span })
+    let envelope = envelope::seal(Command::PAYLOAD_TYPE, checked(&command)?, &key);
+    Ok(Signed { command, envelope, opener })
 }
 
 /// The bytes to sign, if an agent would take them.

@@ -81,11 +81,21 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// Who calls, if they may do `action` of that class; a denial is put on record.
-    async fn may<T>(&self, request: &Request<T>, action: &str, class: &'static str) -> Result<OperatorName, Status> {
+    /// Who calls with something that they signed, and that speaks for itself.
+    pub(super) fn caller<T>(&self, request: &Request<T>) -> Result<OperatorName, Status> {
         let by = calling_operator(request, &self.fleet)?;
-        let now = Timestamp::now();
-        self.fleet.operator_seen(&by, now);
+        self.fleet.operator_seen(&by, Timestamp::now());
+        Ok(by)
+    }
+
+    /// Who calls, if they may do `action` of that class; a denial is put on record.
+    pub(super) async fn may<T>(
+        &self,
+        request: &Request<T>,
+        action: &str,
+        class: &'static str,
+    ) -> Result<OperatorName, Status> {
+        let (by, now) = (self.caller(request)?, Timestamp::now());
         if let Err(denied) = self.authorizer.allow(&by, action, class, now) {
             self.commands.record_denial(&by, action, &denied, now).await.map_err(fail)?;
             return Err(fail(denied));
@@ -140,9 +150,7 @@ impl OperatorService for Operators {
     type ListAuditStream = Answers<wire::ListAuditResponse>;
 
     async fn submit(&self, request: Request<wire::SubmitRequest>) -> Result<Response<Self::SubmitStream>, Status> {
-        let by = calling_operator(&request, &self.fleet)?;
-        let now = Timestamp::now();
-        self.fleet.operator_seen(&by, now);
+        let (by, now) = (self.caller(&request)?, Timestamp::now());
         let trace = TraceContext::received(request.metadata());
         let envelope = request.into_inner().command.ok_or_else(|| Status::invalid_argument("no command"))?;
         let following = self.commands.submit(&by, envelope, trace, now).await.map_err(fail)?;
@@ -549,7 +557,7 @@ fn no_command(id: CommandId) -> Status {
     Status::not_found(format!("there is no command {id}; see hubctl commands list"))
 }
 
-fn reason(text: String) -> Result<String, Status> {
+pub(super) fn reason(text: String) -> Result<String, Status> {
     if text.len() > limits::REASON_BYTES {
         return Err(Status::invalid_argument(format!("a reason has at most {} bytes", limits::REASON_BYTES)));
     }

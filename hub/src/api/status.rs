@@ -8,7 +8,7 @@ use tracing::error;
 use crate::{
     alerts,
     authorize::Denied,
-    commands::SubmitError,
+    commands::{ProposalError, SubmitError},
     disk,
     enrol::{authority, iam, joins, tokens},
     fleet, queue, store, trust,
@@ -46,6 +46,8 @@ impl ToStatus for Denied {
             Self::SomebodyElse { .. }
             | Self::NoKey(_)
             | Self::Signature(_)
+            | Self::Signers(_)
+            | Self::SecondOperator { .. }
             | Self::Role { .. }
             | Self::Policy { .. } => Code::PermissionDenied,
         }
@@ -86,6 +88,21 @@ impl ToStatus for SubmitError {
         match self {
             Self::Denied(error) => error.code(),
             Self::Queue(error) => error.code(),
+            Self::Disk(error) => error.code(),
+            Self::Store(error) => error.code(),
+        }
+    }
+}
+
+impl ToStatus for ProposalError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown(_) => Code::NotFound,
+            Self::Taken(_) => Code::AlreadyExists,
+            Self::Own(_) => Code::PermissionDenied,
+            Self::Full => Code::ResourceExhausted,
+            Self::Denied(error) => error.code(),
+            Self::Submit(error) => error.code(),
             Self::Disk(error) => error.code(),
             Self::Store(error) => error.code(),
         }

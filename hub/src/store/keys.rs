@@ -13,6 +13,10 @@ pub const COMMANDS: &[u8] = b"c/";
 pub const UNFINISHED: &[u8] = b"u/";
 /// What came of commands at their targets, by command and agent: [`super::records::Delivery`].
 pub const DELIVERIES: &[u8] = b"d/";
+/// Commands that wait for a second operator's signature: [`super::records::Proposal`].
+pub const PROPOSALS: &[u8] = b"p/";
+/// The hub's last signed word to an agent that a command goes to it, by command and agent: an envelope.
+pub const DISPATCHES: &[u8] = b"e/";
 /// Agents of the registry: [`super::records::Agent`].
 pub const AGENTS: &[u8] = b"a/";
 /// Operators of the registry: [`super::records::Operator`].
@@ -67,6 +71,21 @@ pub fn deliveries(id: CommandId) -> Vec<u8> {
 /// What came of a command at one target: [`super::records::Delivery`].
 pub fn delivery(id: CommandId, agent: &AgentId) -> Vec<u8> {
     key(&deliveries(id), agent.as_str().as_bytes())
+}
+
+/// A command that waits for a second operator.
+pub fn proposal(id: CommandId) -> Vec<u8> {
+    key(PROPOSALS, id.as_bytes())
+}
+
+/// The hub's signed dispatches of a command: followed by agent ids.
+pub fn dispatches(id: CommandId) -> Vec<u8> {
+    key(DISPATCHES, id.as_bytes())
+}
+
+/// The hub's signed dispatch of a command to one target.
+pub fn dispatch(id: CommandId, agent: &AgentId) -> Vec<u8> {
+    key(&dispatches(id), agent.as_str().as_bytes())
 }
 
 /// An agent of the registry.
@@ -174,13 +193,15 @@ pub struct Kind {
 }
 
 /// How many kinds there are. A number of its own: from the list it could not be a length in a type of an optimized build.
-pub const KIND_COUNT: usize = 19;
+pub const KIND_COUNT: usize = 21;
 
 /// Every kind. What is of none, as the layout's version, counts as other.
 pub const KINDS: [Kind; KIND_COUNT] = [
     kind(COMMANDS, "commands"),
     kind(DELIVERIES, "deliveries"),
     kind(UNFINISHED, "unfinished"),
+    kind(PROPOSALS, "proposals"),
+    kind(DISPATCHES, "dispatches"),
     kind(AGENTS, "agents"),
     kind(OPERATORS, "operators"),
     kind(LINES, "lines"),

@@ -19,6 +19,17 @@ pub struct Command {
     pub submitted: i64,
 }
 
+/// A command that waits for a second operator's signature.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Proposal {
+    /// Signed by the operator who proposes it.
+    #[prost(message, optional, tag = "1")]
+    pub envelope: Option<Envelope>,
+    /// When it became durable.
+    #[prost(int64, tag = "2")]
+    pub proposed: i64,
+}
+
 /// A command at one target.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Delivery {

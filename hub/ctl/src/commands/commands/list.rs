@@ -22,6 +22,9 @@ pub(crate) struct List {
     /// Only those that have not ended everywhere
     #[arg(long)]
     unfinished: bool,
+    /// Those that wait for a second operator instead
+    #[arg(long, conflicts_with_all = ["agent", "unfinished", "limit"])]
+    proposed: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -30,6 +33,9 @@ pub(crate) struct List {
 impl List {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let hub = Hub::connect(context).await?;
+        if self.proposed {
+            return super::proposals::list(context, &hub).await;
+        }
         let request = ListCommandsRequest {
             limit: self.limit,
             agent_id: self.agent.map_or_else(String::new, String::from),

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod list;
+mod proposals;
 mod show;
 mod watch;
 
@@ -11,13 +12,16 @@ use sfdata_proto::v1::{GetCommandRequest, GetCommandResponse};
 
 use crate::{cli::Context, client::Hub, exit::Exit};
 
-/// List, show, follow and cancel commands
+/// List, show, follow and cancel commands; propose and approve them
 #[derive(Debug, Subcommand)]
 pub(crate) enum Commands {
     List(list::List),
     Show(show::Show),
     Watch(watch::Watch),
     Cancel(cancel::Cancel),
+    Propose(proposals::Propose),
+    Approve(proposals::Approve),
+    Reject(proposals::Reject),
 }
 
 impl Commands {
@@ -27,6 +31,9 @@ impl Commands {
             Self::Show(show) => show.run(context).await,
             Self::Watch(watch) => watch.run(context).await,
             Self::Cancel(cancel) => cancel.run(context).await,
+            Self::Propose(propose) => Box::pin(propose.run(context)).await,
+            Self::Approve(approve) => approve.run(context).await,
+            Self::Reject(reject) => reject.run(context).await,
         }
     }
 }

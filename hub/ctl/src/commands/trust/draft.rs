@@ -161,6 +161,8 @@ mod tests {
             hub: None,
             output: output::Output::new(output::Format::Table, true),
             tracer: Tracer::default(),
+            proposing: None,
+            global: Vec::new(),
         };
         let file = BundleFile { path: folder.path().join("bundle.pem") };
         let change = || file.change(&context, None, |_| Ok(())).map(|bundle| bundle.version);
