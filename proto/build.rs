@@ -7,8 +7,24 @@ use prost::Message as _;
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
-        "envelope", "command", "ecs", "aurora", "s3", "logs", "dagster", "arrivals", "power", "sealed", "trust",
-        "enrol", "alerts", "link", "report", "usage", "history", "operator",
+        "envelope",
+        "command",
+        "ecs",
+        "aurora",
+        "s3",
+        "logs",
+        "dagster",
+        "arrivals",
+        "power",
+        "sealed",
+        "trust",
+        "enrol",
+        "alerts",
+        "link",
+        "report",
+        "usage",
+        "history",
+        "operator",
         "proposals",
     ]
     .map(|name| format!("sfdata/v1/{name}.proto"));

@@ -21,6 +21,7 @@ pub mod sealed;
 pub mod trust;
 pub mod signers;
 pub mod policy;
+pub mod audit;
 pub mod join;
 pub mod sts;
 

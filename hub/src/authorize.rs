@@ -273,8 +273,8 @@ impl Authorizer {
         now: Timestamp,
     ) -> Result<(), Denied> {
         let key = self.trust.operator(by, now).ok_or_else(|| Denied::NoKey(by.clone()))?;
-        let holds = signature.key_id == key.key.id()
-            && envelope::is_signed_by(envelope, Command::PAYLOAD_TYPE, &key.key);
+        let holds =
+            signature.key_id == key.key.id() && envelope::is_signed_by(envelope, Command::PAYLOAD_TYPE, &key.key);
         if holds { Ok(()) } else { Err(Denied::Signature(by.clone())) }
     }
 

@@ -4,6 +4,7 @@
 //! receipts on their way back.
 
 mod newest;
+mod proof;
 mod proposals;
 
 use std::sync::Arc;
@@ -290,7 +291,7 @@ impl Commands {
         let Some(order) = self.order(id)? else { return Ok(None) };
         let targets = self.targets(id)?;
         let summary = Some(summary(&order, &targets));
-        Ok(Some(wire::GetCommandResponse { summary, command: Some(order.envelope), targets }))
+        Ok(Some(wire::GetCommandResponse { summary, command: Some(order.envelope), targets, proof: None }))
     }
 
     /// Commands, newest first.

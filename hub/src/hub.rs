@@ -18,7 +18,8 @@ use sfdata_common::{
 };
 use sfdata_proto::v1::{
     self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
-    operator_service_server::OperatorServiceServer, proposal_service_server::ProposalServiceServer, renewal_service_server::RenewalServiceServer,
+    operator_service_server::OperatorServiceServer, proposal_service_server::ProposalServiceServer,
+    renewal_service_server::RenewalServiceServer,
 };
 use tokio::{
     net::TcpListener,
@@ -390,9 +391,7 @@ impl Parts {
             .build_v1();
         let routes = Routes::new(self.link_service())
             .add_service(self.operator_service())
-            .add_service(
-                ProposalServiceServer::new(self.operators()).max_decoding_message_size(limits::MESSAGE_BYTES),
-            )
+            .add_service(ProposalServiceServer::new(self.operators()).max_decoding_message_size(limits::MESSAGE_BYTES))
             .add_service(
                 RenewalServiceServer::new(Renewals {
                     fleet: Arc::clone(&fleet),

@@ -8,9 +8,10 @@ use serde_json::json;
 use sfdata_common::{
     command::{Action, Acu, Agent, Aurora, Capacity, Mode},
     outcome::{FailureCode, Outcome},
+    trust::Role,
 };
 use sfdata_proto::v1::{self as wire, action_result::Kind};
-use sfdata_tests::{eventually, fleet::Fleet, iam, process::Run, settings::write_agent};
+use sfdata_tests::{eventually, fleet::Fleet, iam, operator::Operator, process::Run, settings::write_agent};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const AURORA: &str = include_str!("../../deploy/iam/aurora.json");
@@ -174,6 +175,11 @@ fn delete(name: &str) -> Aurora {
     Aurora::DeleteSnapshot { name: name.into(), deadline: MINUTE }
 }
 
+/// What can't be taken back needs two operators.
+async fn delete_by_two(fleet: &Fleet, second: &Operator, name: &str) -> Outcome {
+    fleet.alice.run_with(second, Action::Aurora(delete(name)), &fleet.agents[0].id).await.unwrap()
+}
+
 fn restore(snapshot: &str, new_cluster: &str) -> Aurora {
     Aurora::Restore { snapshot: snapshot.into(), new_cluster: new_cluster.into(), deadline: MINUTE }
 }
@@ -189,7 +195,8 @@ fn snapshots(outcome: Outcome) -> Vec<(String, String)> {
 async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
     let mut fleet = Fleet::start(1).await;
     let la = fleet.agents[0].id.clone();
-    let refused = run(&fleet, delete("kept")).await;
+    let bob = fleet.operator("bob", Role::Admin).await;
+    let refused = delete_by_two(&fleet, &bob, "kept").await;
     assert!(matches!(refused, Outcome::Refused { .. }), "unless the LA allows it: {refused:?}");
     fleet.with_policy(0, "permit(principal, action, resource);").await;
     let plan = async |name| fleet.alice.plan(Action::Aurora(snapshot(name)), &la).await.unwrap();
@@ -209,7 +216,7 @@ async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
     let names: Vec<_> = listed.iter().map(|(name, _)| &**name).collect();
     assert!(names.len() == 3 && names.contains(&"kept") && names.contains(&&*unnamed), "{names:?}");
     let automated = names.iter().find(|name| name.starts_with("rds:")).expect("one that RDS took");
-    let (code, message) = failure(run(&fleet, delete(automated)).await);
+    let (code, message) = failure(delete_by_two(&fleet, &bob, automated).await);
     assert_eq!(code, FailureCode::Rejected);
     assert!(message.contains(automated) && message.contains("is automated"), "{message}");
     let (code, message) = failure(run(&fleet, snapshot(Some("kept"))).await);
@@ -220,9 +227,9 @@ async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
     assert_eq!((&*plan.changes[0].before, &*plan.changes[0].after), ("available", ""));
     assert_eq!(calls(&fleet, "DeleteDBClusterSnapshot").await, 0);
     fault(&fleet, "DeleteDBClusterSnapshot", "lost_reply", Some(1)).await;
-    let deleted = snapshots(run(&fleet, delete("kept")).await);
+    let deleted = snapshots(delete_by_two(&fleet, &bob, "kept").await);
     assert_eq!(deleted, [("kept".to_owned(), "deleted".to_owned())]);
-    let (code, message) = failure(run(&fleet, delete("kept")).await);
+    let (code, message) = failure(delete_by_two(&fleet, &bob, "kept").await);
     assert_eq!(code, FailureCode::NotFound);
     assert!(message.contains(&unnamed), "it says what there is: {message}");
     // What is taken of another cluster of the account is none of ours.
@@ -231,8 +238,8 @@ async fn snapshots_are_taken_listed_and_deleted_and_only_ones_own() {
     fleet.agents[0].config.platform.aurora_cluster = Some("copy".into());
     fleet.start_agent(0).await;
     fleet.connected(0).await;
-    for order in [delete(&unnamed), restore(&unnamed, "third")] {
-        let (code, message) = failure(run(&fleet, order).await);
+    for outcome in [delete_by_two(&fleet, &bob, &unnamed).await, run(&fleet, restore(&unnamed, "third")).await] {
+        let (code, message) = failure(outcome);
         assert_eq!(code, FailureCode::Rejected);
         assert!(message.contains("is a snapshot of sfdata-la-0, not of copy"), "{message}");
     }

@@ -269,7 +269,7 @@ async fn ten_thousand_frames_of_garbage_from_an_operator_leave_the_hub_as_it_was
     let samples: Samples = vec![
         (path("Submit"), always(wire::SubmitRequest { command: Some(command) })),
         (path("WatchCommand"), always(wire::WatchCommandRequest { command_id: done.clone() })),
-        (path("GetCommand"), always(wire::GetCommandRequest { command_id: done })),
+        (path("GetCommand"), always(wire::GetCommandRequest { command_id: done, ..Default::default() })),
         (
             path("ListCommands"),
             always(wire::ListCommandsRequest { limit: 3, agent_id: agent_id.clone(), unfinished: true }),

@@ -29,6 +29,7 @@ mod operations;
 mod ops;
 mod page;
 mod permissions;
+mod proposals;
 mod probe;
 mod plans;
 mod power;

@@ -11,6 +11,7 @@ use sfdata_common::{
     },
     fargate::Size,
     outcome::Outcome,
+    trust::Role,
 };
 use sfdata_proto::v1::action_result::Kind;
 use sfdata_tests::{eventually, fleet::Fleet, iam};
@@ -37,6 +38,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let queue = fleet.with_arrivals(0, Arrivals::default(), true).await;
     fleet.agents[0].config.usage.bill = true;
     fleet.with_policy(0, "permit(principal, action, resource);").await;
+    let bob = fleet.operator("bob", Role::Admin).await;
     let la = &fleet.agents[0];
     let rollout = Rollout { deadline: MINUTE, failed_tasks: 2, settle: Duration::from_secs(1) };
     let image = la.account.images.values().last().expect("an image").clone();
@@ -119,7 +121,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     assert_eq!(fleet.aws().presigned("PUT", &url.url, "x").await.unwrap().0, "200");
     fleet.alice.revealed(Action::S3(S3::DownloadUrl(object("a/b"))), &la.id).await.unwrap();
     for action in actions {
-        let outcome = fleet.alice.run(action.clone(), &la.id).await.unwrap();
+        let outcome = fleet.alice.run_with(&bob, action.clone(), &la.id).await.unwrap();
         assert!(matches!(outcome, Outcome::Succeeded(_)), "{action:?}: {outcome:?}");
     }
     eventually("what was used and the bill are read", MINUTE, async || {

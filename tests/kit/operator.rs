@@ -19,7 +19,7 @@ use sfdata_common::{
 };
 use sfdata_proto::v1::{
     self as wire, action_result, enrol_service_client::EnrolServiceClient,
-    operator_service_client::OperatorServiceClient, submit_response,
+    operator_service_client::OperatorServiceClient, proposal_service_client::ProposalServiceClient, submit_response,
 };
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -107,6 +107,18 @@ impl Operator {
         self.outcome(id, agent).await
     }
 
+    /// [`Operator::run`], of what a second operator signs as well.
+    pub async fn run_with(&self, second: &Self, action: Action, agent: &AgentId) -> Result<Outcome> {
+        let mut signed = self.sign(&self.command(action, &[agent]));
+        envelope::add_signature(&mut signed, &second.key);
+        self.outcome(self.hand_in(signed).await?, agent).await
+    }
+
+    /// The service for commands that wait for a second operator.
+    pub fn proposals(&self) -> ProposalServiceClient<Channel> {
+        ProposalServiceClient::new(channel::open(&self.address, Arc::clone(&self.tls)))
+    }
+
     /// What one agent answered to an action that reveals data, opened.
     pub async fn revealed(&self, action: Action, agent: &AgentId) -> Result<action_result::Kind> {
         let opener = Opener::generate()?;
@@ -182,7 +194,7 @@ impl Operator {
 
     /// Where a command stands at each target.
     pub async fn show(&self, id: CommandId) -> Result<wire::GetCommandResponse> {
-        let request = wire::GetCommandRequest { command_id: id.to_string() };
+        let request = wire::GetCommandRequest { command_id: id.to_string(), ..Default::default() };
         Ok(self.client.clone().get_command(request).await?.into_inner())
     }
 

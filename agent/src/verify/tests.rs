@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sfdata_common::{
-    command::{Action, Agent, Ecs, Mode},
+    command::{Action, Agent, Aurora, Ecs, Mode},
     keys::SigningKey,
     trust::{OperatorKey, Role},
 };
@@ -238,4 +238,43 @@ proptest::proptest! {
         let judgement = verify(&delivery, &scene.facts());
         proptest::prop_assert!(!matches!(judgement, Judgement::Verified(_)));
     }
+}
+
+#[test]
+fn what_cannot_be_taken_back_needs_two_operators_who_may_do_it() {
+    let [bob, carol, again] = std::array::from_fn(|_| SigningKey::generate().unwrap());
+    let mut scene = Scene::new();
+    scene.policy = Policy::parse("permit(principal, action, resource);").unwrap();
+    let member = |name: &str, key: &SigningKey, role| OperatorKey {
+        name: name.parse().unwrap(),
+        key: key.public(),
+        roles: vec![role],
+        expires: scene.now + Duration::from_secs(3600),
+    };
+    scene.bundle.operators = vec![
+        member("alice", &scene.alice, Role::Admin),
+        member("alice", &again, Role::Admin),
+        member("bob", &bob, Role::Admin),
+        member("carol", &carol, Role::Operator),
+    ];
+    let deadline = Duration::from_secs(60);
+    scene.command.action = Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline });
+    let signed_by = |also: &[&SigningKey]| {
+        let mut delivery = scene.delivery();
+        also.iter().for_each(|key| envelope::add_signature(delivery.command.as_mut().unwrap(), key));
+        verify(&delivery, &scene.facts())
+    };
+    for also in [&[][..], &[&scene.alice], &[&again], &[&carol], &[&carol, &again], &[&scene.hub]] {
+        assert_eq!(reason(signed_by(also)), RefusalReason::SecondOperator);
+    }
+    assert!(matches!(signed_by(&[&bob]), Judgement::Verified(_)));
+    assert!(matches!(signed_by(&[&carol, &bob]), Judgement::Verified(_)));
+
+    // A plan of it only looks; and a second signature under anything else has to hold as well.
+    scene.command.mode = Mode::PlanOnly;
+    assert!(matches!(verify(&scene.delivery(), &scene.facts()), Judgement::Verified(_)));
+    let mut forged = scene.delivery();
+    let signatures = &mut forged.command.as_mut().unwrap().signatures;
+    signatures.push(wire::Signature { key_id: bob.id().to_owned(), ..signatures[0].clone() });
+    assert_eq!(reason(verify(&forged, &scene.facts())), RefusalReason::OperatorSignature);
 }

@@ -11,7 +11,8 @@ use sfdata_common::{
     tls::Identity,
 };
 use sfdata_proto::v1::{
-    RenewRequest, operator_service_client::OperatorServiceClient, proposal_service_client::ProposalServiceClient, renewal_service_client::RenewalServiceClient,
+    RenewRequest, operator_service_client::OperatorServiceClient, proposal_service_client::ProposalServiceClient,
+    renewal_service_client::RenewalServiceClient,
 };
 use tonic::{Response, Status, codec::CompressionEncoding, transport::Channel};
 
@@ -42,7 +43,8 @@ impl Hub {
         let address = context.hub.clone().unwrap_or_else(|| profile.settings.address.clone());
         let tls = profile.tls(&identity)?;
         let channel = channel::open(&address, tls.clone());
-        let hub = Self { profile, tracer: context.tracer.clone(), proposing: context.proposing.is_some(), address, channel };
+        let hub =
+            Self { profile, tracer: context.tracer.clone(), proposing: context.proposing.is_some(), address, channel };
         match renewal(identity.peer(), Timestamp::now()) {
             Renewal::NotYet => {}
             Renewal::Due => hub.renew(&identity, &tls).await?,

@@ -22,6 +22,7 @@ mod wait;
 
 mod client;
 mod pinned;
+mod proof;
 mod profile;
 mod status;
 

@@ -15,7 +15,9 @@ use sfdata_common::{
     sealed::Opener,
     telemetry::traces::{Span, SpanKind, TraceContext},
 };
-use sfdata_proto::v1::{Envelope, GetCommandRequest, ProposeRequest, SubmitRequest, action_result::Kind, submit_response::Message};
+use sfdata_proto::v1::{
+    Envelope, GetCommandRequest, ProposeRequest, SubmitRequest, action_result::Kind, submit_response::Message,
+};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -399,7 +401,7 @@ async fn open(
 /// There was no good answer when the command was handed in: look whether it was taken all the same.
 async fn was_taken(hub: &Hub, id: CommandId, broken: status::Error) -> anyhow::Result<()> {
     let look = async || {
-        let request = GetCommandRequest { command_id: id.to_string() };
+        let request = GetCommandRequest { command_id: id.to_string(), ..Default::default() };
         hub.ask("look for the command", hub.operator().get_command(request)).await
     };
     let mut seen = look().await;

@@ -206,8 +206,13 @@ impl OperatorService for Operators {
         request: Request<wire::GetCommandRequest>,
     ) -> Result<Response<wire::GetCommandResponse>, Status> {
         self.may(&request, "commands.show", Authorizer::READ).await?;
-        let id: CommandId = parse(&request.into_inner().command_id)?;
-        self.commands.show(id).map_err(fail)?.map(Response::new).ok_or_else(|| no_command(id))
+        let request = request.into_inner();
+        let id: CommandId = parse(&request.command_id)?;
+        let mut shown = self.commands.show(id).map_err(fail)?.ok_or_else(|| no_command(id))?;
+        if request.proof {
+            shown.proof = Some(Arc::clone(&self.commands).proof_of(id).await.map_err(fail)?);
+        }
+        Ok(Response::new(shown))
     }
 
     async fn invite_agent(

@@ -14,10 +14,7 @@ use crate::authorize::Authorizer;
 
 #[tonic::async_trait]
 impl ProposalService for Operators {
-    async fn propose(
-        &self,
-        request: Request<wire::ProposeRequest>,
-    ) -> Result<Response<wire::ProposeResponse>, Status> {
+    async fn propose(&self, request: Request<wire::ProposeRequest>) -> Result<Response<wire::ProposeResponse>, Status> {
         let by = self.caller(&request)?;
         let envelope = request.into_inner().command.ok_or_else(|| Status::invalid_argument("no command"))?;
         self.commands.propose(&by, envelope, Timestamp::now()).await.map_err(fail)?;
@@ -43,10 +40,7 @@ impl ProposalService for Operators {
         Ok(Response::new(wire::GetProposalResponse { proposal: Some(proposal) }))
     }
 
-    async fn approve(
-        &self,
-        request: Request<wire::ApproveRequest>,
-    ) -> Result<Response<wire::ApproveResponse>, Status> {
+    async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
         let by = self.caller(&request)?;
         let trace = TraceContext::received(request.metadata());
         let request = request.into_inner();

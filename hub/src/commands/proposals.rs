@@ -121,7 +121,8 @@ impl Commands {
         }
         envelope.signatures.push(signature.clone());
         let authorizer = &self.authorizer;
-        let may = authorizer.may_decide(by, &order, now).and_then(|()| authorizer.signed(by, &signature, &envelope, now));
+        let may =
+            authorizer.may_decide(by, &order, now).and_then(|()| authorizer.signed(by, &signature, &envelope, now));
         if let Err(denied) = may {
             self.record_denial(by, "command.approve", &denied, now).await?;
             return Err(denied.into());
@@ -158,7 +159,8 @@ impl Commands {
             let (Some(id), Some(envelope)) = (CommandId::from_bytes(&key), record.envelope) else { continue };
             if live(envelope.clone(), now).is_none() {
                 batch.delete(keys::proposal(id));
-                let entry = audit::draft(now, "command.lapsed", audit::HUB, id.to_string(), "nobody approved it in time");
+                let entry =
+                    audit::draft(now, "command.lapsed", audit::HUB, id.to_string(), "nobody approved it in time");
                 batch.audit(entry.about(&envelope));
                 any = true;
             }

@@ -84,7 +84,7 @@ fn state(state: CommandState) -> String {
 
 /// `GET /ui/commands/{id}`
 pub(super) async fn show(State(page): Shared, viewer: Viewer, Path(id): Path<String>) -> Result<Markup, Problem> {
-    let request = viewer.ask(wire::GetCommandRequest { command_id: id.clone() });
+    let request = viewer.ask(wire::GetCommandRequest { command_id: id.clone(), ..Default::default() });
     let command = page.operators.get_command(request).await.map_err(viewer.problem())?.into_inner();
     let summary = command.summary.unwrap_or_default();
     let rows: Vec<Target> = command.targets.into_iter().map(Target::from).collect();

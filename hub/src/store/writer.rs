@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
-use sfdata_common::{keys::sha256, limits};
+use sfdata_common::{audit, limits};
 use sfdata_proto::v1::AuditEntry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
@@ -231,7 +231,7 @@ impl Writer {
             for mut entry in batch.audit {
                 entry.index = head.next;
                 entry.previous_hash = head.hash;
-                entry.hash = audit_hash(&entry);
+                entry.hash = audit::hash(&entry).to_vec().into();
                 self.changes.put(&keys::audit(entry.index), &entry);
                 head = AuditHead { next: entry.index + 1, hash: entry.hash };
             }
@@ -267,13 +267,5 @@ impl Writer {
 
 /// Whether an entry of the audit record has the hash that belongs to it.
 pub fn is_hashed(entry: &AuditEntry) -> bool {
-    audit_hash(&AuditEntry { hash: Bytes::new(), ..entry.clone() }) == entry.hash
-}
-
-/// SHA-256 over the previous hash and the entry's encoding without its own hash.
-fn audit_hash(entry: &AuditEntry) -> Bytes {
-    let mut bytes = entry.previous_hash.to_vec();
-    debug_assert!(entry.hash.is_empty());
-    entry.encode(&mut bytes).unwrap_or_default(); // a Vec always has room
-    Bytes::copy_from_slice(&sha256(&bytes))
+    entry.hash == audit::hash(entry).as_slice()
 }

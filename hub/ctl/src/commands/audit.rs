@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use prost::Message as _;
 use serde_json::{Value, json};
-use sfdata_common::keys::sha256;
+use sfdata_common::audit::Chain;
 use sfdata_proto::v1::{AuditEntry, ListAuditRequest};
 
 use crate::{
@@ -123,128 +122,43 @@ pub(crate) struct Verify {}
 impl Verify {
     async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let hub = Hub::connect(context).await?;
-        let mut chain = Chain::default();
-        read(&hub, ListAuditRequest::default(), |entry| chain.add(&entry)).await?;
+        let (mut chain, mut broken) = (Chain::default(), None);
+        read(&hub, ListAuditRequest::default(), |entry| {
+            broken = chain.add(&entry).err();
+            broken.is_none()
+        })
+        .await?;
         let json = json!({
-            "holds": chain.broken.is_none(),
-            "entries": chain.entries,
+            "holds": broken.is_none(),
+            "entries": chain.next,
             "head": hex::encode(chain.head),
-            "broken_at": chain.broken.as_ref().map(|broken| broken.index),
-            "why": chain.broken.as_ref().map(|broken| broken.why),
+            "broken_at": broken.map(|_| chain.next),
+            "why": broken.map(|broken| broken.to_string()),
         });
         let mut table = Table::card();
-        table.push(row!["entries", chain.entries]);
+        table.push(row!["entries", chain.next]);
         table.push(row!["head", hex::encode(chain.head)]);
-        if let Some(broken) = &chain.broken {
-            table.push(row!["broken at", broken.index]);
-            table.push(row!["why", broken.why]);
+        if let Some(broken) = broken {
+            table.push(row!["broken at", chain.next]);
+            table.push(row!["why", broken]);
         }
         context.output.data(&json, &[table])?;
-        Ok(match chain.broken {
+        Ok(match broken {
             None => {
                 output::note("the chain holds");
                 Exit::Done
             }
             Some(broken) => {
-                output::error(format_args!("the chain is broken at entry {}: {}", broken.index, broken.why));
+                output::error(format_args!("the chain is broken at entry {}: {broken}", chain.next));
                 Exit::NotDone
             }
         })
     }
 }
 
-/// A chain as far as it holds.
-#[derive(Debug, Default)]
-struct Chain {
-    /// Entries that hold.
-    entries: u64,
-    /// Hash of the last of them; zeros before the first.
-    head: [u8; 32],
-    broken: Option<Broken>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Broken {
-    index: u64,
-    why: &'static str,
-}
-
-impl Chain {
-    /// Check the next entry; whether the chain still holds.
-    fn add(&mut self, entry: &AuditEntry) -> bool {
-        let why = if entry.index != self.entries {
-            Some("an index is missing or out of order")
-        } else if entry.previous_hash != self.head.as_slice() {
-            Some("it does not follow the entry before it")
-        } else if entry.hash != hash(entry).as_slice() {
-            Some("its content does not match its hash")
-        } else {
-            None
-        };
-        match why {
-            Some(why) => self.broken = Some(Broken { index: self.entries, why }),
-            None => {
-                self.head = hash(entry);
-                self.entries += 1;
-            }
-        }
-        why.is_none()
-    }
-}
-
-/// SHA-256 over the previous hash and the entry's encoding without its own hash.
-fn hash(entry: &AuditEntry) -> [u8; 32] {
-    let bare = AuditEntry { hash: Default::default(), ..entry.clone() };
-    sha256(&[&entry.previous_hash[..], &bare.encode_to_vec()].concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(length: u64) -> Vec<AuditEntry> {
-        let mut head = [0; 32];
-        let mut record = Vec::new();
-        for index in 0..length {
-            let mut entry = AuditEntry {
-                index,
-                previous_hash: head.to_vec().into(),
-                kind: "command.submitted".into(),
-                actor: "operator/alice".into(),
-                ..Default::default()
-            };
-            head = hash(&entry);
-            entry.hash = head.to_vec().into();
-            record.push(entry);
-        }
-        record
-    }
-
-    fn broken_at(record: &[AuditEntry]) -> Option<u64> {
-        let mut chain = Chain::default();
-        let _ = record.iter().all(|entry| chain.add(entry));
-        chain.broken.map(|broken| broken.index)
-    }
-
-    #[test]
-    fn a_whole_record_holds_and_every_change_breaks_it() {
-        assert_eq!(broken_at(&record(5)), None);
-        let changed = |change: fn(&mut Vec<AuditEntry>)| {
-            let mut record = record(5);
-            change(&mut record);
-            broken_at(&record)
-        };
-        assert_eq!(changed(|r| r[2].detail = "other".into()), Some(2));
-        assert_eq!(changed(|r| drop(r.remove(3))), Some(3));
-        assert_eq!(changed(|r| r.swap(1, 2)), Some(1));
-        assert_eq!(changed(|r| drop(r.remove(0))), Some(0));
-        // Rewritten with a hash that fits: the next one gives it away.
-        let rewritten = changed(|r| {
-            r[2].actor = "operator/mallory".into();
-            r[2].hash = hash(&r[2]).to_vec().into();
-        });
-        assert_eq!(rewritten, Some(3));
-    }
 
     #[test]
     fn without_a_start_the_newest_are_meant() {

@@ -39,6 +39,6 @@ impl Commands {
 }
 
 async fn ask(hub: &Hub, id: CommandId) -> anyhow::Result<GetCommandResponse> {
-    let request = GetCommandRequest { command_id: id.to_string() };
+    let request = GetCommandRequest { command_id: id.to_string(), proof: false };
     Ok(hub.ask(format_args!("show command {id}"), hub.operator().get_command(request)).await?)
 }

@@ -1,10 +1,13 @@
 //! `hubctl commands show`: one command, whole. The operator's signature is checked here, against the trust bundle that
 //! this profile holds: the hub could show any command under any name.
 
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::Value;
-use sfdata_common::{Timestamp, command::Command, envelope, ids::CommandId, keys::sha256};
-use sfdata_proto::v1::{GetCommandResponse, TargetStatus};
+use serde_json::{Value, json};
+use sfdata_common::{Timestamp, command::Command, envelope, ids::CommandId, keyfile, keys::sha256};
+use sfdata_proto::v1::{GetCommandRequest, GetCommandResponse, TargetStatus};
 
 use super::{ask, list::to_json};
 use crate::{
@@ -12,7 +15,9 @@ use crate::{
     client::Hub,
     exit::Exit,
     follow::Board,
-    profile::Held,
+    health::none_if_empty,
+    profile::{Held, Profile},
+    proof::{Check, Proof},
     results,
     table::{Cell, Table, row},
     words,
@@ -23,10 +28,25 @@ use crate::{
 pub(crate) struct Show {
     /// Command's id
     id: CommandId,
+    /// Verify who ordered it and what came of it: every signature, and its audit entries
+    #[arg(long, help_heading = "Proof")]
+    proof: bool,
+    /// Keep the proof in this file, to be verified anywhere
+    #[arg(long, value_name = "FILE", requires = "proof", help_heading = "Proof")]
+    save: Option<PathBuf>,
+    /// Verify the proof in this file, and ask no hub
+    #[arg(long, value_name = "FILE", requires = "proof", conflicts_with = "save", help_heading = "Proof")]
+    from: Option<PathBuf>,
+    /// Trust the holders of these root keys, in place of those in this profile's trust bundle
+    #[arg(long, value_name = "DIGEST", requires = "proof", value_parser = digest, help_heading = "Proof")]
+    root_pin: Option<[u8; 32]>,
 }
 
 impl Show {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        if self.proof {
+            return self.prove(context).await;
+        }
         let hub = Hub::connect(context).await?;
         let answer = ask(&hub, self.id).await?;
         let summary = answer.summary.clone().unwrap_or_default();
@@ -59,6 +79,65 @@ impl Show {
         context.output.data(&json, &tables)?;
         Ok(Exit::Done)
     }
+}
+
+impl Show {
+    /// Exits with 1 where anything does not hold.
+    async fn prove(self, context: &Context) -> anyhow::Result<Exit> {
+        let proof = match &self.from {
+            Some(file) => {
+                let text = keyfile::read(file)?;
+                Proof::parse(&text).with_context(|| format!("cannot use {}", file.display()))?
+            }
+            None => {
+                let hub = Hub::connect(context).await?;
+                let request = GetCommandRequest { command_id: self.id.to_string(), proof: true };
+                let tried = format!("read the proof of command {}", self.id);
+                Proof::of(&hub.ask(tried, hub.operator().get_command(request)).await?)?
+            }
+        };
+        let about = proof.command()?.id;
+        if about != self.id {
+            bail!("it is the proof of another command: {about}");
+        }
+        let root_pin = match self.root_pin {
+            Some(pin) => pin,
+            None => {
+                let held = Profile::open(&context.folder)?.trust()?;
+                held.context("this profile holds no trust bundle; name the root keys by --root-pin")?.bundle.root_pin()
+            }
+        };
+        let checks = proof.verify(&root_pin);
+        let holds = checks.iter().all(|check| check.found.is_ok());
+        let mut table = Table::new(&["CHECK", "AGENT", "HOLDS", "SHOWS"]);
+        for Check { what, agent, found } in &checks {
+            let (word, text) = match found {
+                Ok(shows) => ("yes", shows),
+                Err(wrong) => ("NO", wrong),
+            };
+            table.push(row![what, agent, word, text]);
+        }
+        let checks = checks.iter().map(|Check { what, agent, found }| {
+            json!({
+                "check": what,
+                "agent_id": none_if_empty(agent),
+                "holds": found.is_ok(),
+                "shows": found.as_ref().ok(),
+                "wrong": found.as_ref().err(),
+            })
+        });
+        let json = json!({ "command_id": self.id.to_string(), "holds": holds, "checks": checks.collect::<Vec<_>>() });
+        if let Some(file) = &self.save {
+            keyfile::write(file, proof.to_text()?.as_bytes())?;
+        }
+        context.output.data(&json, &[table])?;
+        Ok(if holds { Exit::Done } else { Exit::NotDone })
+    }
+}
+
+fn digest(text: &str) -> Result<[u8; 32], String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "it has 64 hexadecimal digits, as hubctl trust show prints it".to_owned())
 }
 
 fn target(status: &TargetStatus) -> Value {
