@@ -44,7 +44,7 @@ fn root() -> PathBuf {
 }
 
 /// Python of the sandbox's virtual environment, which `tests/run` makes.
-pub(crate) fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let python = option_env_at_run_time("SFDATA_STANDIN_PYTHON")
         .map_or_else(|| root().join("deploy/sandbox/.venv/bin/python"), PathBuf::from);
     if !python.exists() {
