@@ -15,10 +15,12 @@ use sfdata_common::{
     keys::sha256,
     limits,
     outcome::RefusalReason,
-    policy::{AgentFacts, Policy, Question, Resource, Verdict},
-    trust::Bundle,
+    policy::{AgentFacts, Question, Resource},
+    trust::{Bundle, OperatorKey},
 };
 use sfdata_proto::v1::{self as wire, Hold};
+
+use crate::policy::{Rules, Ruling};
 
 /// What the door goes by.
 pub struct Facts<'a> {
@@ -34,8 +36,10 @@ pub struct Facts<'a> {
     pub journal: Option<&'static str>,
     /// The LA's hold.
     pub hold: Option<&'a Hold>,
-    /// The LA's policy.
-    pub policy: &'a Policy,
+    /// The LA's policy and freezes.
+    pub rules: &'a Rules,
+    /// Commands that wait for the LA's approval.
+    pub waiting: usize,
     /// Now.
     pub now: Timestamp,
 }
@@ -47,6 +51,7 @@ pub struct Verified {
     envelope: wire::Envelope,
     position: Position,
     digest: [u8; 32],
+    on_approval: bool,
 }
 
 impl Verified {
@@ -70,10 +75,19 @@ impl Verified {
         self.digest
     }
 
+    /// Whether it is not begun before the LA has approved it.
+    pub fn on_approval(&self) -> bool {
+        self.on_approval
+    }
+
     /// A command that this door let in before a restart, as the journal kept it.
-    pub(crate) fn journalled(envelope: wire::Envelope, position: Position) -> Result<Self, ParseError> {
+    pub(crate) fn journalled(
+        envelope: wire::Envelope,
+        position: Position,
+        on_approval: bool,
+    ) -> Result<Self, ParseError> {
         let command = Command::parse(&envelope.payload)?;
-        Ok(Self { command, digest: sha256(&envelope.payload), envelope, position })
+        Ok(Self { command, digest: sha256(&envelope.payload), envelope, position, on_approval })
     }
 }
 
@@ -139,9 +153,9 @@ pub fn verify(delivery: &wire::Delivery, facts: &Facts<'_>) -> Judgement {
     }
     let Ok(id) = dispatch.command_id.parse() else { return Judgement::Void(position) };
     match ordered(delivery, &dispatch, id, facts) {
-        Ok((command, envelope)) => {
+        Ok((command, envelope, on_approval)) => {
             let digest = sha256(&envelope.payload);
-            Judgement::Verified(Box::new(Verified { command, envelope, position, digest }))
+            Judgement::Verified(Box::new(Verified { command, envelope, position, digest, on_approval }))
         }
         Err((reason, detail)) => {
             let claim = delivery.command.as_ref().and_then(|envelope| Command::parse(&envelope.payload).ok());
@@ -161,7 +175,20 @@ pub fn verify(delivery: &wire::Delivery, facts: &Facts<'_>) -> Judgement {
     }
 }
 
-type Refusal = (RefusalReason, String);
+/// Which check, and its facts.
+pub type Refusal = (RefusalReason, String);
+
+/// Judge a command anew that was let in and had to wait for the LA since: whether its operator may still order it, whether it
+/// is still in time, and what the LA's hold, policy and freezes say by now.
+pub fn again(verified: &Verified, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let operator = signer(&verified.envelope, facts)?;
+    let command = &verified.command;
+    granted(command, operator)?;
+    if command.expires <= facts.now {
+        return refuse(RefusalReason::Expired, format!("expired at {}, while it waited for the LA", command.expires));
+    }
+    local(command, operator, facts).map(|_| ())
+}
 
 fn refuse<T>(reason: RefusalReason, detail: impl Into<String>) -> Result<T, Refusal> {
     Err((reason, detail.into()))
@@ -213,25 +240,12 @@ fn ordered(
     dispatch: &wire::Dispatch,
     id: CommandId,
     facts: &Facts<'_>,
-) -> Result<(Command, wire::Envelope), Refusal> {
+) -> Result<(Command, wire::Envelope, bool), Refusal> {
     let envelope = delivery.command.clone().unwrap_or_default();
     if sha256(&envelope.payload)[..] != dispatch.command_digest[..] {
         return refuse(RefusalReason::CommandDigest, "the command is not the one that the hub dispatched");
     }
-    let of_signer =
-        |signature: &wire::Signature| facts.bundle.operators.iter().find(|o| o.key.id() == signature.key_id);
-    let Some(operator) = envelope.signatures.iter().find_map(of_signer) else {
-        return refuse(RefusalReason::OperatorUnknown, "no operator of the trust bundle signed it");
-    };
-    if !envelope::is_signed_by(&envelope, Command::PAYLOAD_TYPE, &operator.key) {
-        return refuse(RefusalReason::OperatorSignature, format!("the signature is not {}'s", operator.name));
-    }
-    if operator.expires <= facts.now {
-        return refuse(
-            RefusalReason::OperatorExpired,
-            format!("{}'s key expired at {}", operator.name, operator.expires),
-        );
-    }
+    let operator = signer(&envelope, facts)?;
     // What is not wholly understood can't be judged, so this comes before what the command says.
     let command = match Command::parse(&envelope.payload) {
         Ok(command) if command.id == id && command.operator == operator.name => command,
@@ -239,13 +253,7 @@ fn ordered(
         Err(error @ ParseError::UnknownFields) => return refuse(RefusalReason::UnknownFields, error.to_string()),
         Err(error) => return refuse(RefusalReason::Malformed, error.to_string()),
     };
-    let class = command.class();
-    if !operator.roles.iter().any(|role| role.grants(class)) {
-        return refuse(
-            RefusalReason::ClassNotAllowed,
-            format!("{}'s roles do not allow {class} actions", operator.name),
-        );
-    }
+    granted(&command, operator)?;
     if command.targets.binary_search(facts.agent).is_err() {
         return refuse(RefusalReason::NotATarget, "this agent is not among its targets");
     }
@@ -264,13 +272,51 @@ fn ordered(
     if facts.seen {
         return refuse(RefusalReason::AlreadySeen, "a command of this id was let in or refused before");
     }
-    if let (Some(why), true) = (facts.journal, class != Class::Read) {
+    if let (Some(why), true) = (facts.journal, command.class() != Class::Read) {
         return refuse(RefusalReason::Journal, why);
     }
+    let on_approval = local(&command, operator, facts)?;
+    if on_approval && facts.waiting >= limits::APPROVALS_WAITING {
+        let text = format!("{} commands wait for the LA's approval already", facts.waiting);
+        return refuse(RefusalReason::TooManyWait, text);
+    }
+    Ok((command, envelope, on_approval))
+}
+
+/// Whose signature it is, if it holds.
+fn signer<'a>(envelope: &wire::Envelope, facts: &Facts<'a>) -> Result<&'a OperatorKey, Refusal> {
+    let of_signer =
+        |signature: &wire::Signature| facts.bundle.operators.iter().find(|o| o.key.id() == signature.key_id);
+    let Some(operator) = envelope.signatures.iter().find_map(of_signer) else {
+        return refuse(RefusalReason::OperatorUnknown, "no operator of the trust bundle signed it");
+    };
+    if !envelope::is_signed_by(envelope, Command::PAYLOAD_TYPE, &operator.key) {
+        return refuse(RefusalReason::OperatorSignature, format!("the signature is not {}'s", operator.name));
+    }
+    if operator.expires <= facts.now {
+        return refuse(
+            RefusalReason::OperatorExpired,
+            format!("{}'s key expired at {}", operator.name, operator.expires),
+        );
+    }
+    Ok(operator)
+}
+
+fn granted(command: &Command, operator: &OperatorKey) -> Result<(), Refusal> {
+    let class = command.class();
+    if operator.roles.iter().any(|role| role.grants(class)) {
+        return Ok(());
+    }
+    refuse(RefusalReason::ClassNotAllowed, format!("{}'s roles do not allow {class} actions", operator.name))
+}
+
+/// The LA's own say: whether it has to approve the command first.
+fn local(command: &Command, operator: &OperatorKey, facts: &Facts<'_>) -> Result<bool, Refusal> {
+    let class = command.class();
     if let (Some(hold), true) = (facts.hold, class != Class::Read) {
         return refuse(RefusalReason::Held, format!("the LA holds its agent: {}", hold.reason));
     }
-    let verdict = facts.policy.ask(&Question {
+    let ruling = facts.rules.judge(&Question {
         operator: &operator.name,
         roles: &operator.roles,
         action: command.action.name(),
@@ -278,10 +324,14 @@ fn ordered(
         resource: Resource::Agent(facts.agent, &AgentFacts::default()),
         reason: &command.reason,
         now: facts.now,
+        signers: 1,
+        freezes: &[],
     });
-    match verdict {
-        Verdict::Allowed => Ok((command, envelope)),
-        Verdict::Denied(why) => refuse(RefusalReason::LocalPolicy, format!("the LA's policy: {why}")),
+    match ruling {
+        Ruling::Allowed => Ok(false),
+        Ruling::OnApproval => Ok(true),
+        Ruling::Denied(why) => refuse(RefusalReason::LocalPolicy, format!("the LA's policy: {why}")),
+        Ruling::Frozen(why) => refuse(RefusalReason::Frozen, why),
     }
 }
 

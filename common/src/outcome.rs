@@ -100,7 +100,7 @@ pub fn refusal_names() -> impl Iterator<Item = String> {
 
 /// All values of a wire enumeration, the unspecified one excepted.
 fn codes<T, E>(parse: impl Fn(i32) -> Result<T, E>) -> impl Iterator<Item = T> {
-    (1..).map_while(move |number| parse(number).ok())
+    (1..100).filter_map(move |number| parse(number).ok())
 }
 
 /// `throttled`, `access-denied`, ... : the code in lower case, with hyphens.

@@ -223,7 +223,7 @@ impl Queue {
             line.unfinished += 1;
             let handed_over = line.connected;
             let target =
-                Target { position, state: State::Waiting, handed_over, earlier: false, changed: now, outcome: None };
+                Target { position, state: State::Waiting, handed_over, earlier: false, changed: now, outcome: None, progress: None };
             batch.put(keys::line(agent), &line.record);
             batch.put(keys::delivery(command.id, agent), &target.record(None));
             if handed_over {
@@ -245,6 +245,7 @@ impl Queue {
         agent: &AgentId,
         said: Position,
         running: &[CommandId],
+        waiting: &[CommandId],
         now: Timestamp,
     ) -> Result<u64, Diverged> {
         let mut inner = self.lock();
@@ -267,10 +268,11 @@ impl Queue {
         // What it runs from an earlier epoch is not sent again: a void goes in its place.
         let begun: Vec<CommandId> =
             line.pending.extract_if(.., |_, id| running.contains(id)).map(|(_, id)| id).collect();
+        let began = |id| running.contains(id) && !waiting.contains(id);
         let events = line.pending.values().map(|id| (*id, Event::NotSeen)).chain(
             seen.into_values()
                 .chain(begun)
-                .map(|id| (id, if running.contains(&id) { Event::Started } else { Event::Received })),
+                .map(|id| (id, if began(&id) { Event::Started } else { Event::Received })),
         );
         for (id, event) in events {
             if let Some(live) = inner.live.get_mut(&id) {
@@ -352,14 +354,17 @@ impl Queue {
         Ok(())
     }
 
-    /// How far a running command is; told to watchers, kept nowhere.
+    /// How far a command is: told to watchers, and in memory until it changes its state. Parts of an answer are only told.
     pub fn progress(&self, agent: &AgentId, id: CommandId, progress: wire::CommandProgress, now: Timestamp) {
         if let Some(live) = self.lock().live.get_mut(&id)
-            && let Some(target) = live.targets.get(agent)
+            && let Some(target) = live.targets.get_mut(agent)
             && !target.state.is_final()
         {
             let mut event = target.event(id, agent);
             event.at_unix_ms = now.as_millisecond();
+            if progress.sealed.is_none() {
+                target.progress = Some(Box::new(progress.clone()));
+            }
             event.progress = Some(progress);
             live.tell(&event);
         }
@@ -565,6 +570,13 @@ impl Queue {
                 |(agent, target): (&AgentId, &Target)| (agent.clone(), target.position, target.state, target.changed);
             live.targets.iter().map(row).collect()
         })
+    }
+
+    /// How far a command is at an agent, as told last.
+    pub fn told(&self, agent: &AgentId, id: CommandId) -> Option<wire::CommandProgress> {
+        let inner = self.lock();
+        let target = inner.live.get(&id)?.targets.get(agent)?;
+        target.progress.as_deref().filter(|_| target.outcome.is_none()).cloned()
     }
 
     /// The place of a command that has not ended at an agent, and where its trace goes on.
