@@ -268,7 +268,7 @@ impl Queue {
         // What it runs from an earlier epoch is not sent again: a void goes in its place.
         let begun: Vec<CommandId> =
             line.pending.extract_if(.., |_, id| running.contains(id)).map(|(_, id)| id).collect();
-        let began = |id| running.contains(id) && !waiting.contains(id);
+        let began = |id: &CommandId| running.contains(id) && !waiting.contains(id);
         let events = line.pending.values().map(|id| (*id, Event::NotSeen)).chain(
             seen.into_values()
                 .chain(begun)

@@ -31,6 +31,7 @@ mod page;
 mod permissions;
 mod probe;
 mod plans;
+mod policy;
 mod power;
 mod run;
 mod secrets;

@@ -90,7 +90,8 @@ impl Scene {
             seen: false,
             journal: None,
             hold: None,
-            policy: &self.policy,
+            rules: &self.rules,
+            waiting: 0,
             now: self.now,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr as _};
 
-use cedar_policy::{Effect, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, Validator};
 use miette::Diagnostic;
 
 use super::Side;
@@ -53,16 +53,45 @@ impl fmt::Display for Remark {
 
 impl Remark {
     fn of(text: &str, diagnostic: &dyn Diagnostic) -> Self {
+        let help = diagnostic.help().map(|help| help.to_string());
+        Self::with_help(text, diagnostic, help)
+    }
+
+    /// Cedar's own suggestion is of little use: it would have `ecs.restrat` be `data`.
+    fn of_action(text: &str, diagnostic: &dyn Diagnostic, schema: &Schema) -> Self {
+        let said = diagnostic.to_string();
+        let named = said.split('"').nth(1).unwrap_or_default();
+        let known = schema.actions().map(|action| action.id().unescaped());
+        let nearest = known.min_by_key(|known| (distance(named, known), *known));
+        let help = nearest.map(|nearest| format!("did you mean `Action::{nearest:?}`?"));
+        Self::with_help(text, diagnostic, help)
+    }
+
+    fn with_help(text: &str, diagnostic: &dyn Diagnostic, help: Option<String>) -> Self {
         let offset = diagnostic.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
         let said = diagnostic.to_string();
         // Cedar's own name for the rule; the line tells which it is.
         let rest = said.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")).map(|(_, rest)| rest);
         let mut remark = rest.unwrap_or(&said).to_owned();
-        if let Some(help) = diagnostic.help() {
+        if let Some(help) = help {
             remark = format!("{remark}; {help}");
         }
         Self { line: line_of(text, offset), text: remark }
     }
+}
+
+/// Levenshtein's: how many characters have to be put in, taken out or replaced.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (at, a) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (place, b) in other.chars().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[place + 1];
+            row[place + 1] = replaced.min(diagonal + 1).min(row[place] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -144,8 +173,12 @@ pub(super) fn check(text: &str, side: Side) -> Result<Checked, Invalid> {
     let lines = beginnings(text).into_iter().map(|offset| line_of(text, offset)).chain(std::iter::repeat(1));
     let rules = ids.iter().zip(lines).map(|(id, line)| (id.clone(), rule(&policies, id, line, side, &mut problems)));
     let rules: Vec<_> = rules.collect();
-    let found = Validator::new(schema(side)?).validate(&policies, ValidationMode::Strict);
-    problems.extend(found.validation_errors().map(|error| Remark::of(text, error)));
+    let schema = schema(side)?;
+    let found = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
+    problems.extend(found.validation_errors().map(|error| match error {
+        ValidationError::UnrecognizedActionId(_) => Remark::of_action(text, error, &schema),
+        error => Remark::of(text, error),
+    }));
     if !problems.is_empty() {
         return Err(invalid(problems));
     }
@@ -248,7 +281,7 @@ mod tests {
     fn a_slip_is_told_with_its_line_and_what_is_possible() {
         let forbid = |scope: &str, when: &str| format!("// A comment.\nforbid ({scope})\nwhen {{ {when} }};\n");
         for (scope, when, expected) in [
-            ("principal, action == Action::\"ecs.restrat\", resource", "true", ["line 2: ", "did you mean `Action::\"ecs.restart\"`"]),
+            ("principal, action == Action::\"ecs.restrat\", resource", "true", ["line 2: ", "did you mean `Action::\"ecs.restart\"`?"]),
             ("principal, action in Action::\"chnge\", resource", "true", ["line 2: ", "`Action::\"change\"`"]),
             ("principal in Role::\"operatr\", action, resource", "true", ["line 2: ", "\"operator\""]),
             ("principal == Operater::\"alice\", action, resource", "true", ["line 2: ", "did you mean `Operator`"]),
