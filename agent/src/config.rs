@@ -33,7 +33,7 @@ use crate::{policy::Freeze, power};
 pub struct Config {
     /// State that outlives the process: identity, keys, journal. On a durable volume.
     pub data_dir: PathBuf,
-    /// The LA's own veto, in Cedar; without it the hub's and the operators' rules stand alone.
+    /// The LA's own veto, in Cedar; without it the policy that ships.
     pub policy: Option<PathBuf>,
     /// Days in which the policy lets less through.
     #[serde(default)]

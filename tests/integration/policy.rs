@@ -13,7 +13,7 @@ use sfdata_agent::{
 };
 use sfdata_common::{
     Timestamp,
-    command::{Action, Command, Ecs, Logs, LogSource, LogsUntil, Power},
+    command::{Action, LogSource, Logs, LogsUntil, Power},
     ids::CommandId,
     keys::SigningKey,
     outcome::{Outcome, RefusalReason},
@@ -179,16 +179,20 @@ async fn a_hub_in_the_wrong_hands_passes_neither_policy_nor_freeze_nor_approval(
         heard.push(format!("{said:?}"));
         match said {
             FromAgent::Rejected(rejected) => Some(rejected.refused?.reason()),
-            FromAgent::Receipt(receipt) => panic!("it ended: {receipt:?}"),
+            FromAgent::Receipt(receipt) => {
+                let receipt = sfdata_proto::v1::Receipt::decode(&receipt.payload[..]).unwrap();
+                assert_ne!(receipt.command_id, command.id.to_string(), "it ended");
+                None
+            }
             _ => None,
         }
     })
     .await;
     assert_eq!(told, RefusalReason::AlreadySeen);
     assert_eq!(record(&taken.fleet, command.id).len(), 1, "only the repetition is on record");
-    let heard = heard.join("\n") + &format!("{:?}", taken.held.health().await.unwrap());
-    assert!(!heard.contains("Describe") && heard.contains("SSDA903 return"), "it was looked through");
-    for secret in ["zanzibar 1", "zanzibar 2", "zanzibar 3", "context.", "permit", "forbid ("] {
+    let heard = heard.join("\n");
+    assert!(heard.contains("SSDA903 return") && heard.contains("waits for the LA"), "it was looked through: {heard}");
+    for secret in [SECRET, "context.", "principal", "looking", "asked"] {
         assert!(!heard.contains(secret), "{secret} has left the account: {heard}");
     }
     taken.stop().await;
@@ -262,9 +266,13 @@ async fn a_word_on_another_command_a_hold_and_the_expiry_keep_it_from_being_begu
         at: Timestamp::now(),
     };
     std::fs::write(&word, serde_json::to_vec(&forged).unwrap()).unwrap();
-    let read = alice.run(Action::Agent(sfdata_common::command::Agent::Refresh), la).await.unwrap();
-    assert!(matches!(read, Outcome::Succeeded(_)), "{read:?}");
-    tokio::time::sleep(Duration::from_millis(1500)).await; // longer than the agent's look: nothing is to be seen of it
+    // Two more are approved meanwhile, one after the other: the agent has looked at each word that there is.
+    for _ in 0..2 {
+        let other = alice.submit(harmless(), &[la]).await.unwrap();
+        waits(&fleet, other).await;
+        approvals(&fleet).give(other, true, "", Timestamp::now()).unwrap();
+        assert!(matches!(alice.outcome(other, la).await.unwrap(), Outcome::Succeeded(_)));
+    }
     assert_eq!(alice.state(id, la).await.unwrap(), CommandState::Received);
     assert!(record(&fleet, id).is_empty());
     approvals(&fleet).give(id, true, "", Timestamp::now()).unwrap();
