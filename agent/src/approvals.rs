@@ -256,13 +256,7 @@ impl Approvals {
         if waiting.until <= now {
             return Err(Error::Expired { id, until: waiting.until });
         }
-        let word = Word {
-            digest: waiting.digest.clone(),
-            approved,
-            reason: reason.to_owned(),
-            by: user(),
-            at: now,
-        };
+        let word = Word { digest: waiting.digest.clone(), approved, reason: reason.to_owned(), by: user(), at: now };
         keyfile::write(&file, &serde_json::to_vec_pretty(&word).unwrap_or_default())?;
         Ok(waiting)
     }

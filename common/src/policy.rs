@@ -11,7 +11,7 @@ use std::{
 };
 
 use cedar_policy::{
-    Authorizer, AuthorizationError, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
+    AuthorizationError, Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
     PolicySet, Request, RestrictedExpression,
 };
 use jiff::{Timestamp, Zoned, tz::TimeZone};
@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn what_can_not_be_evaluated_is_denied_and_tells_the_rule_alone() {
-        let policy = "@id(\"late\") permit(principal, action, resource) when { context.date * 9223372036854775807 > 1 };";
+        let policy =
+            "@id(\"late\") permit(principal, action, resource) when { context.date * 9223372036854775807 > 1 };";
         let verdict = ask_of(policy, Side::Agent, |_| {});
         assert_eq!(verdict, Verdict::Denied("it could not be evaluated: rule \"late\"".into()));
     }
@@ -300,7 +301,8 @@ mod tests {
         let at = |now: &str, condition: &str| {
             let policy = format!("permit(principal, action, resource) when {{ {condition} }};");
             let now: Timestamp = now.parse().unwrap();
-            let [hub, agent] = [Side::Hub, Side::Agent].map(|side| ask_of(&policy, side, |question| question.now = now));
+            let [hub, agent] =
+                [Side::Hub, Side::Agent].map(|side| ask_of(&policy, side, |question| question.now = now));
             assert_eq!(hub, agent);
             hub == Verdict::Allowed
         };

@@ -222,8 +222,15 @@ impl Queue {
             let position = line.give(command.id);
             line.unfinished += 1;
             let handed_over = line.connected;
-            let target =
-                Target { position, state: State::Waiting, handed_over, earlier: false, changed: now, outcome: None, progress: None };
+            let target = Target {
+                position,
+                state: State::Waiting,
+                handed_over,
+                earlier: false,
+                changed: now,
+                outcome: None,
+                progress: None,
+            };
             batch.put(keys::line(agent), &line.record);
             batch.put(keys::delivery(command.id, agent), &target.record(None));
             if handed_over {
@@ -270,9 +277,7 @@ impl Queue {
             line.pending.extract_if(.., |_, id| running.contains(id)).map(|(_, id)| id).collect();
         let began = |id: &CommandId| running.contains(id) && !waiting.contains(id);
         let events = line.pending.values().map(|id| (*id, Event::NotSeen)).chain(
-            seen.into_values()
-                .chain(begun)
-                .map(|id| (id, if began(&id) { Event::Started } else { Event::Received })),
+            seen.into_values().chain(begun).map(|id| (id, if began(&id) { Event::Started } else { Event::Received })),
         );
         for (id, event) in events {
             if let Some(live) = inner.live.get_mut(&id) {

@@ -148,7 +148,8 @@ async fn a_hub_in_the_wrong_hands_passes_neither_policy_nor_freeze_nor_approval(
     ] {
         taken.used += 1;
         let mut command = by_mallory(&taken, action, reason);
-        command.reply_key = Opener::generate().ok().filter(|_| command.action.reveals_data()).map(|key| key.reply_key());
+        command.reply_key =
+            Opener::generate().ok().filter(|_| command.action.reveals_data()).map(|key| key.reply_key());
         let delivery = taken.delivery(taken.used, &seal(&command, &mallory));
         taken.held.send(FromHub::Delivery(delivery)).await;
         let refused = eventually("it is refused", SOON, async || {
@@ -206,7 +207,10 @@ async fn what_waits_is_in_nobodys_way_until_the_la_says_yes_or_no() {
     let second = alice.submit(harmless(), &[la]).await.unwrap();
     let third = alice.submit(harmless(), &[la]).await.unwrap();
     let asked = waits(&fleet, first).await;
-    assert_eq!((asked.action.as_str(), asked.class.as_str(), asked.operator.as_str()), ("agent.cancel", "operate", "alice"));
+    assert_eq!(
+        (asked.action.as_str(), asked.class.as_str(), asked.operator.as_str()),
+        ("agent.cancel", "operate", "alice")
+    );
     assert_eq!((asked.reason.as_str(), asked.targets.as_slice()), ("a test", &[la.to_string()][..]));
     waits(&fleet, second).await;
     waits(&fleet, third).await;
@@ -383,7 +387,8 @@ async fn a_slip_in_the_policy_is_refused_at_the_start_and_told_by_check() {
         assert!(code == Some(1) && said.contains("line 2: ") && said.contains("ecs.restart"), "{args:?}: {said}");
     }
 
-    let text = format!("{}\npermit (principal, action, resource) when {{ context.hour > 30 && false }};\n", on_approval());
+    let text =
+        format!("{}\npermit (principal, action, resource) when {{ context.hour > 30 && false }};\n", on_approval());
     std::fs::write(&policy, text).unwrap();
     let (code, _, said) = run("sfdata-agent", &with(&["policy", "check"])).await;
     assert_eq!(code, Some(0), "{said}");

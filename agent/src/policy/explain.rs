@@ -150,7 +150,9 @@ impl Explained {
         let held = hold.filter(|_| class != "read");
         let granted = case.roles.iter().any(|role| role.grants(kind));
         let (verdict, why) = match (decided.verdict, held) {
-            _ if !granted => ("denied", Some(format!("no role of theirs grants {class} actions, whatever the policy says"))),
+            _ if !granted => {
+                ("denied", Some(format!("no role of theirs grants {class} actions, whatever the policy says")))
+            }
             (_, Some(hold)) => ("denied", Some(format!("the agent is held: {}", hold.reason))),
             (Verdict::Allowed, None) => ("allowed", None),
             (Verdict::OnApproval, None) => ("on approval", None),

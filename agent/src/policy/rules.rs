@@ -151,13 +151,19 @@ impl Watched {
                 files.read = read;
                 files.fault = match files.load(&self.current.load()) {
                     Ok(rules) => {
-                        info!(freezes = rules.freezes.len(), "the policy or the freezes were changed and hold from now on");
+                        info!(
+                            freezes = rules.freezes.len(),
+                            "the policy or the freezes were changed and hold from now on"
+                        );
                         self.current.store(Arc::new(rules));
                         None
                     }
                     Err(fault) => {
                         let fault = chain(&fault).to_string();
-                        error!(fault, "the policy or the freezes were changed and do not hold; commands are judged by the former");
+                        error!(
+                            fault,
+                            "the policy or the freezes were changed and do not hold; commands are judged by the former"
+                        );
                         Some(fault)
                     }
                 };
@@ -225,9 +231,12 @@ mod tests {
 
     #[test]
     fn freezes_may_overlap_and_all_are_told() {
-        let rules = [freeze("CIN return", "2027-04-10", "2027-04-20"), freeze("SSDA903 return", "2027-04-01", "2027-04-15")];
+        let rules =
+            [freeze("CIN return", "2027-04-10", "2027-04-20"), freeze("SSDA903 return", "2027-04-01", "2027-04-15")];
         let rules = Rules::load(None, &rules).unwrap();
-        let Ruling::Frozen(why) = judge(&rules, "ecs.deploy", "change", "2027-04-12T12:00:00Z") else { panic!("not frozen") };
+        let Ruling::Frozen(why) = judge(&rules, "ecs.deploy", "change", "2027-04-12T12:00:00Z") else {
+            panic!("not frozen")
+        };
         assert!(why.contains("CIN return (to 2027-04-20), SSDA903 return (to 2027-04-15)"), "{why}");
         assert_eq!(judge(&rules, "ecs.deploy", "change", "2027-04-20T23:00:00Z"), Ruling::Allowed);
     }
@@ -314,7 +323,10 @@ mod tests {
         fs::remove_file(&policy).unwrap();
         assert_eq!(ask(), Ruling::Allowed);
         assert!(watched.fault().unwrap().contains("cannot read"), "{:?}", watched.fault());
-        write(&policy, &format!("{everything}\nforbid (principal, action, resource) when {{ !context.freezes.isEmpty() }};"));
+        write(
+            &policy,
+            &format!("{everything}\nforbid (principal, action, resource) when {{ !context.freezes.isEmpty() }};"),
+        );
         assert_eq!((ask(), watched.fault()), (Ruling::Allowed, None));
 
         let freeze = "[[freeze]]\nname = \"CIN return\"\nfrom = \"2027-04-01\"\nto = ";

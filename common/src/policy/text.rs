@@ -213,7 +213,9 @@ fn rule(policies: &PolicySet, id: &PolicyId, line: usize, side: Side, problems: 
             (APPROVAL, _) if side == Side::Hub => {
                 problem("@approval stands in an LA's own policy alone: nothing waits at the hub".into());
             }
-            (APPROVAL, _) if !permits => problem("@approval stands at a permit; what is forbidden waits for nobody".into()),
+            (APPROVAL, _) if !permits => {
+                problem("@approval stands at a permit; what is forbidden waits for nobody".into())
+            }
             (APPROVAL, LA) => {}
             (APPROVAL, other) => problem(format!("@approval({other:?}) names nobody; write @approval({LA:?})")),
             (other, _) => problem(format!(
@@ -274,14 +276,21 @@ mod tests {
         assert_eq!(checked.rules[1].1.to_string(), "the rule in line 6");
         let many = "permit (principal, action, resource);\n".repeat(120);
         let checked = check(&many, Side::Agent).unwrap();
-        assert!(checked.rules.iter().enumerate().all(|(at, (_, rule))| rule.line == at + 1), "in the order of the text");
+        assert!(
+            checked.rules.iter().enumerate().all(|(at, (_, rule))| rule.line == at + 1),
+            "in the order of the text"
+        );
     }
 
     #[test]
     fn a_slip_is_told_with_its_line_and_what_is_possible() {
         let forbid = |scope: &str, when: &str| format!("// A comment.\nforbid ({scope})\nwhen {{ {when} }};\n");
         for (scope, when, expected) in [
-            ("principal, action == Action::\"ecs.restrat\", resource", "true", ["line 2: ", "did you mean `Action::\"ecs.restart\"`?"]),
+            (
+                "principal, action == Action::\"ecs.restrat\", resource",
+                "true",
+                ["line 2: ", "did you mean `Action::\"ecs.restart\"`?"],
+            ),
             ("principal, action in Action::\"chnge\", resource", "true", ["line 2: ", "`Action::\"change\"`"]),
             ("principal in Role::\"operatr\", action, resource", "true", ["line 2: ", "\"operator\""]),
             ("principal == Operater::\"alice\", action, resource", "true", ["line 2: ", "did you mean `Operator`"]),
@@ -323,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_rule_that_can_never_apply_is_warned_of() {
-        let text = "permit (principal, action == Action::\"ecs.status\", resource)\nwhen { action in Action::\"change\" };";
+        let text =
+            "permit (principal, action == Action::\"ecs.status\", resource)\nwhen { action in Action::\"change\" };";
         let warnings = check(text, Side::Agent).unwrap().warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].line == 1 && warnings[0].text.contains("impossible"), "{warnings:?}");
