@@ -7,6 +7,7 @@
 //! is ended only by that agent's word.
 
 mod memory;
+mod progress;
 
 use std::{
     collections::HashMap,
@@ -359,22 +360,6 @@ impl Queue {
         Ok(())
     }
 
-    /// How far a command is: told to watchers, and in memory until it changes its state. Parts of an answer are only told.
-    pub fn progress(&self, agent: &AgentId, id: CommandId, progress: wire::CommandProgress, now: Timestamp) {
-        if let Some(live) = self.lock().live.get_mut(&id)
-            && let Some(target) = live.targets.get_mut(agent)
-            && !target.state.is_final()
-        {
-            let mut event = target.event(id, agent);
-            event.at_unix_ms = now.as_millisecond();
-            if progress.sealed.is_none() {
-                target.progress = Some(Box::new(progress.clone()));
-            }
-            event.progress = Some(progress);
-            live.tell(&event);
-        }
-    }
-
     /// A command ended at an agent, with the agent's receipt and the place that it names, where there is one. Resolves
     /// when it is durable and told.
     pub async fn ended(
@@ -575,13 +560,6 @@ impl Queue {
                 |(agent, target): (&AgentId, &Target)| (agent.clone(), target.position, target.state, target.changed);
             live.targets.iter().map(row).collect()
         })
-    }
-
-    /// How far a command is at an agent, as told last.
-    pub fn told(&self, agent: &AgentId, id: CommandId) -> Option<wire::CommandProgress> {
-        let inner = self.lock();
-        let target = inner.live.get(&id)?.targets.get(agent)?;
-        target.progress.as_deref().filter(|_| target.outcome.is_none()).cloned()
     }
 
     /// The place of a command that has not ended at an agent, and where its trace goes on.

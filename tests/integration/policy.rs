@@ -170,6 +170,12 @@ async fn a_hub_in_the_wrong_hands_passes_neither_policy_nor_freeze_nor_approval(
     taken.held.send(FromHub::Delivery(taken.delivery(taken.used, &seal(&command, &mallory)))).await;
     let waiting = waits(&taken.fleet, command.id).await;
     assert_eq!((waiting.operator.as_str(), waiting.reason.as_str()), ("mallory", "please"));
+    eventually("the hub is told that it waits", SOON, async || {
+        let said = taken.held.anything().await?;
+        heard.push(format!("{said:?}"));
+        matches!(said, FromAgent::Progress(progress) if progress.command_id == waiting.id.to_string()).then_some(())
+    })
+    .await;
     taken.again(1).await;
     assert!(taken.held.hello.waiting.contains(&command.id.to_string()));
     taken.used += 1;
