@@ -17,15 +17,17 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    approvals::Approvals,
     arrivals::{self, Handle, Source},
     audit,
     config::Config,
     connect::{self, Link, Status},
+    door::Door,
     execute::{self, Executor, Outbox},
     identity::{self, Identity},
     journal::{self, Journal},
     metrics::{Metrics, Seen},
-    policy::{self, Brake, Sharing},
+    policy::{self, Brake, Sharing, Watched},
     power,
     report::Reporter,
     runs::Runs,
@@ -101,7 +103,7 @@ impl Agent {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|source| Error::Ops { address, source })?),
             None => None,
         };
-        let policy = Arc::new(policy::load(config.policy.as_deref())?);
+        let rules = Watched::open(config)?;
         let trust = Arc::new(Trust::open(data_dir)?);
         let identity = Identity::open(data_dir, config.hub.address.as_deref(), Arc::clone(&trust))?;
         let identity = Arc::new(identity.joining_again(by_aws)?);
@@ -133,9 +135,18 @@ impl Agent {
         let outbox = Arc::<Outbox>::default();
         let (version, name) = (env!("CARGO_PKG_VERSION"), identity.agent().as_str());
         let tracer = Tracer::start(&config.telemetry, "sfdata-agent", version, Some(name))?;
+        let door = Arc::new(Door {
+            agent: identity.agent().clone(),
+            trust: Arc::clone(&trust),
+            journal: Arc::clone(&journal),
+            rules,
+            brake: Brake::new(data_dir),
+        });
         let executor = Executor::new(execute::Parts {
             identity: Arc::clone(&identity),
+            door: Arc::clone(&door),
             journal: Arc::clone(&journal),
+            approvals: Approvals::new(data_dir),
             log: audit::Log::open(data_dir)?,
             services,
             arrivals: arrivals.clone(),
@@ -151,8 +162,7 @@ impl Agent {
             identity: Arc::clone(&identity),
             trust,
             journal: Arc::clone(&journal),
-            policy,
-            brake: Brake::new(data_dir),
+            door: Arc::clone(&door),
             executor: executor.clone(),
             reports: reports.clone(),
             runs,
@@ -166,7 +176,7 @@ impl Agent {
             link: link.status(),
             identity: Arc::clone(&identity),
             journal,
-            brake: Brake::new(data_dir),
+            door: Arc::clone(&door),
             executor: executor.clone(),
             arrivals: arrivals.clone(),
             usage,

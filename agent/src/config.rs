@@ -25,7 +25,7 @@ use sfdata_common::{
 pub use sfdata_power::Role;
 
 pub use self::join::Join;
-use crate::power;
+use crate::{policy::Freeze, power};
 
 /// The whole file; `deploy/config/agent.toml` is a commented example.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,8 +33,11 @@ use crate::power;
 pub struct Config {
     /// State that outlives the process: identity, keys, journal. On a durable volume.
     pub data_dir: PathBuf,
-    /// The LA's own veto, in Cedar; without it the hub's and the operators' rules stand alone.
+    /// The LA's own veto, in Cedar; without it the policy that ships.
     pub policy: Option<PathBuf>,
+    /// Days in which the policy lets less through.
+    #[serde(default)]
+    pub freeze: Vec<Freeze>,
     /// Where the hub is, if not where the join token said.
     #[serde(default)]
     pub hub: Hub,
@@ -63,6 +66,9 @@ pub struct Config {
     /// Health and metrics, for those who run the agent.
     #[serde(default)]
     pub ops: Ops,
+    /// Where this was read from, to be looked at again for its freezes; `None` never is.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// The `[ops]` section.
@@ -366,6 +372,14 @@ pub enum Problem {
         /// What was given.
         value: String,
     },
+    /// A freeze.
+    #[error("freeze {name:?} {why}")]
+    Freeze {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The log.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
@@ -397,6 +411,8 @@ impl Config {
         let mut problems = Vec::new();
         problems.extend(relative("data_dir", Some(&self.data_dir)));
         problems.extend(relative("policy", self.policy.as_ref()));
+        let odd = self.freeze.iter().filter_map(|freeze| Some((freeze.name.clone(), freeze.odd()?)));
+        problems.extend(odd.map(|(name, why)| Problem::Freeze { name, why }));
         let address = wrong(self.hub.address.as_ref(), is_host_and_port);
         problems.extend(address.map(|value| Problem::Address { key: "hub.address", value }));
         self.join.iter().for_each(|join| join.check(&mut problems));

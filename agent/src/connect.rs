@@ -18,7 +18,6 @@ use sfdata_common::{
     ids::CommandId,
     limits,
     outcome::{RefusalReason, refusal_name},
-    policy::Policy,
     report::closed,
     retry::Reconnect,
     telemetry::traces::{SpanKind, TraceContext, Tracer},
@@ -37,16 +36,16 @@ use tonic::{Code, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
+    door::Door,
     execute::{Executor, Outbox},
     identity::Identity,
     journal::{self, Begun, Journal},
     metrics::{CONNECTS, Metrics},
-    policy::Brake,
     report,
     runs::Runs,
     trust::Trust,
     usage,
-    verify::{self, Facts, Judgement},
+    verify::Judgement,
 };
 
 /// How the link is.
@@ -66,10 +65,8 @@ pub struct Parts {
     pub trust: Arc<Trust>,
     /// What outlives the process.
     pub journal: Arc<Journal>,
-    /// The LA's policy.
-    pub policy: Arc<Policy>,
-    /// The LA's hold.
-    pub brake: Brake,
+    /// Judges what is delivered.
+    pub door: Arc<Door>,
     /// Runs what is let in.
     pub executor: Executor,
     /// Looks at the platform.
@@ -218,6 +215,7 @@ impl Link {
             running: self.parts.journal.running().iter().map(ToString::to_string).collect(),
             clock_unix_ms: Timestamp::now().as_millisecond(),
             trust_version: self.parts.trust.bundle().version,
+            waiting: self.parts.journal.waiting().iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -284,7 +282,7 @@ impl Link {
             queued: self.parts.executor.queued().try_into().unwrap_or(u32::MAX),
             unacknowledged: journal.unsent_count().try_into().unwrap_or(u32::MAX),
         });
-        health.hold = self.parts.brake.held();
+        health.hold = self.parts.door.held();
         health.power = self.parts.executor.power();
         health.runs = self.parts.runs.health();
         health.certificate_expires_unix_ms = self.parts.identity.expires().as_millisecond();
@@ -379,23 +377,11 @@ impl Session<'_> {
     /// The door, and what follows from its judgement.
     async fn judge(&mut self, delivery: &wire::Delivery) -> Result<(), Ended> {
         let parts = &self.link.parts;
-        let (now, hold) = (Timestamp::now(), parts.brake.held());
+        let now = Timestamp::now();
         let told = TraceContext::parse(&delivery.traceparent);
         let mut span = parts.tracer.span("receive", SpanKind::Consumer, told).agent(parts.identity.agent());
         let verifying = parts.tracer.span("verify", SpanKind::Internal, span.context());
-        let judgement = verify::verify(
-            delivery,
-            &Facts {
-                agent: parts.identity.agent(),
-                bundle: &parts.trust.bundle(),
-                last: parts.journal.last(),
-                seen: verify::claimed_id(delivery).is_some_and(|id| parts.journal.has_seen(id)),
-                journal: parts.journal.fault(),
-                hold: hold.as_ref(),
-                policy: &parts.policy,
-                now,
-            },
-        );
+        let judgement = parts.door.judge(delivery, now);
         drop(verifying);
         match judgement {
             Judgement::Verified(verified) => {

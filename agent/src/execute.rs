@@ -4,6 +4,7 @@
 //! reads wait for nobody. Work that was begun before a restart is taken up again by the same match, because every
 //! action is written as "make it so".
 
+mod approval;
 mod job;
 
 use std::{
@@ -34,8 +35,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
+    approvals::Approvals,
     arrivals,
     audit::{self, Entry},
+    door::Door,
     identity::Identity,
     journal::{self, Begun, Journal},
     metrics::Metrics,
@@ -54,7 +57,9 @@ pub struct Executor {
 
 struct Inner {
     identity: Arc<Identity>,
+    door: Arc<Door>,
     journal: Arc<Journal>,
+    approvals: Approvals,
     log: audit::Log,
     services: Services,
     arrivals: arrivals::Handle,
@@ -83,8 +88,12 @@ struct Table {
 pub struct Parts {
     /// Signs receipts.
     pub identity: Arc<Identity>,
+    /// Judges anew what had to wait.
+    pub door: Arc<Door>,
     /// What outlives the process.
     pub journal: Arc<Journal>,
+    /// The LA's word on what waits for it.
+    pub approvals: Approvals,
     /// The agent's own record.
     pub log: audit::Log,
     /// The platform.
@@ -108,10 +117,13 @@ pub struct Parts {
 impl Executor {
     /// Put together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { identity, journal, log, services, arrivals, power, reports, outbox, metrics, tracer, stop } = parts;
+        let Parts { identity, door, journal, approvals, log, services, arrivals, power, .. } = parts;
+        let Parts { reports, outbox, metrics, tracer, stop, .. } = parts;
         let inner = Inner {
             identity,
+            door,
             journal,
+            approvals,
             log,
             services,
             arrivals,
@@ -131,6 +143,7 @@ impl Executor {
 
     /// Take up what was begun before this start.
     pub fn resume(&self) {
+        self.inner.approvals.keep(&self.inner.journal.waiting());
         for begun in self.inner.journal.begun() {
             info!(command = %begun.verified.command().id, "taking up again what was begun before the restart");
             self.go(begun, true);
@@ -145,19 +158,22 @@ impl Executor {
     fn go(&self, begun: Begun, resumed: bool) {
         let id = begun.verified.command().id;
         let cancelled = CancellationToken::new();
+        // What waits for the LA has no place in its resource's order yet: it would hold up what comes behind.
         let turn = {
             let mut table = self.inner.table.lock().unwrap_or_else(PoisonError::into_inner);
             let by = begun.verified.command().operator.clone();
             table.running.insert(id, (by, cancelled.clone()));
-            begun.verified.command().resource().map(|resource| {
-                let done = CancellationToken::new();
-                let before = table.lines.insert(resource.clone(), done.clone());
-                (resource, before, done)
-            })
+            (!begun.verified.on_approval()).then(|| table.place(begun.verified.command()))
         };
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {
-            let work = inner.in_turn(&begun, turn, cancelled, resumed);
+            let work = async {
+                match turn {
+                    Some(turn) => inner.in_turn(&begun, turn, cancelled, resumed).await,
+                    // It was never begun, before no restart either.
+                    None => inner.on_approval(&begun, cancelled).await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = work => {}
@@ -204,6 +220,17 @@ impl Executor {
     pub async fn stopped(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+}
+
+impl Table {
+    /// A place in the order of its resource, behind all that have one.
+    fn place(&mut self, command: &Command) -> Turn {
+        command.resource().map(|resource| {
+            let done = CancellationToken::new();
+            let before = self.lines.insert(resource.clone(), done.clone());
+            (resource, before, done)
+        })
     }
 }
 
@@ -397,6 +424,19 @@ impl Inner {
             Outcome::Refused { reason, detail } => format!("refused: {}: {detail}", refusal_name(*reason)),
             other => other.name().to_owned(),
         };
+        self.note(id, position, digest, action, operator, outcome, at);
+    }
+
+    fn note(
+        &self,
+        id: CommandId,
+        position: Position,
+        digest: &[u8],
+        action: &str,
+        operator: &str,
+        outcome: String,
+        at: Timestamp,
+    ) {
         let entry = Entry {
             index: 0,
             at,

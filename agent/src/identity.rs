@@ -183,6 +183,14 @@ impl Identity {
         data_dir.join(HOME_FILE).exists()
     }
 
+    /// Id of the agent that was enrolled in `data_dir`, if one was.
+    pub fn id_in(data_dir: &Path) -> Option<AgentId> {
+        match read_certificate(data_dir).ok()?.peer().subject.clone() {
+            Subject::Agent(agent) => Some(agent),
+            _ => None,
+        }
+    }
+
     /// Open what enrolment left in `data_dir`. `address` takes the place of the token's.
     pub fn open(data_dir: &Path, address: Option<&str>, trust: Arc<Trust>) -> Result<Self, Error> {
         let home_path = data_dir.join(HOME_FILE);

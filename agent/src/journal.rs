@@ -82,6 +82,9 @@ struct BegunRecord {
     began: i64,
     #[prost(bytes = "bytes", optional, tag = "5")]
     note: Option<Bytes>,
+    /// It is not begun before the LA has approved it.
+    #[prost(bool, tag = "6")]
+    on_approval: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -193,12 +196,32 @@ impl Journal {
         self.state().begun.keys().copied().collect()
     }
 
+    /// Ids of those that wait for the LA's approval.
+    pub fn waiting(&self) -> Vec<CommandId> {
+        let state = self.state();
+        state.begun.iter().filter(|(_, record)| record.on_approval).map(|(id, _)| *id).collect()
+    }
+
+    /// The LA has approved a command: it may begin. Durable when this returns.
+    pub async fn approved(&self, id: CommandId) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        let record = self.state().begun.get(&id).cloned();
+        let Some(mut record) = record else { return Ok(()) };
+        record.on_approval = false;
+        batch.insert(key(BEGUN, id), record.encode_to_vec());
+        self.write(batch).await?;
+        if let Some(record) = self.state().begun.get_mut(&id) {
+            record.on_approval = false;
+        }
+        Ok(())
+    }
+
     /// Work that was let in before this start and has to be taken up again, in the order in which it was let in.
     pub fn begun(&self) -> Vec<Begun> {
         let state = self.state();
         let each = state.begun.values().filter_map(|record| {
             let position = Position { epoch: record.epoch, sequence: record.sequence };
-            let verified = Verified::journalled(record.envelope.clone()?, position).ok()?;
+            let verified = Verified::journalled(record.envelope.clone()?, position, record.on_approval).ok()?;
             let began = Timestamp::from_millisecond(record.began).unwrap_or_default();
             Some(Begun { verified, began, trace: None })
         });
@@ -227,6 +250,7 @@ impl Journal {
             sequence: position.sequence,
             began: now.as_millisecond(),
             note: None,
+            on_approval: verified.on_approval(),
         };
         let batch = {
             let mut state = self.state();

@@ -10,6 +10,8 @@ pub mod trust;
 pub mod connect;
 pub mod verify;
 pub mod policy;
+pub mod approvals;
+pub mod door;
 pub mod journal;
 mod database;
 pub mod execute;

@@ -1,5 +1,8 @@
 //! `sfdata-agent`: the agent's own command line, for the LA whose account it stands in.
 
+#[path = "main/say.rs"]
+mod say;
+
 use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -13,7 +16,7 @@ use sfdata_agent::{
     audit,
     config::{Config, Draft},
     discover, identity,
-    policy::{self, Brake, Sharing},
+    policy::{Brake, Rules, Sharing},
     services::{self, Services, survey::Survey},
 };
 use sfdata_common::{Timestamp, config, outcome::FailureCode, shutdown, telemetry};
@@ -60,6 +63,15 @@ enum Configured {
     },
     /// Let commands in again
     Release,
+    /// What your policy and your freezes say
+    #[command(subcommand)]
+    Policy(say::Policy),
+    /// List the commands that wait for your approval, where your policy wants it
+    Approvals(say::List),
+    /// Let a command begin that waits for your approval
+    Approve(say::Approve),
+    /// Refuse a command that waits for your approval
+    Refuse(say::Refuse),
     /// What the core account may read of the shared bucket: your own word on it, which no hub can overrule
     #[command(subcommand)]
     Share(Share),
@@ -139,12 +151,13 @@ fn run() -> Result<ExitCode> {
 }
 
 fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
-    let config: Config = config::load(file)?;
+    let mut config: Config = config::load(file)?;
     config.check()?;
+    config.file = Some(file.into());
     let brake = Brake::new(&config.data_dir);
     match command {
         Configured::CheckConfig { aws } => {
-            policy::load(config.policy.as_deref())?;
+            Rules::load(config.policy.as_deref(), &config.freeze)?;
             if aws {
                 runtime()?.block_on(check_presence(&config))?;
             }
@@ -158,6 +171,10 @@ fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
             brake.release()?;
             writeln!(io::stderr(), "Released: commands are let in again")?;
         }
+        Configured::Policy(asked) => return asked.run(&config),
+        Configured::Approvals(list) => list.run(&config)?,
+        Configured::Approve(word) => word.run(&config)?,
+        Configured::Refuse(word) => word.run(&config)?,
         Configured::Share(word) => return runtime()?.block_on(share(&config, word)),
         Configured::Audit => print_audit(&config)?,
         Configured::Enrol(how) => runtime()?.block_on(enrol(&config, how))?,

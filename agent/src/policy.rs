@@ -3,6 +3,10 @@
 //! All are files that the hub can neither read nor change. Hold and revocation are each a file of its own, so that
 //! `sfdata-agent hold` and `share revoke` work whether or not the agent runs, and outlive restarts.
 
+mod calendar;
+pub mod explain;
+mod rules;
+
 use std::{
     fs::File,
     io,
@@ -10,14 +14,16 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{
-    keyfile,
-    policy::{self, Policy},
-};
+use sfdata_common::{config, keyfile, policy};
 use sfdata_proto::v1::Hold;
 use tracing::warn;
 
-/// Permits read, operate and change; refuses data and destroy.
+pub use self::{
+    calendar::Freeze,
+    rules::{Rules, Ruling, Watched},
+};
+
+/// Permits read, operate and change, the last not in a freeze; refuses data and destroy.
 pub const DEFAULT: &str = include_str!("../../deploy/config/agent.cedar");
 const HOLD_FILE: &str = "hold";
 const UNSHARED_FILE: &str = "share-revoked";
@@ -39,6 +45,19 @@ pub enum Error {
         #[source]
         source: policy::Invalid,
     },
+    /// The configuration, read anew for its freezes.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A freeze that can't be meant.
+    #[error("freeze {name:?} in {path} {why}")]
+    Freeze {
+        /// Which file.
+        path: PathBuf,
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Taking a hold or a revocation away failed.
     #[error("cannot remove {path}")]
     Remove {
@@ -48,15 +67,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-}
-
-/// Read the LA's policy, or take the default that ships.
-pub fn load(path: Option<&Path>) -> Result<Policy, Error> {
-    let (path, text) = match path {
-        Some(path) => (path, String::from_utf8_lossy(&keyfile::read(path)?).into_owned()),
-        None => (Path::new("agent.cedar"), DEFAULT.to_owned()),
-    };
-    Policy::parse(&text).map_err(|source| Error::Policy { path: path.into(), source })
 }
 
 /// The LA's hold on its agent; asked at every command.
@@ -203,10 +213,5 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(UNSHARED_FILE)).unwrap();
         assert!(Sharing::new(folder.path()).revoked().unwrap().reason.contains("cannot be read"));
-    }
-
-    #[test]
-    fn the_policy_that_ships_is_valid() {
-        load(None).unwrap();
     }
 }

@@ -15,11 +15,13 @@ use sfdata_common::{
     keys::sha256,
     limits,
     outcome::RefusalReason,
-    policy::{AgentFacts, Policy, Question, Resource, Verdict},
+    policy::{AgentFacts, Question, Resource},
     signers::{self, Signers, Wrong},
-    trust::Bundle,
+    trust::{Bundle, OperatorKey},
 };
 use sfdata_proto::v1::{self as wire, Hold};
+
+use crate::policy::{Rules, Ruling};
 
 /// What the door goes by.
 pub struct Facts<'a> {
@@ -35,8 +37,10 @@ pub struct Facts<'a> {
     pub journal: Option<&'static str>,
     /// The LA's hold.
     pub hold: Option<&'a Hold>,
-    /// The LA's policy.
-    pub policy: &'a Policy,
+    /// The LA's policy and freezes.
+    pub rules: &'a Rules,
+    /// Commands that wait for the LA's approval.
+    pub waiting: usize,
     /// Now.
     pub now: Timestamp,
 }
@@ -48,6 +52,7 @@ pub struct Verified {
     envelope: wire::Envelope,
     position: Position,
     digest: [u8; 32],
+    on_approval: bool,
 }
 
 impl Verified {
@@ -71,10 +76,19 @@ impl Verified {
         self.digest
     }
 
+    /// Whether it is not begun before the LA has approved it.
+    pub fn on_approval(&self) -> bool {
+        self.on_approval
+    }
+
     /// A command that this door let in before a restart, as the journal kept it.
-    pub(crate) fn journalled(envelope: wire::Envelope, position: Position) -> Result<Self, ParseError> {
+    pub(crate) fn journalled(
+        envelope: wire::Envelope,
+        position: Position,
+        on_approval: bool,
+    ) -> Result<Self, ParseError> {
         let command = Command::parse(&envelope.payload)?;
-        Ok(Self { command, digest: sha256(&envelope.payload), envelope, position })
+        Ok(Self { command, digest: sha256(&envelope.payload), envelope, position, on_approval })
     }
 }
 
@@ -140,9 +154,9 @@ pub fn verify(delivery: &wire::Delivery, facts: &Facts<'_>) -> Judgement {
     }
     let Ok(id) = dispatch.command_id.parse() else { return Judgement::Void(position) };
     match ordered(delivery, &dispatch, id, facts) {
-        Ok((command, envelope)) => {
+        Ok((command, envelope, on_approval)) => {
             let digest = sha256(&envelope.payload);
-            Judgement::Verified(Box::new(Verified { command, envelope, position, digest }))
+            Judgement::Verified(Box::new(Verified { command, envelope, position, digest, on_approval }))
         }
         Err((reason, detail)) => {
             let claim = delivery.command.as_ref().and_then(|envelope| Command::parse(&envelope.payload).ok());
@@ -162,7 +176,19 @@ pub fn verify(delivery: &wire::Delivery, facts: &Facts<'_>) -> Judgement {
     }
 }
 
-type Refusal = (RefusalReason, String);
+/// Which check, and its facts.
+pub type Refusal = (RefusalReason, String);
+
+/// Judge a command anew that was let in and had to wait for the LA since: whether its operator may still order it, whether it
+/// is still in time, and what the LA's hold, policy and freezes say by now.
+pub fn again(verified: &Verified, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let command = &verified.command;
+    let (operator, signed_by) = granted(command, &signers(&verified.envelope, facts)?)?;
+    if command.expires <= facts.now {
+        return refuse(RefusalReason::Expired, format!("expired at {}, while it waited for the LA", command.expires));
+    }
+    local(command, operator, signed_by, facts).map(|_| ())
+}
 
 fn refuse<T>(reason: RefusalReason, detail: impl Into<String>) -> Result<T, Refusal> {
     Err((reason, detail.into()))
@@ -214,41 +240,21 @@ fn ordered(
     dispatch: &wire::Dispatch,
     id: CommandId,
     facts: &Facts<'_>,
-) -> Result<(Command, wire::Envelope), Refusal> {
+) -> Result<(Command, wire::Envelope, bool), Refusal> {
     let envelope = delivery.command.clone().unwrap_or_default();
     if sha256(&envelope.payload)[..] != dispatch.command_digest[..] {
         return refuse(RefusalReason::CommandDigest, "the command is not the one that the hub dispatched");
     }
-    let signers = Signers::of(&envelope, facts.bundle, facts.now).map_err(|wrong| {
-        let reason = match wrong {
-            Wrong::Nobody => RefusalReason::OperatorUnknown,
-            Wrong::Signature(_) => RefusalReason::OperatorSignature,
-            Wrong::Expired { .. } => RefusalReason::OperatorExpired,
-        };
-        (reason, wrong.to_string())
-    })?;
+    let signers = signers(&envelope, facts)?;
     // What is not wholly understood can't be judged, so this comes before what the command says.
     let command = Command::parse(&envelope.payload).map_err(|error| match error {
         ParseError::UnknownFields => (RefusalReason::UnknownFields, error.to_string()),
         ParseError::Malformed(_) => (RefusalReason::Malformed, error.to_string()),
     })?;
-    let Some(operator) = signers.named(&command.operator).filter(|_| command.id == id) else {
-        return refuse(RefusalReason::Malformed, "it names another id or operator than its signatures");
-    };
-    let class = command.class();
-    if !operator.roles.iter().any(|role| role.grants(class)) {
-        return refuse(
-            RefusalReason::ClassNotAllowed,
-            format!("{}'s roles do not allow {class} actions", operator.name),
-        );
+    if command.id != id {
+        return refuse(RefusalReason::Malformed, "it has another id than the hub's dispatch");
     }
-    let signed_by = 1 + signers.approvers(&operator.name, class).len();
-    if class == Class::Destroy && signed_by < signers::DESTROY {
-        return refuse(
-            RefusalReason::SecondOperator,
-            format!("{} can't be taken back, and nobody but {} signed it", command.action.name(), operator.name),
-        );
-    }
+    let (operator, signed_by) = granted(&command, &signers)?;
     if command.targets.binary_search(facts.agent).is_err() {
         return refuse(RefusalReason::NotATarget, "this agent is not among its targets");
     }
@@ -267,13 +273,54 @@ fn ordered(
     if facts.seen {
         return refuse(RefusalReason::AlreadySeen, "a command of this id was let in or refused before");
     }
-    if let (Some(why), true) = (facts.journal, class != Class::Read) {
+    if let (Some(why), true) = (facts.journal, command.class() != Class::Read) {
         return refuse(RefusalReason::Journal, why);
     }
+    let on_approval = local(&command, operator, signed_by, facts)?;
+    if on_approval && facts.waiting >= limits::APPROVALS_WAITING {
+        let text = format!("{} commands wait for the LA's approval already", facts.waiting);
+        return refuse(RefusalReason::TooManyWait, text);
+    }
+    Ok((command, envelope, on_approval))
+}
+
+/// Whose signatures it has, if all of them hold.
+fn signers<'a>(envelope: &wire::Envelope, facts: &Facts<'a>) -> Result<Signers<'a>, Refusal> {
+    Signers::of(envelope, facts.bundle, facts.now).map_err(|wrong| {
+        let reason = match wrong {
+            Wrong::Nobody => RefusalReason::OperatorUnknown,
+            Wrong::Signature(_) => RefusalReason::OperatorSignature,
+            Wrong::Expired { .. } => RefusalReason::OperatorExpired,
+        };
+        (reason, wrong.to_string())
+    })
+}
+
+/// Who orders it, and how many operators who may order it have signed it.
+fn granted<'a>(command: &Command, signers: &Signers<'a>) -> Result<(&'a OperatorKey, usize), Refusal> {
+    let Some(operator) = signers.named(&command.operator) else {
+        return refuse(RefusalReason::Malformed, "it names another operator than its signatures");
+    };
+    let class = command.class();
+    if !operator.roles.iter().any(|role| role.grants(class)) {
+        let text = format!("{}'s roles do not allow {class} actions", operator.name);
+        return refuse(RefusalReason::ClassNotAllowed, text);
+    }
+    let signed_by = 1 + signers.approvers(&operator.name, class).len();
+    if class == Class::Destroy && signed_by < signers::DESTROY {
+        let text = format!("{} can't be taken back, and nobody but {} signed it", command.action.name(), operator.name);
+        return refuse(RefusalReason::SecondOperator, text);
+    }
+    Ok((operator, signed_by))
+}
+
+/// The LA's own say: whether it has to approve the command first.
+fn local(command: &Command, operator: &OperatorKey, signed_by: usize, facts: &Facts<'_>) -> Result<bool, Refusal> {
+    let class = command.class();
     if let (Some(hold), true) = (facts.hold, class != Class::Read) {
         return refuse(RefusalReason::Held, format!("the LA holds its agent: {}", hold.reason));
     }
-    let verdict = facts.policy.ask(&Question {
+    let ruling = facts.rules.judge(&Question {
         operator: &operator.name,
         roles: &operator.roles,
         action: command.action.name(),
@@ -281,10 +328,14 @@ fn ordered(
         resource: Resource::Agent(facts.agent, &AgentFacts::default()),
         reason: &command.reason,
         now: facts.now,
+        signers: signed_by,
+        freezes: &[],
     });
-    match verdict {
-        Verdict::Allowed => Ok((command, envelope)),
-        Verdict::Denied(why) => refuse(RefusalReason::LocalPolicy, format!("the LA's policy: {why}")),
+    match ruling {
+        Ruling::Allowed => Ok(false),
+        Ruling::OnApproval => Ok(true),
+        Ruling::Denied(why) => refuse(RefusalReason::LocalPolicy, format!("the LA's policy: {why}")),
+        Ruling::Frozen(why) => refuse(RefusalReason::Frozen, why),
     }
 }
 

@@ -457,6 +457,30 @@ mod tests {
         )
     }
 
+    /// Policies are held against the schema, so that an action which it lacks could be named by nobody.
+    #[test]
+    fn the_schema_of_policies_has_every_action_in_its_classes_and_no_other() {
+        use std::collections::{BTreeMap, BTreeSet};
+
+        use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+
+        use crate::policy::{Side, actions};
+
+        let mut runner = TestRunner::deterministic();
+        let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for _ in 0..20_000 {
+            let action = any_action().new_tree(&mut runner).unwrap().current();
+            let classes = known.entry(action.name().to_owned()).or_default();
+            classes.insert(action.class().to_string());
+            if action.has_plan() {
+                classes.insert(Class::Read.to_string());
+            }
+        }
+        assert_eq!(actions(Side::Agent), known.clone().into_iter().collect::<Vec<_>>());
+        let hub: BTreeMap<_, _> = actions(Side::Hub).into_iter().collect();
+        assert!(known.iter().all(|(action, classes)| hub.get(action) == Some(classes)), "the hub knows them as well");
+    }
+
     proptest! {
         #[test]
         fn a_command_survives_the_wire(command in any_command()) {

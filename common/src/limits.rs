@@ -50,6 +50,16 @@ pub const RUN_WORDS: usize = 100;
 pub const RUN_BYTES: usize = 4096;
 /// Longest time between a command's first and last valid moment: ids are remembered that long.
 pub const COMMAND_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Commands that wait for an LA's approval at one agent: more than a person can read, and no way to fill its disk.
+pub const APPROVALS_WAITING: usize = 100;
+/// How often an agent looks for its LA's word on a command that waits.
+pub const APPROVAL_LOOK: Duration = Duration::from_secs(1);
+/// How often it tells that a command waits: who watches anew, or a hub that was restarted, learns of it.
+pub const APPROVAL_TOLD: Duration = Duration::from_secs(15);
+/// Length of an LA's word on a command, and of the file that holds it.
+pub const APPROVAL_BYTES: u64 = 16 * 1024;
+/// Length of a freeze's name; a refusal has room for several.
+pub const FREEZE_NAME_BYTES: usize = 100;
 /// Clocks may differ by so much before a command counts as from the future. NTP keeps them within one second.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
 

@@ -255,6 +255,8 @@ impl Authorizer {
                 resource: Resource::Agent(agent, &facts.policy),
                 reason: &command.reason,
                 now,
+                signers: signed_by,
+                freezes: &[],
             });
             if let Verdict::Denied(why) = verdict {
                 let (operator, action) = (by.clone(), command.action.name().to_owned());
@@ -299,9 +301,11 @@ impl Authorizer {
             resource: Resource::Fleet,
             reason: "",
             now,
+            signers: 1,
+            freezes: &[],
         });
         match verdict {
-            Verdict::Allowed => Ok(()),
+            Verdict::Allowed | Verdict::OnApproval => Ok(()),
             Verdict::Denied(why) => {
                 Err(Denied::Policy { operator: by.clone(), action: action.to_owned(), on: "the fleet".into(), why })
             }

@@ -352,9 +352,11 @@ impl Commands {
                 outcome: record.outcome,
                 receipt: record.receipt,
                 agent_id,
+                progress: None,
             };
             let newer = live.iter().find(|(agent, ..)| agent.as_str() == target.agent_id);
-            if let (None, Some((_, position, state, changed))) = (&outcome, newer) {
+            if let (None, Some((agent, position, state, changed))) = (&outcome, newer) {
+                target.progress = self.queue.told(agent, id);
                 target.state = state.to_wire().into();
                 target.epoch = position.epoch;
                 target.sequence = position.sequence;

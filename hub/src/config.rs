@@ -19,7 +19,7 @@ use sfdata_common::{
     error::chain,
     ids::AgentId,
     limits,
-    policy::{self, Policy},
+    policy::{self, Policy, Side},
     sts,
     telemetry::{
         self, Log,
@@ -409,11 +409,11 @@ impl Config {
     pub fn policy(&self) -> Result<Policy, Problem> {
         let invalid = |path: &Path, source| Problem::Policy { path: path.into(), source };
         match &self.policy {
-            None => Policy::parse(DEFAULT_POLICY).map_err(|source| invalid(Path::new("(built in)"), source)),
+            None => Policy::parse(DEFAULT_POLICY, Side::Hub).map_err(|source| invalid(Path::new("(built in)"), source)),
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| Problem::PolicyFile { path: path.clone(), source })?;
-                Policy::parse(&text).map_err(|source| invalid(path, source))
+                Policy::parse(&text, Side::Hub).map_err(|source| invalid(path, source))
             }
         }
     }
@@ -546,6 +546,8 @@ mod tests {
                 resource,
                 reason: "because",
                 now: Timestamp::UNIX_EPOCH,
+                signers: 1,
+                freezes: &[],
             })
         };
         for role in Role::ALL {

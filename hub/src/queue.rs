@@ -7,6 +7,7 @@
 //! is ended only by that agent's word.
 
 mod memory;
+mod progress;
 
 use std::{
     collections::HashMap,
@@ -219,8 +220,15 @@ impl Queue {
             let position = line.give(command.id);
             line.unfinished += 1;
             let handed_over = line.connected;
-            let target =
-                Target { position, state: State::Waiting, handed_over, earlier: false, changed: now, outcome: None };
+            let target = Target {
+                position,
+                state: State::Waiting,
+                handed_over,
+                earlier: false,
+                changed: now,
+                outcome: None,
+                progress: None,
+            };
             batch.put(keys::line(agent), &line.record);
             batch.put(keys::delivery(command.id, agent), &target.record(None));
             if handed_over {
@@ -242,6 +250,7 @@ impl Queue {
         agent: &AgentId,
         said: Position,
         running: &[CommandId],
+        waiting: &[CommandId],
         now: Timestamp,
     ) -> Result<u64, Diverged> {
         let mut inner = self.lock();
@@ -264,10 +273,9 @@ impl Queue {
         // What it runs from an earlier epoch is not sent again: a void goes in its place.
         let begun: Vec<CommandId> =
             line.pending.extract_if(.., |_, id| running.contains(id)).map(|(_, id)| id).collect();
+        let began = |id: &CommandId| running.contains(id) && !waiting.contains(id);
         let events = line.pending.values().map(|id| (*id, Event::NotSeen)).chain(
-            seen.into_values()
-                .chain(begun)
-                .map(|id| (id, if running.contains(&id) { Event::Started } else { Event::Received })),
+            seen.into_values().chain(begun).map(|id| (id, if began(&id) { Event::Started } else { Event::Received })),
         );
         for (id, event) in events {
             if let Some(live) = inner.live.get_mut(&id) {
@@ -347,19 +355,6 @@ impl Queue {
         }
         self.changed();
         Ok(())
-    }
-
-    /// How far a running command is; told to watchers, kept nowhere.
-    pub fn progress(&self, agent: &AgentId, id: CommandId, progress: wire::CommandProgress, now: Timestamp) {
-        if let Some(live) = self.lock().live.get_mut(&id)
-            && let Some(target) = live.targets.get(agent)
-            && !target.state.is_final()
-        {
-            let mut event = target.event(id, agent);
-            event.at_unix_ms = now.as_millisecond();
-            event.progress = Some(progress);
-            live.tell(&event);
-        }
     }
 
     /// A command ended at an agent, with the agent's receipt and the place that it names, where there is one. Resolves

@@ -257,7 +257,8 @@ impl Link {
         let epoch = self.trust.epoch();
         let said = Position { epoch: hello.epoch, sequence: hello.last_sequence };
         let running: Vec<CommandId> = hello.running.iter().filter_map(|id| id.parse().ok()).collect();
-        let (cursor, note) = match self.queue.hello(agent, said, &running, now) {
+        let waiting: Vec<CommandId> = hello.waiting.iter().filter_map(|id| id.parse().ok()).collect();
+        let (cursor, note) = match self.queue.hello(agent, said, &running, &waiting, now) {
             Ok(_) if hello.epoch < epoch && self.trust.needs_statement() => {
                 self.queue.disconnected(agent); // nothing is handed over
                 (None, "waits for hubctl trust accept-restore".to_owned())

@@ -34,6 +34,7 @@ mod proof;
 mod proposals;
 mod probe;
 mod plans;
+mod policy;
 mod power;
 mod run;
 mod secrets;

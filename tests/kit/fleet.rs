@@ -418,6 +418,8 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
     Ok(agent_config::Config {
         data_dir: folder.join(id),
         policy: None,
+        freeze: vec![],
+        file: None,
         hub: agent_config::Hub::default(),
         join: None,
         aws: agent_config::Aws {

@@ -37,7 +37,8 @@ fn telemetry(telemetry: &Telemetry) -> String {
 
 /// Write an agent's configuration to `path`.
 pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
-    let mut text = format!("data_dir = {:?}\n\n[aws]\nregion = {:?}\n", config.data_dir, config.aws.region);
+    let policy = config.policy.as_ref().map(|path| format!("policy = {path:?}\n")).unwrap_or_default();
+    let mut text = format!("data_dir = {:?}\n{policy}\n[aws]\nregion = {:?}\n", config.data_dir, config.aws.region);
     let mut key = |key: &str, value: Option<String>| -> std::fmt::Result {
         value.map_or(Ok(()), |value| writeln!(text, "{key} = {value:?}"))
     };
@@ -83,6 +84,9 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
         writeln!(text, "\n[arrivals]\nlist_every = \"{}s\"", arrivals.list_every.as_secs())?;
         arrivals.queue.as_ref().map_or(Ok(()), |queue| writeln!(text, "queue = {queue:?}"))?;
         assert!(arrivals.rules.is_empty(), "rules are not written");
+    }
+    for freeze in &config.freeze {
+        writeln!(text, "\n[[freeze]]\nname = {:?}\nfrom = \"{}\"\nto = \"{}\"", freeze.name, freeze.from, freeze.to)?;
     }
     if let Some(address) = config.ops.address {
         writeln!(text, "\n[ops]\naddress = \"{address}\"")?;

@@ -8,14 +8,16 @@ use std::{
 
 use anyhow::{Result, bail};
 use sfdata_agent::{
+    approvals::Approvals,
     arrivals, audit,
+    door::Door,
     execute::{self, Executor, Outbox},
     identity::Identity,
     journal::{Begun, Journal},
     metrics::Metrics,
-    policy,
+    policy::{Brake, Rules, Watched},
     report::Reporter,
-    verify::{self, Facts, Judgement},
+    verify::Judgement,
 };
 use sfdata_common::{Timestamp, ids::Position, peer::Subject, telemetry::traces::Tracer};
 use sfdata_hub::{authorize::Order, dispatch::Dispatcher, queue::Outgoing};
@@ -41,9 +43,18 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
     let identity = Arc::new(Identity::new(estate.address.to_string(), certificate, receipt_key, trust, None)?);
     let services = fleet::services().await;
     let (reports, _reporter) = Reporter::new(services.clone(), arrivals::Handle::off(), &Metrics::default());
+    let door = Arc::new(Door {
+        agent: agent.clone(),
+        trust: Arc::clone(&estate.trust),
+        journal: Arc::clone(&journal),
+        rules: Watched::fixed(Arc::new(Rules::load(None, &[])?)),
+        brake: Brake::none(),
+    });
     let executor = Executor::new(execute::Parts {
         identity,
+        door: Arc::clone(&door),
         journal: Arc::clone(&journal),
+        approvals: Approvals::none(),
         log: audit::Log::open(folder.path())?,
         services,
         arrivals: arrivals::Handle::off(),
@@ -55,7 +66,6 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         stop: CancellationToken::new(),
     });
     let (dispatcher, operator) = (Dispatcher::new(Arc::clone(&estate.dispatch)), Operator::new(estate)?);
-    let (bundle, policy) = (estate.trust.bundle(), policy::load(None)?);
 
     let mut latencies: Vec<Duration> = Vec::new();
     for sequence in 1..=COMMANDS {
@@ -65,19 +75,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         let delivery = dispatcher.sign(agent, &outgoing, Timestamp::now());
 
         let (began, now) = (Instant::now(), Timestamp::now());
-        let judgement = verify::verify(
-            &delivery,
-            &Facts {
-                agent,
-                bundle: &bundle,
-                last: journal.last(),
-                seen: verify::claimed_id(&delivery).is_some_and(|id| journal.has_seen(id)),
-                journal: journal.fault(),
-                hold: None,
-                policy: &policy,
-                now,
-            },
-        );
+        let judgement = door.judge(&delivery, now);
         let Judgement::Verified(verified) = judgement else { bail!("the door does not let it in: {judgement:?}") };
         let id = verified.command().id;
         journal.accept(&verified, now).await?;

@@ -5,20 +5,22 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use sfdata_agent::{
+    approvals::Approvals,
     arrivals, audit,
     config::{Aws, Buckets, Platform, Storage},
     connect::{self, Link, Status},
+    door::Door,
     execute::{self, Executor, Outbox},
     identity::Identity,
     journal::Journal,
     metrics::Metrics,
-    policy::{self, Brake, Sharing},
+    policy::{Brake, Rules, Sharing, Watched},
     report::{Handle, Reporter},
     runs::Runs,
     services::Services,
     usage,
 };
-use sfdata_common::{ids::AgentId, policy::Policy, telemetry::traces::Tracer};
+use sfdata_common::{ids::AgentId, telemetry::traces::Tracer};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +38,7 @@ pub(crate) struct Fleet {
 
 /// What a real agent has for itself and these have together: it costs the hub nothing either way.
 struct Shared {
-    policy: Arc<Policy>,
+    rules: Arc<Rules>,
     services: Services,
     reports: Handle,
     _reporter: Reporter,
@@ -66,8 +68,8 @@ impl Fleet {
         }
         let services = services().await;
         let (reports, reporter) = Reporter::new(services.clone(), arrivals::Handle::off(), &Metrics::default());
-        let policy = Arc::new(policy::load(None)?);
-        Ok(Self { members, shared: Shared { policy, services, reports, _reporter: reporter } })
+        let rules = Arc::new(Rules::load(None, &[])?);
+        Ok(Self { members, shared: Shared { rules, services, reports, _reporter: reporter } })
     }
 
     /// Ids of these agents, sorted.
@@ -150,9 +152,18 @@ impl Shared {
     fn run(&self, estate: &Estate, member: &Member) -> Running {
         let stop = CancellationToken::new();
         let outbox = Arc::<Outbox>::default();
+        let door = Arc::new(Door {
+            agent: member.identity.agent().clone(),
+            trust: Arc::clone(&estate.trust),
+            journal: Arc::clone(&member.journal),
+            rules: Watched::fixed(Arc::clone(&self.rules)),
+            brake: Brake::none(),
+        });
         let executor = Executor::new(execute::Parts {
             identity: Arc::clone(&member.identity),
+            door: Arc::clone(&door),
             journal: Arc::clone(&member.journal),
+            approvals: Approvals::none(),
             log: audit::Log::none(),
             services: self.services.clone(),
             arrivals: arrivals::Handle::off(),
@@ -167,8 +178,7 @@ impl Shared {
             identity: Arc::clone(&member.identity),
             trust: Arc::clone(&estate.trust),
             journal: Arc::clone(&member.journal),
-            policy: Arc::clone(&self.policy),
-            brake: Brake::none(),
+            door,
             executor,
             reports: self.reports.clone(),
             runs: Runs::none(),

@@ -21,7 +21,12 @@ fn the_example_is_whole_and_right() {
     let all: String = EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n").collect();
     let config = load(&all).unwrap();
     config.check().unwrap();
-    assert!(config.policy.is_some() && config.hub.address.is_some() && config.aws.credentials_file.is_some());
+    assert!(
+        config.policy.is_some()
+            && config.freeze.len() == 1
+            && config.hub.address.is_some()
+            && config.aws.credentials_file.is_some()
+    );
     let join = config.join.unwrap().place();
     assert_eq!((join.ca_pin.len(), join.root_pin.len(), join.secret.len()), (32, 32, 0));
     assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some() && config.usage.bill);

@@ -12,7 +12,7 @@ use sfdata_proto::v1::{PowerMode, PowerPhase};
 use tokio::sync::watch;
 
 use crate::{
-    arrivals, connect::Status, execute::Executor, identity::Identity, journal::Journal, policy::Brake,
+    arrivals, connect::Status, door::Door, execute::Executor, identity::Identity, journal::Journal,
     power::state::Phase, usage,
 };
 
@@ -24,8 +24,8 @@ pub struct Seen {
     pub identity: Arc<Identity>,
     /// What outlives the process.
     pub journal: Arc<Journal>,
-    /// The LA's hold.
-    pub brake: Brake,
+    /// The LA's hold, policy and freezes.
+    pub door: Arc<Door>,
     /// What runs.
     pub executor: Executor,
     /// What has arrived.
@@ -97,7 +97,15 @@ impl Collector for Live {
             "Whether the journal was lost or went back, so that only reads are let in",
             flag(fault),
         )?;
-        gauges("held", "Whether the LA holds its agent", flag(seen.brake.held().is_some()))?;
+        gauges("held", "Whether the LA holds its agent", flag(seen.door.held().is_some()))?;
+        let stale = seen.door.rules.fault().is_some();
+        gauges(
+            "policy_stale",
+            "Whether policy or freezes were changed and do not hold, so that the former do",
+            flag(stale),
+        )?;
+        let waiting = seen.journal.waiting().len() as f64;
+        gauges("commands_on_approval", "Commands that wait for the LA's approval", one(waiting))?;
         let expires = seen.identity.expires().as_second() as f64;
         gauges("certificate_expiry_timestamp_seconds", "When the agent's certificate ends", one(expires))?;
 

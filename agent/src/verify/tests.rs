@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sfdata_common::{
     command::{Action, Agent, Aurora, Ecs, Mode},
     keys::SigningKey,
+    policy::{Policy, Side},
     trust::{OperatorKey, Role},
 };
 
@@ -16,7 +17,7 @@ struct Scene {
     alice: SigningKey,
     bundle: Bundle,
     agent: AgentId,
-    policy: Policy,
+    rules: Rules,
     now: Timestamp,
     command: Command,
     dispatch: wire::Dispatch,
@@ -63,8 +64,8 @@ impl Scene {
             dispatched_unix_ms: now.as_millisecond(),
             ..Default::default()
         };
-        let policy = Policy::parse(crate::policy::DEFAULT).unwrap();
-        Self { hub, alice, bundle, agent, policy, now, command, dispatch }
+        let rules = Rules::load(None, &[]).unwrap();
+        Self { hub, alice, bundle, agent, rules, now, command, dispatch }
     }
 
     fn delivery(&self) -> wire::Delivery {
@@ -89,7 +90,8 @@ impl Scene {
             seen: false,
             journal: None,
             hold: None,
-            policy: &self.policy,
+            rules: &self.rules,
+            waiting: 0,
             now: self.now,
         }
     }
@@ -188,7 +190,7 @@ fn what_is_wrong_with_the_command_uses_its_number_up() {
         (|s| s.bundle.operators[0].name = "bob".parse().unwrap(), RefusalReason::Malformed),
         (|s| s.command.targets.retain(|target| target.as_str() == "southby"), RefusalReason::NotATarget),
         (|s| s.now = s.command.expires, RefusalReason::Expired),
-        (|s| s.policy = Policy::parse("").unwrap(), RefusalReason::LocalPolicy),
+        (|s| s.rules.policy = Policy::parse("", Side::Agent).unwrap(), RefusalReason::LocalPolicy),
     ] {
         let mut scene = Scene::new();
         change(&mut scene);
@@ -244,7 +246,7 @@ proptest::proptest! {
 fn what_cannot_be_taken_back_needs_two_operators_who_may_do_it() {
     let [bob, carol, again] = std::array::from_fn(|_| SigningKey::generate().unwrap());
     let mut scene = Scene::new();
-    scene.policy = Policy::parse("permit(principal, action, resource);").unwrap();
+    scene.rules.policy = Policy::parse("permit(principal, action, resource);", Side::Agent).unwrap();
     let member = |name: &str, key: &SigningKey, role| OperatorKey {
         name: name.parse().unwrap(),
         key: key.public(),

@@ -47,7 +47,7 @@ impl From<&TargetStatus> for Target {
             state: status.state(),
             changed_unix_ms: status.changed_unix_ms,
             outcome: status.outcome.clone(),
-            progress: None,
+            progress: status.progress.clone(),
         }
     }
 }

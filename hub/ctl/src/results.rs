@@ -297,8 +297,12 @@ pub(crate) fn reason(target: &Target, now: Timestamp) -> (String, String) {
         Some(Outcome::Cancelled { detail }) => (String::new(), detail),
         Some(Outcome::Expired) => (String::new(), "no agent began it in time".to_owned()),
         Some(Outcome::Succeeded(_)) => (String::new(), String::new()),
-        None if target.changed_unix_ms == 0 => (String::new(), String::new()),
-        None => (String::new(), format!("since {}", words::age(target.changed_unix_ms, now))),
+        None => {
+            let since =
+                (target.changed_unix_ms != 0).then(|| format!("since {}", words::age(target.changed_unix_ms, now)));
+            let step = target.progress.as_ref().map(|progress| progress.step.clone());
+            (String::new(), since.into_iter().chain(step).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Target {
     pub(super) earlier: bool,
     pub(super) changed: Timestamp,
     pub(super) outcome: Option<Outcome>,
+    /// How far it is in this state, as told last.
+    pub(super) progress: Option<Box<wire::CommandProgress>>,
 }
 
 #[derive(Debug)]
@@ -134,6 +136,7 @@ impl Inner {
                 earlier: record.earlier,
                 changed: Timestamp::from_millisecond(record.changed).unwrap_or_default(),
                 outcome: record.outcome.and_then(|outcome| Outcome::try_from(outcome).ok()),
+                progress: None,
             };
             match &target.outcome {
                 Some(outcome) => target.state = State::of(outcome),
@@ -168,6 +171,7 @@ impl Live {
         let position = target.position;
         if target.state != before {
             target.changed = now;
+            target.progress = None;
             let event = target.event(id, agent);
             self.tell(&event);
         }
@@ -195,7 +199,7 @@ impl Target {
             state: self.state.to_wire().into(),
             at_unix_ms: self.changed.as_millisecond(),
             outcome: self.outcome.as_ref().map(Outcome::to_wire),
-            progress: None,
+            progress: self.progress.as_deref().filter(|_| self.outcome.is_none()).cloned(),
         }
     }
 }
