@@ -6,6 +6,7 @@
 
 mod address;
 mod connection;
+mod unfinished;
 mod whole;
 
 use std::{
@@ -221,6 +222,7 @@ impl Server {
         let requests = TaskTracker::new();
         let serving = transport()
             .layer(whole::Whole { tasks: requests.clone() })
+            .layer(unfinished::Unfinished::default())
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.clone().cancelled_owned());
         let mut work = pin!(future::join(accepting, serving));

@@ -19,7 +19,7 @@ from sslyze import (
 
 OLD = ["ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2"]
 SUITES = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
-GROUPS = {"X25519", "prime256v1", "secp384r1"}
+GROUPS = {"X25519", "secp256r1", "secp384r1"}
 COMMANDS = {ScanCommand[f"{version.upper()}_CIPHER_SUITES"] for version in [*OLD, "tls_1_3"]} | {
     ScanCommand.TLS_COMPRESSION,
     ScanCommand.TLS_1_3_EARLY_DATA,
@@ -43,9 +43,12 @@ def main(name: str, address: str, *identity: str) -> int:
     )
     location = ServerNetworkLocation(hostname="sfdata-hub", port=int(port), ip_address=host)
     scanner = Scanner()
-    scanner.queue_scans([ServerScanRequest(location, configuration, COMMANDS)])
-    (scanned,) = scanner.get_results()
-    if scanned.scan_status is not ServerScanStatusEnum.COMPLETED:
+    # sslyze cannot try SSL 2.0 with a certificate; whether a version is spoken at all is told before one is asked for.
+    bare = ServerNetworkConfiguration(tls_server_name_indication="sfdata-hub")
+    scanner.queue_scans([ServerScanRequest(location, configuration, COMMANDS - {ScanCommand.SSL_2_0_CIPHER_SUITES})])
+    scanner.queue_scans([ServerScanRequest(location, bare, {ScanCommand.SSL_2_0_CIPHER_SUITES})])
+    scanned, oldest = sorted(scanner.get_results(), key=lambda one: len(one.scan_commands), reverse=True)
+    if scanned.scan_status is not ServerScanStatusEnum.COMPLETED or oldest.scan_status is not ServerScanStatusEnum.COMPLETED:
         print(f"FINDING at {name}: it cannot be scanned: {scanned.connectivity_error_trace}", file=sys.stderr)
         return 1
 
@@ -57,7 +60,7 @@ def main(name: str, address: str, *identity: str) -> int:
             findings.append(f"{what} is {value}")
 
     def result(command: str):
-        attempt = getattr(scanned.scan_result, command)
+        attempt = getattr((oldest if command.startswith("ssl_2") else scanned).scan_result, command)
         if attempt.status is not ScanCommandAttemptStatusEnum.COMPLETED:
             findings.append(f"{command} could not be tried: {attempt.error_reason} {attempt.error_trace}")
             return None
@@ -88,7 +91,7 @@ def main(name: str, address: str, *identity: str) -> int:
     if resumption := result("session_resumption"):
         for field in ["session_id_resumption_result", "tls_ticket_resumption_result"]:
             found(field.removesuffix("_result"), getattr(resumption, field).name.lower(),
-                  getattr(resumption, field).name == "NOT_SUPPORTED")
+                  getattr(resumption, field).name in {"NOT_SUPPORTED", "SERVER_IS_TLS_1_3_ONLY"})
 
     for finding in findings:
         print(f"FINDING at {name}: {finding}", file=sys.stderr)

@@ -20,7 +20,7 @@ use sfdata_common::{
 };
 use sfdata_hub::enrol::authority::Authority;
 use sfdata_tests::h2;
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     estate::{Estate, TRUST_DOMAIN},
@@ -47,6 +47,7 @@ pub(super) async fn check(folder: &Path, python: &Path) -> Result<()> {
     let estate = Estate::new(folder, AGENTS).await?;
     let _hub = Hub::start(&estate).await?;
     let mut findings = Box::pin(knock(&estate)).await?;
+    findings += Box::pin(resumption(&estate)).await?;
     show("tls_certificate_findings", findings);
     findings += scan(&estate, python).await?;
     ensure!(findings == 0, "{findings} findings in TLS");
@@ -73,6 +74,31 @@ async fn scan(estate: &Estate, python: &Path) -> Result<usize> {
         told.lines().filter_map(|line| line.split_once(": ")).for_each(|(metric, value)| show(metric, value));
         said.lines().for_each(|line| say(format_args!("{line}")));
         findings += usize::from(!output.status.success());
+    }
+    Ok(findings)
+}
+
+/// Tickets by which a session could be taken up again without a look at the certificate: sslyze does not look for those of
+/// TLS 1.3. A hub that gives some sends them after the handshake, before its first answer.
+async fn resumption(estate: &Estate) -> Result<usize> {
+    let key = TlsKey::generate()?;
+    let subject = Subject::Operator(estate.operator.clone());
+    let chain = estate.authority.issue(&key.request()?, &subject, HOUR, Timestamp::now())?;
+    let identity = Identity::new(chain, &key)?;
+    let mut findings = 0;
+    for (name, address, identity) in
+        [("authenticated", estate.address, Some(&identity)), ("enrolment", estate.enrol, None)]
+    {
+        let mut stream = h2::connect(Ipv4Addr::LOCALHOST, address, &client(estate, identity)?).await?;
+        stream.write_all(&h2::opening()).await?;
+        stream.flush().await?;
+        timeout(SOON, h2::read_frame(&mut stream)).await.context("the hub says nothing")??;
+        let tickets = stream.get_ref().1.tls13_tickets_received();
+        show(&format!("tls_{name}_tickets"), tickets);
+        if tickets > 0 {
+            say(format_args!("FINDING: the {name} listener gives tickets to resume a session with"));
+            findings += 1;
+        }
     }
     Ok(findings)
 }

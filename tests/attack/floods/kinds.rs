@@ -53,6 +53,8 @@ const GZIP: [u8; 16] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0xed, 0xc1, 1, 1, 0,
 /// Largest frame that everybody has to take (RFC 9113, section 4.2).
 const FRAME: usize = 16 * 1024;
 const CONTINUATION: u8 = 9;
+/// Frames of the greatest size in one burst: what a connection's window takes.
+const AT_ONCE: u64 = 16;
 
 impl Kind {
     /// By which name it is asked for and printed.
@@ -152,8 +154,9 @@ impl Kind {
                     let body = [&[0][..], &rest.to_be_bytes()].concat();
                     return Some([h2::request(id, &path), frame(kind::DATA, 0, id, &body)].concat());
                 }
-                let most = (u64::from(rest) / FRAME as u64 - 1) * streams;
-                (turn - streams < most).then(|| frame(kind::DATA, 0, id, &[7; FRAME]))
+                let most = (u64::from(rest) / FRAME as u64 - 1) * streams / AT_ONCE;
+                let some = |n| frame(kind::DATA, 0, ((turn * AT_ONCE + n) % streams) as u32 * 2 + 1, &[7; FRAME]);
+                (turn - streams < most).then(|| (0..AT_ONCE).flat_map(some).collect())
             }),
             Self::Gzip => Box::new(move |_| {
                 let packed = |_| {

@@ -57,7 +57,12 @@ pub(super) fn of_text(
 
 /// Let in, or refused by this name.
 pub(super) fn named<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
-    result.map_or_else(|error| error.to_string(), |_| "let in".to_owned())
+    result.map_or_else(|error| roughly(&error), |_| "let in".to_owned())
+}
+
+/// An error without what it may have of the input: its first words.
+pub(super) fn roughly(error: &impl std::fmt::Display) -> String {
+    error.to_string().split([' ', ':']).filter(|word| word.bytes().all(|b| b.is_ascii_lowercase())).take(6).collect::<Vec<_>>().join(" ")
 }
 
 /// A promise that holds, or its name.

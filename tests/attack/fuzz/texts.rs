@@ -28,7 +28,7 @@ use sfdata_tests::dagster::{Faulty, Reply};
 
 use super::{
     engine::Made,
-    targets::{named, of_text, promise},
+    targets::{of_text, promise, roughly},
 };
 
 const JSON: &[&str] = &["{", "}", "[", "]", "\"", ":", ",", "null", "true", "-1", "1e999", "\\u0000", "\\ud800", "[]"];
@@ -83,7 +83,7 @@ pub(super) fn policy() -> Result<Made> {
     Ok(of_text(seeds, words, move |text| {
         let policy = match Policy::parse(text) {
             Ok(policy) => policy,
-            Err(error) => return Ok(format!("no policy {error}")),
+            Err(error) => return Ok(format!("no policy {}", roughly(&error))),
         };
         let verdict = policy.ask(&Question {
             operator: &operator,
@@ -111,8 +111,10 @@ fn configuration(example: &str, words: &'static [&'static str], open: fn(&Path) 
         let path = folder.path().join("config.toml");
         fs::write(&path, text).map_err(|error| error.to_string())?;
         let told = open(&path);
-        // Errors quote the file; what they say of it stands first.
-        Ok(told.replace(&path.display().to_string(), "").lines().next().unwrap_or_default().to_owned())
+        // Errors quote the file, in lines with a bar.
+        let told = told.replace(&path.display().to_string(), "");
+        let lines: Vec<String> = told.lines().filter(|line| !line.contains('|')).map(|line| roughly(&line)).collect();
+        Ok(lines.join(" "))
     }))
 }
 
@@ -129,7 +131,7 @@ pub(super) fn hub_toml() -> Result<Made> {
 pub(super) fn agent_toml() -> Result<Made> {
     let words = &["[aws]", "[platform]", "[power]", "[arrivals]", "= ", "\"\"", "-1", "\"1h\"", "\"99999999999h\"", "{}", "\n"];
     configuration("agent.toml", words, |path| match config::load::<agent::Config>(path) {
-        Ok(config) => named(config.check()),
+        Ok(config) => config.check().map_or_else(|error| error.to_string(), |()| "let in".into()),
         Err(error) => chain(&error).to_string(),
     })
 }
