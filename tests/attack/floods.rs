@@ -6,6 +6,7 @@
 
 pub(super) mod attacker;
 mod kinds;
+mod patient;
 
 use std::{
     fs,

@@ -45,8 +45,9 @@ def main(name: str, address: str, *identity: str) -> int:
     scanner = Scanner()
     # sslyze cannot try SSL 2.0 with a certificate; whether a version is spoken at all is told before one is asked for.
     bare = ServerNetworkConfiguration(tls_server_name_indication="sfdata-hub")
-    scanner.queue_scans([ServerScanRequest(location, configuration, COMMANDS - {ScanCommand.SSL_2_0_CIPHER_SUITES})])
-    scanner.queue_scans([ServerScanRequest(location, bare, {ScanCommand.SSL_2_0_CIPHER_SUITES})])
+    oldest = {ScanCommand.SSL_2_0_CIPHER_SUITES}
+    scans = [(configuration, COMMANDS - oldest), (bare, oldest)]
+    scanner.queue_scans([ServerScanRequest(location, how, commands) for how, commands in scans])
     scanned, oldest = sorted(scanner.get_results(), key=lambda one: len(one.scan_commands), reverse=True)
     if scanned.scan_status is not ServerScanStatusEnum.COMPLETED or oldest.scan_status is not ServerScanStatusEnum.COMPLETED:
         print(f"FINDING at {name}: it cannot be scanned: {scanned.connectivity_error_trace}", file=sys.stderr)

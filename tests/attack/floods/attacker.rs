@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::kinds::Kind;
+use super::{kinds::Kind, patient};
 use crate::{estate::TRUST_DOMAIN, numbers::show};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -160,6 +160,12 @@ impl Attack {
                         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok().map(drop)
                     }
                     Kind::Preface => self.dribble_in(stream).await,
+                    Kind::Endless => {
+                        let sent = |bytes| {
+                            self.counts.bytes.fetch_add(bytes, Relaxed);
+                        };
+                        patient::send(stream, &self.path, sent).await.ok()
+                    }
                     _ => self.flood(stream).await,
                 }
             }
@@ -207,9 +213,6 @@ impl Attack {
                 pause.tick().await;
                 to.write_all(&bytes).await?;
                 to.flush().await?;
-                if self.kind == Kind::Endless {
-                    pause.reset_immediately(); // the windows pace it
-                }
                 self.counts.bytes.fetch_add(bytes.len() as u64, Relaxed);
             }
             std::future::pending::<std::io::Result<()>>().await

@@ -3,7 +3,6 @@
 use std::iter;
 
 use clap::ValueEnum;
-use sfdata_common::limits;
 use sfdata_tests::h2::{self, END_HEADERS, END_STREAM, frame, kind, message};
 
 /// A flood.
@@ -50,11 +49,7 @@ pub(super) enum Kind {
 /// A gzip file of 1 MiB of zeros, made by `head -c 1048576 /dev/zero | gzip -9n`, is a kilobyte; what matters is that
 /// packed messages are refused, so its first bytes do.
 const GZIP: [u8; 16] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0xed, 0xc1, 1, 1, 0, 0];
-/// Largest frame that everybody has to take (RFC 9113, section 4.2).
-const FRAME: usize = 16 * 1024;
 const CONTINUATION: u8 = 9;
-/// Frames of the greatest size in one burst: what a connection's window takes.
-const AT_ONCE: u64 = 16;
 
 impl Kind {
     /// By which name it is asked for and printed.
@@ -145,19 +140,6 @@ impl Kind {
                 let body = [&[0, 0xff, 0xff, 0xff, 0xff][..], &[7; 1_000]].concat();
                 Some([h2::request(id, &path), frame(kind::DATA, 0, id, &body)].concat())
             }),
-            // Round and round over all streams, so that each fills.
-            Self::Endless => Box::new(move |turn| {
-                let streams = u64::from(limits::STREAMS_PER_CONNECTION);
-                let id = (turn % streams) as u32 * 2 + 1;
-                let rest = limits::MESSAGE_BYTES as u32 - 1;
-                if turn < streams {
-                    let body = [&[0][..], &rest.to_be_bytes()].concat();
-                    return Some([h2::request(id, &path), frame(kind::DATA, 0, id, &body)].concat());
-                }
-                let most = (u64::from(rest) / FRAME as u64 - 1) * streams / AT_ONCE;
-                let some = |n| frame(kind::DATA, 0, ((turn * AT_ONCE + n) % streams) as u32 * 2 + 1, &[7; FRAME]);
-                (turn - streams < most).then(|| (0..AT_ONCE).flat_map(some).collect())
-            }),
             Self::Gzip => Box::new(move |_| {
                 let packed = |_| {
                     let id = next();
@@ -172,7 +154,12 @@ impl Kind {
                 };
                 Some((0..32).flat_map(packed).collect())
             }),
-            Self::Silent | Self::HalfTls | Self::Handshakes | Self::Connections | Self::Preface => Box::new(|_| None),
+            Self::Silent
+            | Self::HalfTls
+            | Self::Handshakes
+            | Self::Connections
+            | Self::Preface
+            | Self::Endless => Box::new(|_| None),
         };
         Box::new(iter::once(opening).chain((0..).map_while(burst)))
     }

@@ -49,7 +49,8 @@ impl Scene {
     /// A bundle of ten operators, and the policy that an agent has when its LA gave it none.
     pub(crate) fn new() -> Result<Self> {
         let (root, hub, alice) = (SigningKey::generate()?, SigningKey::generate()?, SigningKey::generate()?);
-        let now = Timestamp::now();
+        // As it stands in a command: to the millisecond.
+        let now = Timestamp::from_millisecond(Timestamp::now().as_millisecond())?;
         let mut operators = Vec::with_capacity(OPERATORS);
         for number in 0..OPERATORS {
             // Who signs stands last: the search for a key takes its longest.

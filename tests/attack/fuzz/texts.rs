@@ -61,7 +61,7 @@ pub(super) fn names() -> Result<Made> {
             read::<Repository>(text, 400)?,
             read::<Image>(text, 500)?,
             image::tag(text.to_owned()).is_ok(),
-            text.parse::<CommandId>().is_ok(),
+            read::<CommandId>(text, 36)?,
         ];
         Ok(taken.map(|taken| if taken { "y" } else { "n" }).concat())
     }))
