@@ -81,7 +81,8 @@ pub const CONNECTIONS_PER_SUBJECT: usize = 256;
 pub const STREAM_WINDOW: u32 = 64 * 1024;
 /// What a peer may send on one connection before somebody reads it.
 pub const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Bytes of messages that have not come whole yet, of all streams of one subject together: sixteen of the greatest.
+/// Bytes of messages that have begun to come and are not whole, of all streams of one subject together: sixteen of the
+/// greatest, or a thousand commands of one target.
 pub const UNFINISHED_BYTES: usize = 16 * MESSAGE_BYTES;
 /// All headers of one request: ours have some hundred bytes.
 pub const HEADER_LIST_BYTES: u32 = 16 * 1024;

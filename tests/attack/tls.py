@@ -47,8 +47,10 @@ def main(name: str, address: str, *identity: str) -> int:
     bare = ServerNetworkConfiguration(tls_server_name_indication="sfdata-hub")
     oldest = {ScanCommand.SSL_2_0_CIPHER_SUITES}
     scans = [(configuration, COMMANDS - oldest), (bare, oldest)]
-    scanner.queue_scans([ServerScanRequest(location, how, commands) for how, commands in scans])
-    scanned, oldest = sorted(scanner.get_results(), key=lambda one: len(one.scan_commands), reverse=True)
+    requests = [ServerScanRequest(location, how, commands) for how, commands in scans]
+    scanner.queue_scans(requests)
+    results = {one.uuid: one for one in scanner.get_results()}
+    scanned, oldest = (results[request.uuid] for request in requests)
     if scanned.scan_status is not ServerScanStatusEnum.COMPLETED or oldest.scan_status is not ServerScanStatusEnum.COMPLETED:
         print(f"FINDING at {name}: it cannot be scanned: {scanned.connectivity_error_trace}", file=sys.stderr)
         return 1

@@ -1,7 +1,8 @@
 //! Messages that have not come whole: so many bytes of one peer, of all of its connections and streams together.
 //!
-//! A message is kept in memory until its last byte is there. Streams and connections are many, and a peer that never sends
-//! the last byte on any of them would have the hub keep the greatest message for each.
+//! A message is kept in memory until its last byte is there, and tonic makes room for all of it when it has read its length.
+//! Streams and connections are many, and a peer that never sends the last byte on any of them would have the hub keep the
+//! greatest message for each. So a message that has begun counts with its whole length.
 
 use std::{
     collections::HashMap,
@@ -130,7 +131,7 @@ impl Drop for Message {
 struct Framing {
     prefix: Vec<u8>,
     left: usize,
-    /// Bytes of the message that is not whole.
+    /// Bytes for which the message that is not whole has room.
     kept: usize,
 }
 
@@ -140,17 +141,16 @@ impl Framing {
             let wanted = if self.left > 0 { self.left } else { PREFIX - self.prefix.len() };
             let (taken, rest) = data.split_at(wanted.min(data.len()));
             data = rest;
-            self.kept += taken.len();
             if self.left > 0 {
                 self.left -= taken.len();
             } else {
                 self.prefix.extend_from_slice(taken);
-                if let Some([_, length @ ..]) = self.prefix.first_chunk::<PREFIX>() {
-                    self.left = u32::from_be_bytes(*length) as usize;
-                    self.prefix.clear();
-                } else {
-                    continue;
-                }
+                self.kept = self.prefix.len();
+                let Some([_, length @ ..]) = self.prefix.first_chunk::<PREFIX>() else { continue };
+                self.left = u32::from_be_bytes(*length) as usize;
+                self.prefix.clear();
+                // Longer ones are refused for their length.
+                self.kept = PREFIX + self.left.min(limits::MESSAGE_BYTES);
             }
             if self.left == 0 {
                 self.kept = 0;
@@ -163,18 +163,29 @@ impl Framing {
 mod tests {
     use super::*;
 
+    fn begun(length: usize) -> Bytes {
+        [&[0][..], &(length as u32).to_be_bytes(), &[7]].concat().into()
+    }
+
     #[test]
-    fn what_is_kept_is_what_is_not_whole_however_it_is_cut() {
-        let message = |length: u32| [&[0][..], &length.to_be_bytes(), &vec![7; length as usize]].concat();
-        let bytes = [message(3), message(0), message(600), message(1)].concat();
+    fn a_message_counts_with_its_length_until_it_is_whole_however_it_is_cut() {
+        let lengths = [3, 0, 600, 1];
+        let message = |length: usize| [&[0][..], &(length as u32).to_be_bytes(), &vec![7; length]].concat();
+        let bytes: Vec<u8> = lengths.into_iter().flat_map(message).collect();
         for piece in 1..40 {
             let mut framing = Framing::default();
             let mut came = 0;
             for part in bytes.chunks(piece) {
                 framing.take(part);
                 came += part.len();
-                let ends = [0, 8, 13, 618, 624].into_iter().rfind(|end| *end <= came).unwrap();
-                assert_eq!(framing.kept, came - ends, "after {came} in pieces of {piece}");
+                let mut rest = came;
+                let of = lengths.into_iter().find(|length| {
+                    let ends = rest >= PREFIX + length;
+                    rest -= if ends { PREFIX + length } else { 0 };
+                    !ends
+                });
+                let wanted = of.map_or(0, |length| if rest < PREFIX { rest } else { PREFIX + length });
+                assert_eq!(framing.kept, wanted, "after {came} in pieces of {piece}");
             }
             assert_eq!(framing.kept, 0);
         }
@@ -185,14 +196,16 @@ mod tests {
         let unfinished = Unfinished::default();
         let peer = |last| Whose::Address([127, 0, 0, last].into());
         let of = |whose| Message { unfinished: unfinished.clone(), whose, framing: Framing::default() };
-        let begun = Bytes::from([&[0][..], &u32::MAX.to_be_bytes(), &vec![7; limits::UNFINISHED_BYTES / 2]].concat());
-        let (mut first, mut second, mut other) = (of(peer(1)), of(peer(1)), of(peer(2)));
-        assert!(first.take(&begun));
-        assert!(!second.take(&begun), "together it is too much");
-        assert!(other.take(&begun), "others do not feel it");
-        drop(first);
-        assert!(second.take(&begun));
-        drop((second, other));
+        let greatest = begun(limits::MESSAGE_BYTES - PREFIX);
+        let most = limits::UNFINISHED_BYTES / limits::MESSAGE_BYTES;
+        let mut all: Vec<Message> = (0..most).map(|_| of(peer(1))).collect();
+        assert!(all.iter_mut().all(|message| message.take(&greatest)));
+        let (mut one_more, mut others) = (of(peer(1)), of(peer(2)));
+        assert!(!one_more.take(&greatest), "together it is too much");
+        assert!(others.take(&greatest), "others do not feel it");
+        all.pop();
+        assert!(one_more.take(&greatest));
+        drop((all, one_more, others));
         assert!(unfinished.0.lock().unwrap().is_empty());
     }
 }
