@@ -59,9 +59,7 @@ pub(crate) async fn run(folder: &std::path::Path, asked: &Asked) -> Result<()> {
         What::Fuzz(asked) => fuzz::all(asked).await,
         What::FuzzTarget(one) => fuzz::one(one),
         What::Tls { python } => Box::pin(tls::check(folder, python)).await,
-        What::Floods { seconds, only } => {
-            Box::pin(floods::all(folder, Duration::from_secs(*seconds), only)).await
-        }
+        What::Floods { seconds, only } => Box::pin(floods::all(folder, Duration::from_secs(*seconds), only)).await,
         What::Flood(asked) => floods::attacker::run(asked).await,
         What::Door { commands } => {
             ensure!(*commands > 0, "at least one command");

@@ -20,7 +20,9 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum as _;
 use sfdata_common::{
-    Timestamp, ids::AgentId, limits,
+    Timestamp,
+    ids::AgentId,
+    limits,
     peer::Subject,
     tls::{self, TlsKey},
 };
@@ -225,8 +227,7 @@ impl Scene {
             }
             anyhow::Ok(())
         };
-        let (told, commands, looked) =
-            tokio::join!(attack, commands(&self.operator, &self.targets, &done), look);
+        let (told, commands, looked) = tokio::join!(attack, commands(&self.operator, &self.targets, &done), look);
         let (told, latencies) = (told?, commands?);
         looked.context("the hub is gone")?;
         let most = most.into_inner();

@@ -134,7 +134,9 @@ mod tests {
         let subject = Subject::Operator("alice".parse().unwrap());
         let oldest = CancellationToken::new();
         let _first = connections.enter(&subject, oldest.clone());
-        let _rest: Vec<_> = (1..limits::CONNECTIONS_PER_SUBJECT).map(|_| connections.enter(&subject, CancellationToken::new())).collect();
+        let _rest: Vec<_> = (1..limits::CONNECTIONS_PER_SUBJECT)
+            .map(|_| connections.enter(&subject, CancellationToken::new()))
+            .collect();
         assert!(!oldest.is_cancelled());
         let _one_more = connections.enter(&subject, CancellationToken::new());
         assert!(oldest.is_cancelled());

@@ -38,7 +38,7 @@ pub(super) const CONNECTIONS: usize = 8;
 const MANY: usize = 2 * limits::CONNECTIONS_PER_SUBJECT;
 /// Pauses between bursts of one connection; with bursts of usually up to 32 KiB that is 12 MiB/s of all. A hub that was built
 /// without optimization is many times slower, and so is who floods it.
-const PAUSE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
+pub(super) const PAUSE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
 /// Between bytes of who dribbles.
 const DRIBBLE: Duration = Duration::from_millis(100);
 
@@ -206,10 +206,10 @@ impl Attack {
     /// Bursts of frames, with what comes back read or left.
     async fn flood(&self, stream: TlsStream<TcpStream>) -> Option<()> {
         let (mut from, mut to) = tokio::io::split(stream);
-        let mut frames = self.kind.frames(&self.path);
+        let frames = self.kind.frames(&self.path);
         let write = async {
             let mut pause = interval(PAUSE);
-            while let Some(bytes) = frames.next() {
+            for bytes in frames {
                 pause.tick().await;
                 to.write_all(&bytes).await?;
                 to.flush().await?;

@@ -105,7 +105,9 @@ impl Kind {
                 let mut head = h2::request(id, &path);
                 head[4] = 0;
                 let fields = field("x-a", &"a".repeat(100)).repeat(120);
-                Some([head, frame(CONTINUATION, 0, id, &fields), frame(CONTINUATION, END_HEADERS, id, &fields)].concat())
+                Some(
+                    [head, frame(CONTINUATION, 0, id, &fields), frame(CONTINUATION, END_HEADERS, id, &fields)].concat(),
+                )
             }),
             Self::Hpack => Box::new(move |_| {
                 let id = next();
@@ -154,12 +156,9 @@ impl Kind {
                 };
                 Some((0..32).flat_map(packed).collect())
             }),
-            Self::Silent
-            | Self::HalfTls
-            | Self::Handshakes
-            | Self::Connections
-            | Self::Preface
-            | Self::Endless => Box::new(|_| None),
+            Self::Silent | Self::HalfTls | Self::Handshakes | Self::Connections | Self::Preface | Self::Endless => {
+                Box::new(|_| None)
+            }
         };
         Box::new(iter::once(opening).chain((0..).map_while(burst)))
     }

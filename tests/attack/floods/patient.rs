@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
+use super::attacker::PAUSE;
 use sfdata_common::limits;
 use sfdata_tests::h2::{self, Frame, kind};
 use tokio::{
@@ -15,6 +16,8 @@ const WINDOW: i64 = 65_535;
 /// Of a message without its last byte.
 const LENGTH: i64 = limits::MESSAGE_BYTES as i64 - 1;
 const FRAME: i64 = 16 * 1024;
+/// Streams that are opened in one burst: what is attacked is memory, not how fast requests are refused.
+const AT_ONCE: usize = 16;
 
 /// What the hub says of a stream.
 enum Told {
@@ -68,15 +71,15 @@ async fn fill(
     sent: impl Fn(u64),
 ) -> io::Result<()> {
     to.write_all(&h2::opening()).await?;
-    let mut all = WINDOW;
-    let mut next = 1;
+    let (mut all, mut next, mut pause) = (WINDOW, 1, tokio::time::interval(PAUSE / 2));
     let mut streams: BTreeMap<u32, Stream> = BTreeMap::new();
     loop {
         while let Ok(said) = told.try_recv() {
             hear(said, &mut streams, &mut all);
         }
         let mut bytes = Vec::new();
-        while streams.len() < limits::STREAMS_PER_CONNECTION as usize && all > 5 {
+        let room = limits::STREAMS_PER_CONNECTION as usize - streams.len();
+        for _ in 0..room.min(AT_ONCE).min(all.max(0) as usize / 5) {
             let prefix = [&[0][..], &(LENGTH as u32 + 1).to_be_bytes()].concat();
             bytes.extend(h2::request(next, path));
             bytes.extend(h2::frame(kind::DATA, 0, next, &prefix));
@@ -98,6 +101,7 @@ async fn fill(
                 None => return Ok(()),
             }
         } else {
+            pause.tick().await;
             to.write_all(&bytes).await?;
             to.flush().await?;
             sent(bytes.len() as u64);

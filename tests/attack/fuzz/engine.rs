@@ -33,6 +33,9 @@ const SHRINKING: usize = 300;
 /// What became of an input, or which promise it broke.
 pub(super) type Judged = Result<String, String>;
 
+/// Puts an input in.
+pub(super) type Judge = Box<dyn FnMut(&[u8]) -> Judged>;
+
 /// Something that reads what others wrote.
 pub(super) struct Target {
     /// For `--target`, the metric and the folder of its corpus.
@@ -48,7 +51,7 @@ pub(super) struct Made {
     /// Words of its format.
     pub(super) words: &'static [&'static str],
     /// Put an input in.
-    pub(super) judge: Box<dyn FnMut(&[u8]) -> Judged>,
+    pub(super) judge: Judge,
 }
 
 /// What to search, and how long.

@@ -275,10 +275,8 @@ pub(super) fn link_messages() -> Result<Made> {
         FromAgent::Resync(wire::Resync { last_sequence: 7 }),
     ];
     let welcome = wire::Welcome { clock_unix_ms: 1, epoch: 1, health_interval_seconds: 30 };
-    let mut seeds: Vec<Vec<u8>> = from_agent
-        .into_iter()
-        .map(|message| wire::ConnectRequest { message: Some(message) }.encode_to_vec())
-        .collect();
+    let mut seeds: Vec<Vec<u8>> =
+        from_agent.into_iter().map(|message| wire::ConnectRequest { message: Some(message) }.encode_to_vec()).collect();
     seeds.push(wire::ConnectResponse { message: Some(FromHub::Welcome(welcome)) }.encode_to_vec());
     Ok(of_bytes(seeds, |input| {
         let request = again::<wire::ConnectRequest>(input)?;
@@ -295,11 +293,14 @@ pub(super) fn link_messages() -> Result<Made> {
             _ => "other",
         });
         let answer = response.and_then(|response| response.message);
-        Ok(format!("{kind} {}", answer.map_or("none", |answer| match answer {
-            FromHub::Welcome(_) => "welcome",
-            FromHub::Delivery(_) => "delivery",
-            _ => "other",
-        })))
+        Ok(format!(
+            "{kind} {}",
+            answer.map_or("none", |answer| match answer {
+                FromHub::Welcome(_) => "welcome",
+                FromHub::Delivery(_) => "delivery",
+                _ => "other",
+            })
+        ))
     }))
 }
 
@@ -334,7 +335,8 @@ pub(super) fn report() -> Result<Made> {
         promise(closed.encoded_len() <= limits::MESSAGE_BYTES, "a report is larger than a message may be")?;
         promise(report::closed(closed.clone()) == closed, "what passed is changed when it passes again")?;
         let wire::Health { ecs, aurora, hold, power, arrivals, runs, .. } = &closed;
-        let has = [ecs.is_some(), aurora.is_some(), hold.is_some(), power.is_some(), arrivals.is_some(), runs.is_some()];
+        let has =
+            [ecs.is_some(), aurora.is_some(), hold.is_some(), power.is_some(), arrivals.is_some(), runs.is_some()];
         Ok(has.map(|has| if has { "y" } else { "n" }).concat())
     }))
 }

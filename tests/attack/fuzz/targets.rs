@@ -62,7 +62,13 @@ pub(super) fn named<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
 
 /// An error without what it may have of the input: its first words.
 pub(super) fn roughly(error: &impl std::fmt::Display) -> String {
-    error.to_string().split([' ', ':']).filter(|word| word.bytes().all(|b| b.is_ascii_lowercase())).take(6).collect::<Vec<_>>().join(" ")
+    error
+        .to_string()
+        .split([' ', ':'])
+        .filter(|word| word.bytes().all(|b| b.is_ascii_lowercase()))
+        .take(6)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A promise that holds, or its name.

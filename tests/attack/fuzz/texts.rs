@@ -14,8 +14,7 @@ use sfdata_agent::{
     services::{Services, ecs, s3},
 };
 use sfdata_common::{
-    Timestamp,
-    config,
+    Timestamp, config,
     error::chain,
     ids::{AccountId, AgentId, CommandId, GroupName, OperatorName, RoleName},
     image::{self, Image, Repository},
@@ -74,7 +73,8 @@ pub(super) fn policy() -> Result<Made> {
     seeds.push("permit(principal, action, resource) when { context.hour_utc / 0 > 1 };".into());
     seeds.push("permit(principal, action, resource) when { context.hour_utc * 9223372036854775807 > 1 };".into());
     seeds.push("forbid(principal in Role::\"admin\", action, resource) unless { resource has labels };".into());
-    let words = &["permit", "forbid", "when {", "};", "(principal, action, resource)", "in ", "Action::\"data\"", "==", "&&"];
+    let words =
+        &["permit", "forbid", "when {", "};", "(principal, action, resource)", "in ", "Action::\"data\"", "==", "&&"];
     let (operator, agent): (OperatorName, AgentId) = ("alice".parse()?, "northshire".parse()?);
     let facts = AgentFacts {
         groups: vec!["pilot".parse()?],
@@ -120,7 +120,19 @@ fn configuration(example: &str, words: &'static [&'static str], open: fn(&Path) 
 
 /// The hub's configuration.
 pub(super) fn hub_toml() -> Result<Made> {
-    let words = &["[listen]", "[public]", "[[alerts.rules]]", "= ", "\"\"", "-1", "\"1h\"", "\"9999999999h\"", "{}", "[]", "\n"];
+    let words = &[
+        "[listen]",
+        "[public]",
+        "[[alerts.rules]]",
+        "= ",
+        "\"\"",
+        "-1",
+        "\"1h\"",
+        "\"9999999999h\"",
+        "{}",
+        "[]",
+        "\n",
+    ];
     configuration("hub.toml", words, |path| match hub::Config::open(path) {
         Ok(_) => "let in".into(),
         Err(error) => chain(&error).to_string(),
@@ -129,7 +141,8 @@ pub(super) fn hub_toml() -> Result<Made> {
 
 /// The agent's configuration.
 pub(super) fn agent_toml() -> Result<Made> {
-    let words = &["[aws]", "[platform]", "[power]", "[arrivals]", "= ", "\"\"", "-1", "\"1h\"", "\"99999999999h\"", "{}", "\n"];
+    let words =
+        &["[aws]", "[platform]", "[power]", "[arrivals]", "= ", "\"\"", "-1", "\"1h\"", "\"99999999999h\"", "{}", "\n"];
     configuration("agent.toml", words, |path| match config::load::<agent::Config>(path) {
         Ok(config) => config.check().map_or_else(|error| error.to_string(), |()| "let in".into()),
         Err(error) => chain(&error).to_string(),

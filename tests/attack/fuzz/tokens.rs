@@ -138,16 +138,11 @@ pub(super) fn sts_request() -> Result<Made> {
         hex(&sha256(CSR)),
         "0a".repeat(32),
     );
-    let words = &["\r\n", "\r\n\r\n", "host: ", "x-amz-date: ", "x-hub-", "x-amz-", "POST / ", "http://", ";", "%0d", "&"];
+    let words =
+        &["\r\n", "\r\n\r\n", "host: ", "x-amz-date: ", "x-hub-", "x-amz-", "POST / ", "http://", ";", "%0d", "&"];
     Ok(of_text(vec![honest.clone()], words, move |text| {
-        let expected = Expected {
-            host: HOST,
-            region: "eu-west-2",
-            challenge: &CHALLENGE,
-            server_id: DOMAIN,
-            csr_der: CSR,
-            now,
-        };
+        let expected =
+            Expected { host: HOST, region: "eu-west-2", challenge: &CHALLENGE, server_id: DOMAIN, csr_der: CSR, now };
         let checked = check(text.as_bytes(), &expected);
         let name = checked.as_ref().err().map(|refusal| format!("{refusal:?}")).unwrap_or_default();
         let name = name.split(['(', ' ']).next().unwrap_or_default().to_owned();
