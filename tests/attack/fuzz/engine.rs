@@ -26,7 +26,9 @@ const POOL: usize = 1_000;
 /// What goes into the repository is small.
 const KEPT_BYTES: usize = 2_048;
 /// Inputs of one target in the repository.
-const KEPT: usize = 60;
+const KEPT: usize = 40;
+/// Time to make all that is kept smaller; what is left then stays as large as it is.
+const SHRINKING_TIME: Duration = Duration::from_secs(15);
 /// Tries to make an input that is kept smaller.
 const SHRINKING: usize = 300;
 
@@ -145,8 +147,9 @@ pub(super) fn search(search: &Search<'_>) -> Result<Done> {
     if search.keep && kinds.len() > known {
         let of_corpus: HashMap<String, ()> =
             corpus.values().map(|input| bench.put(input).map(|kind| (kind, ()))).collect::<Result<_>>()?;
+        let ends = Instant::now() + SHRINKING_TIME;
         for (kind, input) in kinds.iter().filter(|(kind, _)| !of_corpus.contains_key(*kind)) {
-            let small = shrunk(&mut bench, &mut rng, kind, input)?;
+            let small = shrunk(&mut bench, &mut rng, ends, (kind, input))?;
             if small.len() <= KEPT_BYTES && kept(search.corpus)?.len() < KEPT {
                 fs::create_dir_all(search.corpus)?;
                 let digest: String = sha256(&small)[..6].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -170,10 +173,10 @@ fn kept(corpus: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 /// A smaller input of the same kind.
-fn shrunk(bench: &mut Bench<'_>, rng: &mut Rng, kind: &str, input: &[u8]) -> Result<Vec<u8>> {
+fn shrunk(bench: &mut Bench<'_>, rng: &mut Rng, ends: Instant, (kind, input): (&str, &[u8])) -> Result<Vec<u8>> {
     let mut small = input.to_vec();
     for _ in 0..SHRINKING {
-        if small.is_empty() {
+        if small.is_empty() || Instant::now() > ends {
             break;
         }
         let at = rng.usize(..small.len());

@@ -347,13 +347,14 @@ pub(super) fn usage() -> Result<Made> {
     let seeds = vec![record.encode_to_vec(), b"12.3456789012".to_vec(), b"-0.01".to_vec()];
     Ok(of_bytes(seeds, |input| {
         let text = String::from_utf8_lossy(input);
-        let amount = named(usage::bill::micros(&text));
-        let Ok(record) = wire::UsageRecord::decode(input) else { return Ok(amount) };
+        let amount = if usage::bill::micros(&text).is_ok() { "an amount" } else { "none" };
+        let Ok(record) = wire::UsageRecord::decode(input) else { return Ok(amount.into()) };
         let read = usage::Record::try_from(&record);
         if let Ok(read) = &read {
             let told = wire::UsageRecord::from(read);
             promise(usage::Record::try_from(&told).as_ref() == Ok(read), "a record is another one when told again")?;
         }
-        Ok(format!("{amount} {}", named(read)))
+        let read = read.as_ref().err().map(|error| format!("{error:?}")).unwrap_or_default();
+        Ok(format!("{amount} {}", read.split([' ', '(']).next().unwrap_or_default()))
     }))
 }
