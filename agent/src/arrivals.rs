@@ -207,3 +207,11 @@ impl Inner {
         self.book.seen().send_if_modified(|seen| seen.unreadable.take().is_some());
     }
 }
+
+/// How many files a message of a bucket's queue tells of, and how many records of it are for a person to look at.
+pub fn told_by(message: &str, now: Timestamp) -> (usize, usize) {
+    let place = event::Place { bucket: "store".into(), region: "eu-west-2".into(), account: "111111111111".into() };
+    let records = event::read(message, &place, now);
+    let odd = records.iter().filter(|record| matches!(record, event::Record::Odd(..))).count();
+    (records.len() - odd, odd)
+}

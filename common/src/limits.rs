@@ -88,6 +88,18 @@ pub const HANDSHAKES_PER_ADDRESS: usize = 128;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that one connection may have open: hubctl uses two.
 pub const STREAMS_PER_CONNECTION: u32 = 256;
+/// Connections that one subject may have open; the oldest gives way. An agent has one, two while it renews; an operator one
+/// for each hubctl that runs. A stolen certificate must not use up the hub's memory.
+pub const CONNECTIONS_PER_SUBJECT: usize = 256;
+/// What a peer may send on one stream before somebody reads it.
+pub const STREAM_WINDOW: u32 = 64 * 1024;
+/// What a peer may send on one connection before somebody reads it.
+pub const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Bytes of messages that have begun to come and are not whole, of all streams of one subject together: sixteen of the
+/// greatest, or a thousand commands of one target.
+pub const UNFINISHED_BYTES: usize = 16 * MESSAGE_BYTES;
+/// All headers of one request: ours have some hundred bytes.
+pub const HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// A refused join by AWS identity is put on the audit record again after so long, or when the reason is another one.
 pub const JOIN_REFUSAL_NOTED: Duration = Duration::from_secs(3600);
 /// Enrolments that one address may try in a minute; a join by AWS identity takes two.

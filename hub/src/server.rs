@@ -6,6 +6,7 @@
 
 mod address;
 mod connection;
+mod unfinished;
 mod whole;
 
 use std::{
@@ -53,12 +54,6 @@ const HANDOVER: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often failing accepts are logged.
 const ACCEPT_COMPLAINT: Duration = Duration::from_secs(10);
-/// What a peer may send on one stream before somebody reads it.
-const STREAM_WINDOW: u32 = 64 * 1024;
-/// What a peer may send on one connection before somebody reads it.
-const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// All headers of one request: ours have some hundred bytes.
-const HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// Streams that a peer may open and reset before it is cut off (HTTP/2 rapid reset, CVE-2023-44487).
 const PENDING_RESETS: usize = 20;
 /// Streams reset because of the peer's own errors before it is cut off (CVE-2025-8671); hyper's default, which tonic unsets.
@@ -227,6 +222,7 @@ impl Server {
         let requests = TaskTracker::new();
         let serving = transport()
             .layer(whole::Whole { tasks: requests.clone() })
+            .layer(unfinished::Unfinished::default())
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.clone().cancelled_owned());
         let mut work = pin!(future::join(accepting, serving));
@@ -253,9 +249,9 @@ fn transport() -> tonic::transport::Server {
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(HEADER_LIST_BYTES)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .http2_max_header_list_size(limits::HEADER_LIST_BYTES)
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .http2_max_local_error_reset_streams(Some(LOCAL_RESETS))
 }

@@ -498,6 +498,39 @@ async fn who_opens_every_stream_and_never_reads_stops_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_never_ends_a_message_has_room_for_a_few_and_stops_nobody_else() {
+    let mut fleet = Fleet::without_aws(1).await;
+    let victor = fleet.operator("victor", Role::Viewer).await;
+    let watch = Watch::begin(&fleet);
+    // The beginning of a message of the greatest size, on more streams than may have one.
+    let begun = [&[0][..], &(limits::MESSAGE_BYTES as u32).to_be_bytes(), &[7; 100]].concat();
+    let most = limits::UNFINISHED_BYTES / limits::MESSAGE_BYTES;
+    let path = "/sfdata.v1.OperatorService/Submit";
+    let mut stream = h2::connect(HERE, fleet.hub_config.listen.address, &victor.tls).await.unwrap();
+    let mut bytes = h2::opening();
+    for number in 0..2 * most as u32 {
+        bytes.extend(h2::request(2 * number + 1, path));
+        bytes.extend(h2::frame(kind::DATA, 0, 2 * number + 1, &begun));
+    }
+    stream.write_all(&bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    // What is too much is refused; the others are waited for.
+    let mut ended = std::collections::HashSet::new();
+    while let Ok(frame) = timeout(2 * SECOND, h2::read_frame(&mut stream)).await {
+        let (kind, flags, id) = frame.expect("the connection stays");
+        if kind == kind::RST_STREAM || (kind == kind::HEADERS && flags & h2::END_STREAM != 0) {
+            ended.insert(id);
+        }
+    }
+    assert!((most..=most + 1).contains(&ended.len()), "{} of {} are refused", ended.len(), 2 * most);
+    let outcome = timeout(10 * SECOND, fleet.alice.run(harmless(), &fleet.agents[0].id)).await.expect("not held up");
+    assert!(matches!(outcome.unwrap(), Outcome::Succeeded(_)));
+    drop(stream);
+    watch.end(&fleet, 64 * MEBIBYTE).await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn silent_peers_at_one_address_do_not_keep_others_out() {
     let fleet = Fleet::without_aws(1).await;
     let (hub, enrol) = (fleet.hub_config.listen.address, fleet.hub_config.listen.enrol);

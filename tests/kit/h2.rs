@@ -90,13 +90,32 @@ pub async fn connect(source: Ipv4Addr, target: SocketAddr, tls: &SharedTls) -> i
     TlsConnector::from(tls.load_full()).connect(name, tcp).await
 }
 
-/// The next frame that the peer sends: type, flags, stream.
-pub async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, u8, u32)> {
+/// A frame that the peer sent.
+pub struct Frame {
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Its stream; 0 is the connection.
+    pub stream: u32,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
+/// The next frame that the peer sends.
+pub async fn whole_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await?;
-    let length = u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]]));
-    tokio::io::copy(&mut from.take(length), &mut tokio::io::sink()).await?;
-    Ok((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    from.read_exact(&mut payload).await?;
+    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+    Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+}
+
+/// The next frame that the peer sends: type, flags, stream.
+pub async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, u8, u32)> {
+    let Frame { kind, flags, stream, .. } = whole_frame(from).await?;
+    Ok((kind, flags, stream))
 }
 
 /// Send requests, each a path and a whole body, on one connection; wait until every one has been answered. Gives how many

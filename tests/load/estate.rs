@@ -42,6 +42,7 @@ pub(crate) struct Estate {
     folder: tempfile::TempDir,
     pub(crate) config: PathBuf,
     pub(crate) address: SocketAddr,
+    pub(crate) enrol: SocketAddr,
     pub(crate) ops: SocketAddr,
     pub(crate) authority: Arc<Authority>,
     pub(crate) dispatch: Arc<SigningKey>,
@@ -49,6 +50,8 @@ pub(crate) struct Estate {
     pub(crate) trust: Arc<Trust>,
     pub(crate) operator: OperatorName,
     pub(crate) operator_key: Arc<SigningKey>,
+    /// An operator who may only look.
+    pub(crate) viewer: OperatorName,
     /// Lets the operator join with the real hubctl.
     pub(crate) operator_token: String,
     /// Signs every agent's receipts: who holds which key makes no difference to the hub's work.
@@ -71,23 +74,28 @@ impl Estate {
         );
         std::fs::write(&config, text)?;
 
-        let (now, operator) = (Timestamp::now(), "alice".parse::<OperatorName>()?);
+        let (now, operator, viewer) =
+            (Timestamp::now(), "alice".parse::<OperatorName>()?, "victor".parse::<OperatorName>()?);
         let (operator_token, _) = hub::init(&Config::open(&config)?, &operator, now).await?;
         let keys = HubKeys::open_or_create(&data_dir, TRUST_DOMAIN, HUB_ID, now)?;
         let operator_key = Arc::new(SigningKey::create(&folder.path().join(OPERATOR_KEY))?);
         let (root, receipt_key) = (SigningKey::generate()?, Arc::new(SigningKey::generate()?));
+        let may = |name: &OperatorName, key: &SigningKey, role: Role| OperatorKey {
+            name: name.clone(),
+            key: key.public(),
+            roles: vec![role],
+            expires: now + Duration::from_secs(24 * 3600),
+        };
         let bundle = Bundle {
             version: 1,
             trust_domain: TRUST_DOMAIN.into(),
             issued: now,
             root_keys: vec![root.public()],
             threshold: 1,
-            operators: vec![OperatorKey {
-                name: operator.clone(),
-                key: operator_key.public(),
-                roles: vec![Role::Admin],
-                expires: now + Duration::from_secs(24 * 3600),
-            }],
+            operators: vec![
+                may(&operator, &operator_key, Role::Admin),
+                may(&viewer, &SigningKey::generate()?, Role::Viewer),
+            ],
             dispatch_keys: vec![keys.dispatch.public()],
             ca_certificates: vec![keys.authority.certificate().to_vec()],
         };
@@ -98,7 +106,9 @@ impl Estate {
         let store = Store::open(&data_dir, Metrics::default())?;
         let mut batch = Batch::default();
         batch.put(keys::bundle(bundle.version), &signed);
-        batch.put(keys::operator(&operator), &records::Operator { joined: true, ..Default::default() });
+        for name in [&operator, &viewer] {
+            batch.put(keys::operator(name), &records::Operator { joined: true, ..Default::default() });
+        }
         store.commit(batch).await?;
         let joined = records::Agent {
             account: "000000000000".into(),
@@ -119,6 +129,7 @@ impl Estate {
             folder,
             config,
             address,
+            enrol,
             ops,
             authority,
             dispatch,
@@ -126,6 +137,7 @@ impl Estate {
             trust,
             operator,
             operator_key,
+            viewer,
             operator_token,
             receipt_key,
             agents,
@@ -140,6 +152,11 @@ impl Estate {
     /// Where the operator's signing key lies.
     pub(crate) fn operator_key_file(&self) -> PathBuf {
         self.folder.path().join(OPERATOR_KEY)
+    }
+
+    /// The folder of the hub's CA.
+    pub(crate) fn hub_keys(&self) -> PathBuf {
+        self.folder.path().join("hub")
     }
 
     /// A certificate of the hub's CA, as enrolment gives it.

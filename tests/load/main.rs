@@ -5,6 +5,8 @@
 
 mod actions;
 mod agent_path;
+#[path = "../attack/attack.rs"]
+mod attack;
 mod bare;
 mod estate;
 mod fleet;
@@ -54,6 +56,8 @@ enum Mode {
     BareServer { folder: PathBuf },
     /// Measure what watching a region costs a hub; tests/load/monitoring builds and starts it
     Monitoring(monitoring::Asked),
+    /// Attack what reads, listens and judges; tests/attack/run builds and starts it
+    Attack(attack::Asked),
 }
 
 /// What can be measured alone.
@@ -97,6 +101,7 @@ fn run() -> Result<()> {
     runtime.block_on(async {
         match &cli.mode {
             Some(Mode::BareServer { folder }) => bare::server::run(folder).await,
+            Some(Mode::Attack(asked)) => Box::pin(attack::run(&cli.folder, asked)).await,
             Some(Mode::Monitoring(asked)) => Box::pin(monitoring::measure(&cli.folder, asked)).await,
             None => Box::pin(measure(&cli)).await,
         }

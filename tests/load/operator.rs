@@ -121,4 +121,12 @@ impl Operator {
         let client = self.clients.first().context("no connection")?;
         Ok(client.clone().invite_agent(request).await?.into_inner().token)
     }
+
+    /// Lock an agent.
+    pub(crate) async fn lock(&self, agent: &AgentId) -> Result<()> {
+        let request = wire::LockAgentRequest { agent_id: agent.to_string(), reason: "attack bench".into() };
+        let client = self.clients.first().context("no connection")?;
+        client.clone().lock_agent(request).await?;
+        Ok(())
+    }
 }

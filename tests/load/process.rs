@@ -1,6 +1,10 @@
 //! What the kernel knows of a process: memory and CPU time, from /proc.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -24,4 +28,21 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     let (_, rest) = text.rsplit_once(')').context("no process name")?;
     let ticks: Vec<u32> = rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     Ok(TICK * ticks.iter().sum())
+}
+
+/// Run a program to its end; `None` when it took longer than that, and was killed.
+pub(crate) async fn finish(mut command: Command, within: Duration) -> Result<Option<Output>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let pid = rustix::process::Pid::from_child(&child);
+    let mut ended = tokio::task::spawn_blocking(|| child.wait_with_output());
+    match tokio::time::timeout(within, &mut ended).await {
+        Ok(ended) => Ok(Some(ended??)),
+        Err(_) => {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            ended.await??;
+            Ok(None)
+        }
+    }
 }

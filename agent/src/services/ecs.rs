@@ -32,7 +32,8 @@ use std::{
 };
 
 use aws_sdk_ecs::{Client, types::Service};
-use sfdata_common::{command, limits, outcome::FailureCode};
+use serde_json::Value;
+use sfdata_common::{command, ids::CommandId, image::Image, limits, outcome::FailureCode};
 use sfdata_proto::v1::{self as wire, action_result::Kind};
 use tokio::{
     sync::MutexGuard,
@@ -40,7 +41,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use self::definition::Edit;
+use self::definition::{Definition, Edit};
 pub use self::{estate::Closely, logs::LogPlace, state::in_motion};
 use super::{
     Error, Plan,
@@ -326,4 +327,9 @@ impl Ecs {
         found.retain(|service| service.status() != Some("INACTIVE"));
         Ok(found)
     }
+}
+
+/// The request that registers a revision again with another image, from ECS's own answer; none where that can't be told.
+pub fn with_image(answer: &[u8], service: &str, image: &Image, command: CommandId) -> Option<Value> {
+    Definition::parse(answer)?.edited(Edit::Image(image), service, command)
 }

@@ -123,3 +123,8 @@ fn resource(bucket: &str) -> String {
 fn built<T>(part: Result<T, BuildError>) -> Result<T, Error> {
     part.map_err(|error| Error::failed(FailureCode::Internal, format!("a request to S3: {}", chain(&error))))
 }
+
+/// A bucket's policy as it goes back to S3 when nothing is changed in it; `None` where it holds no statement.
+pub fn policy_again(text: &str) -> Result<Option<String>, Error> {
+    document::Document::parse("bucket", text)?.encode("bucket")
+}

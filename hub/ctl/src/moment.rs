@@ -37,6 +37,16 @@ impl FromStr for Moment {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_typed_is_a_moment_of_the_past_or_an_error(text in "\\PC{0,24}|[0-9]{1,22}(ns|ms|s|m|h|d|y| )?[0-9:TZ.+-]{0,20}") {
+            let now = Timestamp::from_second(1_800_000_000).unwrap();
+            if let Ok(moment) = text.parse::<Moment>() {
+                let _ = moment.before(now).to_string();
+            }
+        }
+    }
+
     #[test]
     fn a_moment_is_a_time_or_so_long_ago() {
         let now = Timestamp::from_second(1_000).unwrap();

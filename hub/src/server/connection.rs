@@ -10,12 +10,11 @@ use std::{
 };
 
 use prometheus_client::metrics::gauge::Gauge;
-use sfdata_common::peer::{Peer, Subject};
+use sfdata_common::{
+    limits,
+    peer::{Peer, Subject},
+};
 use tokio_util::sync::CancellationToken;
-
-/// Connections that one subject may have open; the oldest gives way. An agent has one, two while it renews; an
-/// operator one for each hubctl that runs. A stolen certificate must not use up the hub's memory.
-const PER_SUBJECT: usize = 256;
 
 /// Who is at the other end, as found in every request's extensions.
 #[derive(Debug, Clone)]
@@ -64,7 +63,7 @@ impl Connections {
         live.next += 1;
         let number = live.next;
         let mine = live.by_subject.entry(subject.clone()).or_default();
-        if mine.len() >= PER_SUBJECT {
+        if mine.len() >= limits::CONNECTIONS_PER_SUBJECT {
             mine.remove(0).1.cancel();
         }
         mine.push((number, kill));
@@ -135,10 +134,12 @@ mod tests {
         let subject = Subject::Operator("alice".parse().unwrap());
         let oldest = CancellationToken::new();
         let _first = connections.enter(&subject, oldest.clone());
-        let _rest: Vec<_> = (1..PER_SUBJECT).map(|_| connections.enter(&subject, CancellationToken::new())).collect();
+        let _rest: Vec<_> = (1..limits::CONNECTIONS_PER_SUBJECT)
+            .map(|_| connections.enter(&subject, CancellationToken::new()))
+            .collect();
         assert!(!oldest.is_cancelled());
         let _one_more = connections.enter(&subject, CancellationToken::new());
         assert!(oldest.is_cancelled());
-        assert_eq!(connections.count(&subject), PER_SUBJECT);
+        assert_eq!(connections.count(&subject), limits::CONNECTIONS_PER_SUBJECT);
     }
 }
