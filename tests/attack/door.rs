@@ -53,7 +53,7 @@ pub(super) fn measure(commands: usize) -> Result<()> {
         std::hint::black_box((read, sha256(&ordered.payload), Command::parse(&ordered.payload)).2.is_ok());
     });
     let policy = fastest(commands, || {
-        std::hint::black_box(facts.policy.ask(&Question {
+        std::hint::black_box(facts.rules.judge(&Question {
             operator: &alice.name,
             roles,
             action: command.action.name(),
@@ -61,6 +61,8 @@ pub(super) fn measure(commands: usize) -> Result<()> {
             resource: Resource::Agent(facts.agent, &AgentFacts::default()),
             reason: &command.reason,
             now: facts.now,
+            signers: 1,
+            freezes: &[],
         }));
     });
     let rate = 1.0 / door.as_secs_f64();

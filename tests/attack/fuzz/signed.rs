@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use prost::Message;
 use sfdata_agent::{
-    policy,
+    policy::Rules,
     verify::{Facts, Judgement, verify},
 };
 use sfdata_common::{
@@ -20,7 +20,6 @@ use sfdata_common::{
     keys::{SigningKey, sha256},
     limits,
     outcome::refusal_name,
-    policy::Policy,
     report,
     trust::{Bundle, OperatorKey, Role},
     usage,
@@ -41,7 +40,7 @@ pub(crate) struct Scene {
     alice: SigningKey,
     bundle: Bundle,
     agent: AgentId,
-    policy: Policy,
+    rules: Rules,
     now: Timestamp,
 }
 
@@ -70,7 +69,7 @@ impl Scene {
             dispatch_keys: vec![hub.public()],
             ca_certificates: vec![vec![0x30; 20]],
         };
-        Ok(Self { hub, alice, bundle, agent: "northshire".parse()?, policy: policy::load(None)?, now })
+        Ok(Self { hub, alice, bundle, agent: "northshire".parse()?, rules: Rules::load(None, &[])?, now })
     }
 
     /// An order to this agent.
@@ -120,7 +119,8 @@ impl Scene {
             seen: false,
             journal: None,
             hold: None,
-            policy: &self.policy,
+            rules: &self.rules,
+            waiting: 0,
             now: self.now,
         }
     }

@@ -19,7 +19,7 @@ use sfdata_common::{
     ids::{AccountId, AgentId, CommandId, GroupName, OperatorName, RoleName},
     image::{self, Image, Repository},
     limits,
-    policy::{AgentFacts, Policy, Question, Resource, Verdict},
+    policy::{AgentFacts, Policy, Question, Resource, Side, Verdict},
     trust::Role,
 };
 use sfdata_hub::config as hub;
@@ -70,8 +70,8 @@ pub(super) fn names() -> Result<Made> {
 pub(super) fn policy() -> Result<Made> {
     let seeds = ["agent.cedar", "hub.cedar"].map(|name| fs::read_to_string(Path::new("deploy/config").join(name)));
     let mut seeds = seeds.into_iter().collect::<Result<Vec<String>, _>>()?;
-    seeds.push("permit(principal, action, resource) when { context.hour_utc / 0 > 1 };".into());
-    seeds.push("permit(principal, action, resource) when { context.hour_utc * 9223372036854775807 > 1 };".into());
+    seeds.push("permit(principal, action, resource) when { context.hour / 0 > 1 };".into());
+    seeds.push("permit(principal, action, resource) when { context.hour * 9223372036854775807 > 1 };".into());
     seeds.push("forbid(principal in Role::\"admin\", action, resource) unless { resource has labels };".into());
     let words =
         &["permit", "forbid", "when {", "};", "(principal, action, resource)", "in ", "Action::\"data\"", "==", "&&"];
@@ -81,7 +81,7 @@ pub(super) fn policy() -> Result<Made> {
         labels: BTreeMap::from([("region".to_owned(), "north".to_owned())]),
     };
     Ok(of_text(seeds, words, move |text| {
-        let policy = match Policy::parse(text) {
+        let policy = match Policy::parse(text, Side::Agent) {
             Ok(policy) => policy,
             Err(error) => return Ok(format!("no policy {}", roughly(&error))),
         };
@@ -93,9 +93,12 @@ pub(super) fn policy() -> Result<Made> {
             resource: Resource::Agent(&agent, &facts),
             reason: "because",
             now: Timestamp::UNIX_EPOCH,
+            signers: 1,
+            freezes: &["return"],
         });
         Ok(match verdict {
             Verdict::Allowed => "allowed".into(),
+            Verdict::OnApproval => "on approval".into(),
             Verdict::Denied(why) => format!("denied {why}"),
         })
     }))
