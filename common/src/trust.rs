@@ -282,6 +282,11 @@ impl Bundle {
         Ok(())
     }
 
+    /// The keys of an operator: one, or two while one takes the other's place.
+    pub fn operator_keys(&self, name: &OperatorName) -> impl Iterator<Item = &OperatorKey> {
+        self.operators.iter().filter(move |operator| operator.name == *name)
+    }
+
     /// The key of an operator.
     pub fn operator(&self, name: &OperatorName) -> Option<&OperatorKey> {
         self.operators.iter().find(|operator| operator.name == *name)

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod enrol;
 pub mod operator;
+mod people;
 mod status;
 
 use std::str::FromStr;

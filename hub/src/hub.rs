@@ -567,14 +567,16 @@ impl Parts {
     fn look(&self) {
         let second = Duration::from_secs(1);
         let (fleet, queue) = (Arc::clone(&self.ground.fleet), Arc::clone(&self.queue));
+        let trust = Arc::clone(&self.ground.trust);
         let (alerts, history) = (Arc::clone(&self.alerts), Arc::clone(&self.history));
         self.tasks.spawn(tasks::every("look", 5 * second, self.stop.clone(), move || {
             let (alerts, history) = (Arc::clone(&alerts), Arc::clone(&history));
             let now = Timestamp::now();
             let agents = fleet.agents(|agent| queue.depth(agent), now);
+            let operators = fleet.operators(trust.bundle().as_deref(), now);
             async move {
                 let looked = history.look(&agents, now);
-                alerts.pass(&agents, now).await.and(looked)
+                alerts.pass(&agents, &operators, now).await.and(looked)
             }
         }));
         let (history, stop) = (Arc::clone(&self.history), self.stop.clone());

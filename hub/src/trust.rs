@@ -51,7 +51,7 @@ pub struct Own {
 }
 
 struct Held {
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     envelope: wire::Envelope,
 }
 
@@ -72,7 +72,10 @@ impl Trust {
         let newest = store.scan::<wire::Envelope>(keys::BUNDLES).next_back().transpose()?;
         let current = match newest {
             None => None,
-            Some((_, envelope)) => Some(Arc::new(Held { bundle: Bundle::parse(&envelope.payload)?, envelope })),
+            Some((_, envelope)) => {
+                let bundle = Arc::new(Bundle::parse(&envelope.payload)?);
+                Some(Arc::new(Held { bundle, envelope }))
+            },
         };
         let epoch = store.get(keys::EPOCH)?.unwrap_or(records::Epoch { number: 1, statement: None });
         Ok(Arc::new(Self {
@@ -88,6 +91,11 @@ impl Trust {
     /// The newest bundle's signed envelope.
     pub fn envelope(&self) -> Option<wire::Envelope> {
         self.current.load().as_ref().map(|held| held.envelope.clone())
+    }
+
+    /// What it says.
+    pub fn bundle(&self) -> Option<Arc<Bundle>> {
+        self.current.load().as_ref().map(|held| Arc::clone(&held.bundle))
     }
 
     /// Its version; 0 before the first.
@@ -175,7 +183,7 @@ impl Trust {
                 .about(&envelope),
         );
         self.store.commit(batch).await?;
-        self.current.store(Some(Arc::new(Held { bundle, envelope })));
+        self.current.store(Some(Arc::new(Held { bundle: Arc::new(bundle), envelope })));
         self.changes.send_modify(|count| *count += 1);
         Ok(version)
     }

@@ -15,6 +15,7 @@ mod frames;
 mod list;
 mod logs;
 mod join;
+mod keys;
 mod launch;
 mod iam;
 mod identity;

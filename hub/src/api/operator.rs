@@ -347,17 +347,11 @@ impl OperatorService for Operators {
         request: Request<wire::ListOperatorsRequest>,
     ) -> Result<Response<wire::ListOperatorsResponse>, Status> {
         self.may(&request, "operators.list", Authorizer::READ).await?;
-        let mut operators = self.fleet.operators();
-        for operator in &mut operators {
-            let key = self
-                .trust
-                .with(|bundle| bundle.operators.iter().find(|key| key.name.as_str() == operator.name).cloned());
-            if let Some(key) = key.flatten() {
-                operator.roles = key.roles.iter().map(ToString::to_string).collect();
-                operator.key_expires_unix_ms = key.expires.as_millisecond();
-            }
-        }
-        Ok(Response::new(wire::ListOperatorsResponse { operators }))
+        Ok(Response::new(wire::ListOperatorsResponse { operators: self.people(Timestamp::now()) }))
+    }
+
+    async fn who_am_i(&self, request: Request<wire::WhoAmIRequest>) -> Result<Response<wire::WhoAmIResponse>, Status> {
+        self.who_calls(&request).map(Response::new)
     }
 
     async fn lock_operator(

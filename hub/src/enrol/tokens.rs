@@ -200,7 +200,7 @@ impl Tokens {
                 let subject = Subject::Operator(name.clone());
                 let certificates = issue(&subject)?;
                 batch.audit(audit::draft(now, "operator.joined", audit::operator(&name), audit::operator(&name), ""));
-                self.fleet.operator_joined(&name, batch)?.await?;
+                self.fleet.operator_joined(&name, now, batch)?.await?;
                 Ok(Admitted { subject, certificates, joined: None })
             }
             _ => Err(Error::OtherKind),

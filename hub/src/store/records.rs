@@ -118,9 +118,15 @@ pub struct Operator {
     /// Why they are locked; absent when they are not.
     #[prost(string, optional, tag = "2")]
     pub locked: Option<String>,
-    /// When they last called.
+    /// When they last called, up to some minutes.
     #[prost(int64, tag = "3")]
     pub last_seen: i64,
+    /// When they last ordered something that they signed, up to some minutes.
+    #[prost(int64, tag = "4")]
+    pub last_signed: i64,
+    /// When they joined last.
+    #[prost(int64, tag = "5")]
+    pub since: i64,
 }
 
 /// A join token; its key is the digest of its secret.

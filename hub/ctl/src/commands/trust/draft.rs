@@ -121,6 +121,7 @@ mod tests {
     use sfdata_common::{envelope, keys::SigningKey, telemetry::traces::Tracer};
 
     use super::*;
+    use crate::keyring::Keyring;
 
     fn bundle(roots: &[&SigningKey], threshold: usize) -> Bundle {
         Bundle {
@@ -161,6 +162,7 @@ mod tests {
             hub: None,
             output: output::Output::new(output::Format::Table, true),
             tracer: Tracer::default(),
+            keyring: Keyring::default(),
         };
         let file = BundleFile { path: folder.path().join("bundle.pem") };
         let change = || file.change(&context, None, |_| Ok(())).map(|bundle| bundle.version);

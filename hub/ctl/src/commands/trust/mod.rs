@@ -39,10 +39,10 @@ pub(crate) enum Trust {
 impl Trust {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
-            Self::Init(init) => init.run(context),
+            Self::Init(init) => init.run(context).await,
             Self::AddOperator(add) => add.run(context),
             Self::RemoveOperator(remove) => remove.run(context),
-            Self::Sign(sign) => sign.run(context),
+            Self::Sign(sign) => sign.run(context).await,
             Self::Publish(publish) => publish.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::AcceptRestore(restore) => restore.run(context).await,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::Args;
-use sfdata_common::{envelope, keys::SigningKey, trust::Bundle};
+use sfdata_common::{envelope, trust::Bundle};
 
 use super::{draft::BundleFile, show};
 use crate::{cli::Context, exit::Exit, output};
@@ -23,10 +23,10 @@ pub(crate) struct Sign {
 }
 
 impl Sign {
-    pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let (mut envelope, bundle) = self.file.read()?;
         for path in &self.root_keys {
-            let key = SigningKey::read(path)?;
+            let key = context.keyring.open(path).await?;
             ensure!(
                 bundle.root_keys.contains(&key.public()),
                 "{} is not a root key of this bundle; its root keys are listed by: hubctl trust show {}",
