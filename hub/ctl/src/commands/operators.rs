@@ -205,10 +205,10 @@ mod tests {
             operator("carol", OperatorState::Invited, &[]),
         ];
         insta::assert_snapshot!(table(&operators, Timestamp::from_second(1_000).unwrap()).render(false), @r#"
-        OPERATOR  STATE    SEEN  ROLES                  KEY EXPIRES  NOTE
-        alice     active   1m    admin                  1970-01-24   -
-        bob       locked   1m    operator data-steward  1970-01-24   -
-        carol     invited  1m    -                      -            -
+        OPERATOR  STATE    LAST USED  LAST ORDER  ROLES                  KEY EXPIRES  NOTE
+        alice     active   1m         2m          admin                  1970-01-24   unused: lock who has left; key ends soon
+        bob       locked   1m         never       operator data-steward  1970-01-24   -
+        carol     invited  1m         never       -                      -            -
         "#);
     }
 }
