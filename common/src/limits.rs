@@ -247,6 +247,14 @@ pub const SCRYPT_BYTES: u64 = 256 * 1024 * 1024;
 pub const SCRYPT_PASSES: u64 = 32;
 /// Rounds of a key file of other programs: OWASP has 600,000, and ten million take seconds.
 pub const PBKDF2_ROUNDS: u32 = 10_000_000;
+/// One try to have KMS sign, which takes some 10 ms.
+pub const KMS_TRY: Duration = Duration::from_millis(1500);
+/// Calls to KMS at a time: at 10 ms each more than its usual quota for such keys, 1,000 a second in all of an account.
+pub const KMS_CALLS: usize = 16;
+/// What could not be signed is tried again after so long at first, and after twice that each further time.
+pub const SIGN_PAUSE: Duration = Duration::from_millis(200);
+/// And after so long at most: agents wait for nothing else.
+pub const SIGN_PAUSE_MOST: Duration = Duration::from_secs(5);
 /// An operator who was not seen for so long is flagged: whoever does not work here any more is found at the latest then.
 pub const OPERATOR_UNUSED: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A key that ends within this time is flagged: root keys have to sign for its successor.

@@ -476,6 +476,24 @@ impl Fleet {
         self.changed();
     }
 
+    /// An agent goes by this version of the trust bundle.
+    pub fn trusts(&self, id: &AgentId, version: u64) {
+        if let Some(agent) = self.write().agents.get_mut(id) {
+            agent.record.trust_version = version;
+        }
+    }
+
+    /// The agents that may come and do not go by that version of the trust bundle or a later one; and how many there are.
+    pub fn behind(&self, version: u64) -> (Vec<AgentId>, usize) {
+        let registry = self.read();
+        let may_come = |agent: &Agent| agent.record.locked.is_none() && !agent.record.receipt_key.is_empty();
+        let coming = || registry.agents.iter().filter(|(_, agent)| may_come(agent));
+        let behind = coming().filter(|(_, agent)| agent.record.trust_version < version).map(|(id, _)| id.clone());
+        let mut behind: Vec<AgentId> = behind.collect();
+        behind.sort();
+        (behind, coming().count())
+    }
+
     /// An agent said something.
     pub fn seen(&self, id: &AgentId, now: Timestamp) {
         if let Some(agent) = self.write().agents.get_mut(id) {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use sfdata_common::{ids::OperatorName, keys::PublicKey, trust::Bundle};
+use sfdata_common::{envelope, ids::OperatorName, keys::PublicKey, trust::Bundle};
 use sfdata_proto::v1 as wire;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
     audit::{self, About as _},
+    signer::SharedSigner,
     store::{self, Batch, Store, keys, records},
 };
 
@@ -45,7 +46,7 @@ pub struct Own {
     /// `sfdata.example`.
     pub trust_domain: String,
     /// Its dispatch key.
-    pub dispatch_key: PublicKey,
+    pub dispatch: SharedSigner,
     /// Its CA's certificate in DER.
     pub ca_certificate: Vec<u8>,
 }
@@ -106,6 +107,42 @@ impl Trust {
     /// Look at the newest bundle.
     pub fn with<T>(&self, look: impl FnOnce(&Bundle) -> T) -> Option<T> {
         self.current.load().as_ref().map(|held| look(&held.bundle))
+    }
+
+    /// All dispatch keys that any version has listed: what the hub itself said under one of them still holds for it.
+    pub fn dispatch_keys(&self) -> Vec<PublicKey> {
+        let stored = self.store.scan::<wire::Envelope>(keys::BUNDLES).filter_map(Result::ok);
+        let bundles = stored.filter_map(|(_, envelope)| Bundle::parse(&envelope.payload).ok());
+        bundles.flat_map(|bundle| bundle.dispatch_keys).collect()
+    }
+
+    /// The version from which on every bundle has listed this dispatch key; none while the newest does not.
+    pub fn lists_dispatch_since(&self, key: &PublicKey) -> Result<Option<u64>, store::Error> {
+        let mut since = None;
+        for version in (1..=self.version()).rev() {
+            let stored = self.store.get::<wire::Envelope>(&keys::bundle(version))?;
+            let listed = stored.and_then(|envelope| Bundle::parse(&envelope.payload).ok());
+            if !listed.is_some_and(|bundle| bundle.dispatch_keys.contains(key)) {
+                break;
+            }
+            since = Some(version);
+        }
+        Ok(since)
+    }
+
+    /// The key of this operator that signed it, if it is listed and has not expired.
+    pub fn signer(
+        &self,
+        name: &OperatorName,
+        envelope: &wire::Envelope,
+        payload_type: &str,
+        now: Timestamp,
+    ) -> Option<sfdata_common::trust::OperatorKey> {
+        self.with(|bundle| {
+            let mut keys = bundle.operator_keys(name).filter(|key| key.expires > now);
+            keys.find(|key| envelope::is_signed_by(envelope, payload_type, &key.key)).cloned()
+        })
+        .flatten()
     }
 
     /// An operator's key, if it is listed and has not expired.
@@ -169,7 +206,7 @@ impl Trust {
             let (ours, offered) = (self.own.trust_domain.clone(), bundle.trust_domain);
             return Err(sfdata_common::trust::Error::TrustDomain { ours, offered }.into());
         }
-        if !bundle.dispatch_keys.contains(&self.own.dispatch_key) {
+        if !bundle.dispatch_keys.contains(&self.own.dispatch.load().public()) {
             return Err(Error::NotOurs("dispatch key"));
         }
         if !bundle.ca_certificates.contains(&self.own.ca_certificate) {

@@ -31,6 +31,7 @@ mod ops;
 mod page;
 mod permissions;
 mod probe;
+mod rotation;
 mod plans;
 mod power;
 mod run;

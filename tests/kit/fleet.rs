@@ -102,6 +102,8 @@ pub struct Options {
     pub agent_lifetime: Option<Duration>,
     /// URL of the STS that the hub asks; without it the AWS stand-in.
     pub sts: Option<String>,
+    /// Where the hub's dispatch key is, if not in a file.
+    pub dispatch: hub_config::Dispatch,
 }
 
 impl Fleet {
@@ -129,6 +131,7 @@ impl Fleet {
         let standin = if options.aws { Some(Standin::start(folder.path()).await?) } else { None };
         let mut hub_config = hub_config(folder.path(), options.agent_lifetime)?;
         hub_config.enrol.aws.endpoint_url = options.sts.or_else(|| standin.as_ref().map(Standin::url));
+        hub_config.dispatch = options.dispatch;
         let (token, identity_file) = hub::init(&hub_config, &"alice".parse()?, Timestamp::now()).await?;
         let running = start_hub(&hub_config).await?;
         let key = SigningKey::generate()?;
@@ -410,6 +413,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         alerts: Settings::default(),
         costs: hub_config::Costs::default(),
         enrol: hub_config::Enrol::default(),
+        dispatch: hub_config::Dispatch::default(),
     })
 }
 

@@ -54,7 +54,8 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         tracer: Tracer::default(),
         stop: CancellationToken::new(),
     });
-    let (dispatcher, operator) = (Dispatcher::new(Arc::clone(&estate.dispatch)), Operator::new(estate)?);
+    let dispatcher = Dispatcher::new(Arc::clone(&estate.dispatch), sfdata_hub::metrics::Metrics::default(), Tracer::default());
+    let operator = Operator::new(estate)?;
     let (bundle, policy) = (estate.trust.bundle(), policy::load(None)?);
 
     let mut latencies: Vec<Duration> = Vec::new();
@@ -62,7 +63,7 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         let envelope = operator.sign(&operator.command(vec![agent.clone()]));
         let order = Some(Arc::new(Order::stored(envelope, Timestamp::now())?));
         let outgoing = Outgoing { position: Position { epoch: EPOCH, sequence }, order, trace: None };
-        let delivery = dispatcher.sign(agent, &outgoing, Timestamp::now());
+        let delivery = dispatcher.sign(agent, &outgoing, Timestamp::now()).await?;
 
         let (began, now) = (Instant::now(), Timestamp::now());
         let judgement = verify::verify(

@@ -28,6 +28,7 @@ use sfdata_hub::{
     enrol::{authority::Authority, identity::HubKeys},
     hub,
     metrics::Metrics,
+    signer::SharedSigner,
     store::{Batch, Store, keys, records},
 };
 
@@ -44,7 +45,7 @@ pub(crate) struct Estate {
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
     pub(crate) authority: Arc<Authority>,
-    pub(crate) dispatch: Arc<SigningKey>,
+    pub(crate) dispatch: SharedSigner,
     pub(crate) bundle: Bundle,
     pub(crate) trust: Arc<Trust>,
     pub(crate) operator: OperatorName,
@@ -88,7 +89,7 @@ impl Estate {
                 roles: vec![Role::Admin],
                 expires: now + Duration::from_secs(24 * 3600),
             }],
-            dispatch_keys: vec![keys.dispatch.public()],
+            dispatch_keys: vec![keys.dispatch.load().public()],
             ca_certificates: vec![keys.authority.certificate().to_vec()],
         };
         let mut signed = bundle.unsigned();

@@ -34,7 +34,7 @@ pub(crate) enum Error {
     /// Nobody to ask.
     #[error(
         "a passphrase is needed for {path}, and there is no terminal to ask at; put it into a file of mode 0600 and name \
-         that: --passphrase-file FILE, or SFDATA_PASSPHRASE_FILE"
+         that: --passphrase-file FILE, or SFDATA_PASSPHRASE_FILE (hubctl key passphrase: --new-passphrase-file FILE)"
     )]
     NoTerminal { path: PathBuf },
     /// The terminal.

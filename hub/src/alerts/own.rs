@@ -16,6 +16,10 @@ pub(super) fn conditions(parts: &Parts, operators: &[OperatorSummary], now: Time
         let text = format!("has {} MiB left on its disk and takes no new command", low.free_bytes >> 20);
         own.push(("disk-low", String::new(), text));
     }
+    if metrics.signer_failing.get() != 0 {
+        let text = "cannot sign dispatches: KMS is away or does not let it, and commands wait; its log tells why";
+        own.push(("signer-away", String::new(), text.to_owned()));
+    }
     let certificates = [
         ("ca", metrics.ca_expires.get(), CA_LEFT, "begin another one, see hubctl trust"),
         ("hub", metrics.certificate_expires.get(), *lifetime / 4, "it was not renewed; its log tells why"),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sfdata_common::{
     ids::{AccountId, AgentId, OperatorName},
     join::{self, JoinToken, Subject as Bearer},
-    keys::{self as crypto, PublicKey, SigningKey, sha256},
+    keys::{self as crypto, PublicKey, sha256},
     limits,
     peer::Subject,
 };
@@ -26,6 +26,8 @@ use crate::{
         joins::{self, Admitted, Join, Right},
     },
     fleet::{self, Fleet},
+    metrics::Metrics,
+    signer::{self, SharedSigner},
     store::{self, Batch, Store, keys, records},
     trust::Trust,
 };
@@ -65,6 +67,9 @@ pub enum Error {
     /// The random generator.
     #[error(transparent)]
     Random(#[from] crypto::Error),
+    /// The hub's word on the join.
+    #[error(transparent)]
+    Signer(#[from] signer::Error),
     /// The registry.
     #[error(transparent)]
     Fleet(#[from] fleet::Error),
@@ -79,16 +84,17 @@ pub struct Tokens {
     fleet: Arc<Fleet>,
     trust: Arc<Trust>,
     ca_pin: [u8; 32],
-    dispatch: Arc<SigningKey>,
+    dispatch: SharedSigner,
+    metrics: Metrics,
     public: Public,
     redeeming: Mutex<()>,
 }
 
 impl Tokens {
     /// Tokens that pin the CA of these keys and lead to these addresses.
-    pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, keys: &HubKeys, public: Public) -> Self {
+    pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, keys: &HubKeys, public: Public, metrics: Metrics) -> Self {
         let (ca_pin, dispatch) = (sha256(keys.authority.certificate()), Arc::clone(&keys.dispatch));
-        Self { store, fleet, trust, ca_pin, dispatch, public, redeeming: Mutex::default() }
+        Self { store, fleet, trust, ca_pin, dispatch, metrics, public, redeeming: Mutex::default() }
     }
 
     /// Where an agent joins by its AWS identity, and what it pins: a token without a secret.
@@ -184,6 +190,8 @@ impl Tokens {
                 }
                 let subject = Subject::Agent(id.clone());
                 let certificates = issue(&subject)?;
+                let signer = self.dispatch.load_full();
+                signer.ready(&self.metrics).await?; // a token is used up once
                 let join = Join {
                     receipt_key: agent.receipt_key.clone(),
                     version: joins::version(&agent.version),
@@ -192,7 +200,7 @@ impl Tokens {
                 };
                 let (written, counter) = self.fleet.agent_joined(&id, &join, now, batch)?;
                 written.await?;
-                let joined = joins::sign(self.trust.domain(), &id, counter, &self.dispatch, now);
+                let joined = joins::sign(self.trust.domain(), &id, counter, &signer, &self.metrics, now).await?;
                 Ok(Admitted { subject, certificates, joined: Some(joined) })
             }
             Some(wire::enrol_request::Subject::Operator(_)) if !record.operator.is_empty() => {

@@ -107,6 +107,9 @@ pub struct Agent {
     /// Its next join by AWS identity is let in whatever its count, until then; Unix milliseconds, 0 for never.
     #[prost(int64, tag = "15")]
     pub join_anew_until: i64,
+    /// Version of the trust bundle that it goes by.
+    #[prost(uint64, tag = "16")]
+    pub trust_version: u64,
 }
 
 /// An operator of the registry: whom the hub lets connect. What they may sign stands in the trust bundle.

@@ -1,18 +1,26 @@
 //! `hubctl key`: Ed25519 keys without a hub. An operator can have a key before there is a hub to log in to, and a
 //! root key never meets one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use sfdata_common::keys::{KeyFile, PublicKey, SigningKey};
+use sfdata_common::{
+    Timestamp,
+    keys::{KeyFile, PublicKey, SigningKey},
+};
 
 use crate::{
     cli::Context,
+    client::Hub,
     exit::Exit,
     keyring::Keyring,
-    output,
-    profile::{self, own_signing_key_file, signing_key_file},
+    output, pinned,
+    profile::{self, Profile, own_signing_key_file, signing_key_file},
 };
 
 /// Make and show signing keys
@@ -21,6 +29,7 @@ pub(crate) enum Key {
     Create(Create),
     Show(Show),
     Passphrase(Passphrase),
+    Rotate(Rotate),
 }
 
 impl Key {
@@ -29,6 +38,7 @@ impl Key {
             Self::Create(create) => create.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::Passphrase(passphrase) => passphrase.run(context).await,
+            Self::Rotate(rotate) => rotate.run(context).await,
         }
     }
 }
@@ -116,6 +126,65 @@ impl Passphrase {
             None => format!("{} is under no passphrase any more", path.display()),
         });
         print(context, key.public(), next.is_some())
+    }
+}
+
+/// Put another signing key in the place of the profile's, without a time in which you can sign nothing
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first time it makes signing-next.key and prints its public half, for an admin:
+  hubctl trust add-operator NAME --key ed25519:... --role ROLE --beside     then sign and publish
+Said again, it asks the hub for the newest trust bundle and, if that lists the next key, uses it from then on.
+The old key is kept as signing-old.key until the admin has said add-operator once more, without --beside.")]
+pub(crate) struct Rotate {
+    /// Put the next key under a passphrase: asked for, or from --passphrase-file
+    #[arg(long)]
+    passphrase: bool,
+}
+
+impl Rotate {
+    async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let profile = Profile::open(&context.folder)?;
+        let path = profile.signing_key_file()?;
+        let [next, old] = ["-next.key", "-old.key"].map(|end| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            path.with_file_name(format!("{stem}{end}"))
+        });
+        let name = &profile.settings.operator;
+        if !next.exists() {
+            let passphrase = if self.passphrase { Some(context.keyring.choose(&next).await?) } else { None };
+            let key = SigningKey::create_under(&next, passphrase.as_ref().map(|text| text.as_str()))?;
+            output::note(format_args!(
+                "made {}; ask an admin for:\n  hubctl trust add-operator {name} --key {} --role ... --beside\n\
+                 and say hubctl key rotate again once that is published",
+                next.display(),
+                key.public()
+            ));
+            return print(context, key.public(), self.passphrase);
+        }
+        let file = KeyFile::read(&next)?;
+        let public = match file.public() {
+            Some(public) => public,
+            None => context.keyring.open(&next).await?.public(),
+        };
+        let hub = Hub::connect(context).await?;
+        let held = pinned::refresh(&hub).await?.held.context("the hub has no trust bundle yet")?;
+        let now = Timestamp::now();
+        ensure!(
+            held.bundle.operator_keys(name).any(|listed| listed.key == public && listed.expires > now),
+            "trust bundle version {} does not list {public} yet; ask an admin for: hubctl trust add-operator {name} --key \
+             {public} --role ... --beside, sign and publish",
+            held.bundle.version
+        );
+        // At every instant one of the two is there under the name that is looked for.
+        fs::copy(&path, &old).with_context(|| format!("cannot keep the old key as {}", old.display()))?;
+        fs::rename(&next, &path).with_context(|| format!("cannot put {} in the place of {}", next.display(), path.display()))?;
+        output::note(format_args!(
+            "this key signs from now on, and {} is the old one; ask an admin for:\n  \
+             hubctl trust add-operator {name} --key {public} --role ...\nwhich takes the old one's rights away",
+            old.display()
+        ));
+        print(context, public, file.is_protected())
     }
 }
 

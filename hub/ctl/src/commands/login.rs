@@ -146,7 +146,7 @@ fn checked(
 
 fn show(context: &Context, profile: &Profile, key: PublicKey, bundle: Option<&Bundle>) -> anyhow::Result<()> {
     let Settings { operator, address, trust_domain, .. } = &profile.settings;
-    let listed = bundle.and_then(|bundle| bundle.operator(operator)).filter(|listed| listed.key == key);
+    let listed = bundle.and_then(|bundle| bundle.operator_keys(operator).find(|listed| listed.key == key));
     let json = json!({
         "operator": operator.as_str(),
         "address": address,

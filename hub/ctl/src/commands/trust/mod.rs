@@ -4,6 +4,7 @@
 //! sign it, `publish` sends it.
 
 mod draft;
+mod hub;
 mod init;
 mod operators;
 mod publish;
@@ -25,11 +26,12 @@ The first bundle of a new hub:
   hubctl trust sign --root-key root-1.key                   Each keeper, until the threshold is met
   hubctl trust publish
 
-A change later on: add-operator or remove-operator, sign, publish.")]
+A change later on: add-operator, remove-operator or update-hub, sign, publish.")]
 pub(crate) enum Trust {
     Init(init::Init),
     AddOperator(operators::AddOperator),
     RemoveOperator(operators::RemoveOperator),
+    UpdateHub(hub::UpdateHub),
     Sign(sign::Sign),
     Publish(publish::Publish),
     Show(show::Show),
@@ -42,6 +44,7 @@ impl Trust {
             Self::Init(init) => init.run(context).await,
             Self::AddOperator(add) => add.run(context),
             Self::RemoveOperator(remove) => remove.run(context),
+            Self::UpdateHub(update) => update.run(context),
             Self::Sign(sign) => sign.run(context).await,
             Self::Publish(publish) => publish.run(context).await,
             Self::Show(show) => show.run(context).await,
