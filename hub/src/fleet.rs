@@ -3,7 +3,10 @@
 //! Kept in memory for every check and in the store for the next start. A lock is durable before it is
 //! answered, and holds from the moment it is in memory: each connection and each call asks here.
 
+mod leaves;
 mod operators;
+
+pub use self::leaves::ca_id;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -81,7 +81,7 @@ impl Ground {
         let own = Own {
             trust_domain: config.trust_domain.clone(),
             dispatch: Arc::clone(&dispatch),
-            ca_certificate: authority.certificate().to_vec(),
+            authority: Arc::clone(&authority),
         };
         let trust = Trust::load(store.clone(), own)?;
         let judge = Judge::new(config.health.clone(), config.certificates.agent_lifetime);
@@ -181,7 +181,7 @@ impl Hub {
         let parts = Parts::new(config, ground, metrics, tasks.clone(), tracer.clone(), stop.clone()).await?;
         parts.serve(authenticated, enrolment)?;
         admin::listen(data_dir, store.clone(), &tasks, stop.clone())?;
-        rotation::listen(Arc::clone(&parts.ground.rotation), &tasks, stop.clone()).map_err(Error::Keys)?;
+        rotation::listen(Arc::clone(&parts.ground.rotation), Arc::clone(&parts.serving), &tasks, stop.clone()).map_err(Error::Keys)?;
         parts.keep(readiness.clone());
         readiness.send_modify(|readiness| readiness.started = true);
         info!(address = %addresses.authenticated, enrol = %addresses.enrolment, ops = %addresses.ops, "the hub is ready");
@@ -394,6 +394,7 @@ impl Parts {
             EnrolServiceServer::new(Enrolment {
                 tokens: Arc::clone(&self.ground.tokens),
                 iam: self.iam(),
+                fleet: Arc::clone(&self.ground.fleet),
                 authority: Arc::clone(&self.ground.authority),
                 trust: Arc::clone(&self.ground.trust),
                 certificates: self.config.certificates.clone(),

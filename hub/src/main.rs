@@ -14,7 +14,7 @@ use sfdata_hub::{
     admin,
     config::Config,
     hub,
-    rotation::{self, Step},
+    rotation::{self, Step, What},
     store::backup,
 };
 
@@ -58,10 +58,10 @@ enum Command {
     Rotate {
         /// Which key
         key: Rotated,
-        /// Have a next key: the one of KMS that hub.toml names and that is not in use, or a new one in a file
+        /// Have a next one; of dispatch keys the one of KMS that hub.toml names and that is not in use, or else a new file
         #[arg(long, conflicts_with = "activate")]
         stage: bool,
-        /// Sign with the next key from now on; refused while agents do not hold a bundle that lists it
+        /// Use the next one from now on; refused while agents do not hold a bundle that lists it
         #[arg(long)]
         activate: bool,
         /// Whoever is left behind
@@ -81,6 +81,8 @@ enum Command {
 enum Rotated {
     /// The key that signs dispatches
     Dispatch,
+    /// The CA that issues certificates
+    Ca,
 }
 
 fn main() -> ExitCode {
@@ -105,8 +107,8 @@ fn run() -> Result<()> {
                 Ok(())
             }
             Command::Backup { out } => write_backup(&config, out).await,
-            Command::Rotate { key: Rotated::Dispatch, stage, activate, force } => {
-                rotate(&config, if activate { Step::Activate { force } } else if stage { Step::Stage } else { Step::Show })
+            Command::Rotate { key, stage, activate, force } => {
+                rotate(&config, key, if activate { Step::Activate { force } } else if stage { Step::Stage } else { Step::Show })
             }
             Command::Restore { from } => restore(&config, &from),
         }
@@ -147,8 +149,12 @@ async fn write_backup(config: &Config, out: PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn rotate(config: &Config, step: Step) -> Result<()> {
-    let asked = rotation::ask(&config.data_dir, step);
+fn rotate(config: &Config, key: Rotated, step: Step) -> Result<()> {
+    let what = match key {
+        Rotated::Dispatch => What::Dispatch,
+        Rotated::Ca => What::Ca,
+    };
+    let asked = rotation::ask(&config.data_dir, what, step);
     let answer = asked.with_context(|| {
         format!("no hub that runs in {} answers; start it first, and run this as its user", config.data_dir.display())
     })?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{error::chain, ids::AgentId, keys::PublicKey};
+use sfdata_common::{error::chain, ids::AgentId, keys::sha256, trust::Bundle};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
@@ -25,8 +25,11 @@ use tracing::{info, warn};
 
 use crate::{
     audit,
-    enrol::identity::{self, HubKeys, IDENTITY_FILE},
-    fleet::Fleet,
+    enrol::{
+        identity::{self, HubKeys, IDENTITY_FILE},
+        serving::{self, Serving},
+    },
+    fleet::{Fleet, ca_id},
     store::{self, Batch, Store},
     trust::Trust,
 };
@@ -38,14 +41,40 @@ const SOON: Duration = Duration::from_secs(10);
 /// So many of those left behind are named.
 const NAMED: usize = 20;
 
-/// What is to be done about the dispatch key.
+/// Which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Signs dispatches.
+    Dispatch,
+    /// Issues certificates.
+    Ca,
+}
+
+impl What {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispatch => "dispatch",
+            Self::Ca => "ca",
+        }
+    }
+
+    /// As people call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dispatch => "dispatch key",
+            Self::Ca => "CA",
+        }
+    }
+}
+
+/// What is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Say where it stands.
     Show,
-    /// Have a next key.
+    /// Have a next one.
     Stage,
-    /// Sign with the next key from now on.
+    /// Use the next one from now on.
     Activate {
         /// Whoever is left behind.
         force: bool,
@@ -53,6 +82,8 @@ pub enum Step {
 }
 
 impl Step {
+    const ALL: [Self; 4] = [Self::Show, Self::Stage, Self::Activate { force: false }, Self::Activate { force: true }];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Show => "show",
@@ -61,12 +92,12 @@ impl Step {
             Self::Activate { force: true } => "activate force",
         }
     }
+}
 
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Show, Self::Stage, Self::Activate { force: false }, Self::Activate { force: true }]
-            .into_iter()
-            .find(|step| step.as_str() == text)
-    }
+fn parse(request: &str) -> Option<(What, Step)> {
+    let (what, step) = request.split_once(' ')?;
+    let what = [What::Dispatch, What::Ca].into_iter().find(|one| one.as_str() == what)?;
+    Some((what, Step::ALL.into_iter().find(|one| one.as_str() == step)?))
 }
 
 /// Why it is not done.
@@ -78,23 +109,32 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The hub's own certificate.
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     /// Nothing to activate.
-    #[error("there is no next dispatch key; begin with: sfdata-hub rotate dispatch --stage")]
-    NotStaged,
+    #[error("there is no next {}; begin with: sfdata-hub rotate {} --stage", what.name(), what.as_str())]
+    NotStaged {
+        /// Of what.
+        what: What,
+    },
     /// The root keys have not signed it.
     #[error(
-        "the trust bundle does not list the next dispatch key {next} yet; with {identity}: hubctl trust update-hub, sign, publish"
+        "the trust bundle does not list the next {} {next} yet; with {identity}: hubctl trust update-hub, sign, publish",
+        what.name()
     )]
     NotListed {
-        /// The next key.
-        next: PublicKey,
+        /// Of what.
+        what: What,
+        /// The next one.
+        next: String,
         /// The file that shows it.
         identity: PathBuf,
     },
     /// Some would refuse what it signs.
     #[error(
-        "{} of {of} agents do not hold trust bundle version {version} yet, which lists the next key, and would refuse what it \
-         signs until they do: {}. Wait for them, lock or remove who does not come back (hubctl agents lock), or say --force",
+        "{} of {of} agents do not hold trust bundle version {version} yet, which lists the next one, and would refuse it until \
+         they do: {}. Wait for them, lock or remove who does not come back (hubctl agents lock), or say --force",
         behind.len(), names(behind)
     )]
     Behind {
@@ -130,51 +170,74 @@ impl Rotation {
         Self { keys: Mutex::new(keys), trust, fleet, store, folder: folder.into() }
     }
 
-    /// Do one step with the dispatch key; what there is to say of it.
-    pub async fn dispatch(&self, step: Step, now: Timestamp) -> Result<String, Error> {
+    /// Do one step; what there is to say of it.
+    pub async fn turn(&self, what: What, step: Step, serving: &Serving, now: Timestamp) -> Result<String, Error> {
         let mut keys = self.keys.lock().await;
         match step {
             Step::Show => {}
             Step::Stage => {
-                let known = keys.next_dispatch.is_some();
-                let next = keys.stage_dispatch()?;
+                let known = Stand::of(what, &keys).next.is_some();
+                match what {
+                    What::Dispatch => drop(keys.stage_dispatch()?),
+                    What::Ca => drop(keys.stage_ca(now)?),
+                }
                 if !known {
-                    self.record("key.staged", next.public(), now).await?;
+                    self.record("key.staged", what, Stand::of(what, &keys).next, now).await?;
                 }
             }
             Step::Activate { force } => {
-                let next = keys.next_dispatch.as_ref().map(|next| next.public()).ok_or(Error::NotStaged)?;
+                let next = Stand::of(what, &keys).next.ok_or(Error::NotStaged { what })?;
                 let identity = || self.folder.join(IDENTITY_FILE);
-                let version = self.trust.lists_dispatch_since(&next)?;
-                let version = version.ok_or_else(|| Error::NotListed { next, identity: identity() })?;
+                let version = self.listed_since(what, &keys)?;
+                let version =
+                    version.ok_or_else(|| Error::NotListed { what, next: next.clone(), identity: identity() })?;
                 let (behind, of) = self.fleet.behind(version);
                 if !behind.is_empty() && !force {
                     return Err(Error::Behind { behind, of, version });
                 }
-                self.record("key.activated", next, now).await?;
-                keys.activate_dispatch()?;
-                info!(key = %next, "dispatches are signed by another key from now on");
+                self.record("key.activated", what, Some(next.clone()), now).await?;
+                match what {
+                    What::Dispatch => keys.activate_dispatch()?,
+                    What::Ca => {
+                        keys.activate_ca()?;
+                        serving.renew(now)?;
+                    }
+                }
+                info!(what = what.name(), next, "another one is used from now on");
             }
         }
-        Ok(self.said(&keys)?)
+        self.said(what, &keys, now)
     }
 
-    async fn record(&self, kind: &str, key: PublicKey, now: Timestamp) -> Result<(), store::Error> {
+    async fn record(&self, kind: &str, what: What, next: Option<String>, now: Timestamp) -> Result<(), store::Error> {
         let mut batch = Batch::default();
-        batch.audit(audit::draft(now, kind, audit::HUB, "dispatch key", key.to_string()));
+        batch.audit(audit::draft(now, kind, audit::HUB, what.name(), next.unwrap_or_default()));
         self.store.commit(batch).await
     }
 
-    fn said(&self, keys: &HubKeys) -> Result<String, store::Error> {
-        let current = keys.dispatch.load_full();
-        let listed = self.trust.with(|bundle| bundle.dispatch_keys.clone()).unwrap_or_default();
-        let mut text = format!("signs      {} in {}\n", current.public(), current.place());
-        if let Some(next) = &keys.next_dispatch {
-            text += &format!("next       {} in {}\n", next.public(), next.place());
-            text += &match self.trust.lists_dispatch_since(&next.public())? {
+    /// The version from which on every bundle has listed the next one.
+    fn listed_since(&self, what: What, keys: &HubKeys) -> Result<Option<u64>, store::Error> {
+        match (what, &keys.next_dispatch, &keys.next_authority) {
+            (What::Dispatch, Some(next), _) => self.trust.lists_dispatch_since(&next.public()),
+            (What::Ca, _, Some(next)) => self.trust.lists_ca_since(&next.certificate()),
+            _ => Ok(None),
+        }
+    }
+
+    fn said(&self, what: What, keys: &HubKeys, now: Timestamp) -> Result<String, Error> {
+        let Stand { current, next } = Stand::of(what, keys);
+        let listed = self.trust.with(|bundle| Stand::listed(what, bundle)).unwrap_or_default();
+        let gone: Vec<&(String, String)> =
+            listed.iter().filter(|(one, _)| *one != current && Some(one) != next.as_ref()).collect();
+        let mut text = format!("in use     {current} ({})\n", Stand::place(what, keys));
+        if let Some(next) = next {
+            text += &format!("next       {next}\n");
+            text += &match self.listed_since(what, keys)? {
                 None => "next step  hubctl trust update-hub, with hub-identity.pem; sign; publish\n".to_owned(),
                 Some(version) => match self.fleet.behind(version) {
-                    (behind, _) if behind.is_empty() => "next step  sfdata-hub rotate dispatch --activate\n".to_owned(),
+                    (behind, _) if behind.is_empty() => {
+                        format!("next step  sfdata-hub rotate {} --activate\n", what.as_str())
+                    }
                     (behind, of) => format!(
                         "next step  wait: {} of {of} agents do not hold bundle version {version}: {}\n",
                         behind.len(),
@@ -183,17 +246,66 @@ impl Rotation {
                 },
             };
         }
-        for old in listed.iter().filter(|key| {
-            **key != current.public() && keys.next_dispatch.as_ref().is_none_or(|next| next.public() != **key)
-        }) {
+        for (old, ca) in gone {
             text += &format!("no more    {old}, and still in the bundle: hubctl trust update-hub; sign; publish\n");
+            let holding = if what == What::Ca { self.fleet.holding(std::slice::from_ref(ca), now) } else { Vec::new() };
+            if let Some(first) = holding.first() {
+                text += &format!("           not yet: {} members hold a certificate of it, {first} first\n", holding.len());
+            }
         }
         Ok(text)
     }
 }
 
+/// What is in use and what is next, in words.
+struct Stand {
+    current: String,
+    next: Option<String>,
+}
+
+impl Stand {
+    fn of(what: What, keys: &HubKeys) -> Self {
+        match what {
+            What::Dispatch => Self {
+                current: keys.dispatch.load().public().to_string(),
+                next: keys.next_dispatch.as_ref().map(|next| format!("{}", next.public())),
+            },
+            What::Ca => Self {
+                current: fingerprint(&keys.authority.certificate()),
+                next: keys.next_authority.as_ref().map(|next| fingerprint(&next.certificate())),
+            },
+        }
+    }
+
+    fn place(what: What, keys: &HubKeys) -> String {
+        match (what, &keys.next_dispatch) {
+            (What::Ca, _) => "a file".to_owned(),
+            (What::Dispatch, None) => keys.dispatch.load().place(),
+            (What::Dispatch, Some(next)) => format!("{}; the next: {}", keys.dispatch.load().place(), next.place()),
+        }
+    }
+
+    /// All that a bundle lists, in words, and the id of a CA.
+    fn listed(what: What, bundle: &Bundle) -> Vec<(String, String)> {
+        match what {
+            What::Dispatch => bundle.dispatch_keys.iter().map(|key| (key.to_string(), String::new())).collect(),
+            What::Ca => bundle.ca_certificates.iter().map(|der| (fingerprint(der), ca_id(der))).collect(),
+        }
+    }
+}
+
+/// As `hubctl trust show` has it.
+fn fingerprint(der: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(sha256(der)))
+}
+
 /// Take requests until `stop`.
-pub(crate) fn listen(rotation: Arc<Rotation>, tasks: &TaskTracker, stop: CancellationToken) -> io::Result<()> {
+pub(crate) fn listen(
+    rotation: Arc<Rotation>,
+    serving: Arc<Serving>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let path = rotation.folder.join(SOCKET);
     // The store's lock is ours, so a socket that is there is left over.
     match fs::remove_file(&path) {
@@ -208,7 +320,7 @@ pub(crate) fn listen(rotation: Arc<Rotation>, tasks: &TaskTracker, stop: Cancell
                 () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
-            let answered = async { timeout(SOON, answer(stream?.0, &rotation)).await.unwrap_or(Ok(())) };
+            let answered = async { timeout(SOON, answer(stream?.0, &rotation, &serving)).await.unwrap_or(Ok(())) };
             if let Err(error) = answered.await {
                 warn!(error = %chain(&error), "a request about keys was broken off");
             }
@@ -218,13 +330,13 @@ pub(crate) fn listen(rotation: Arc<Rotation>, tasks: &TaskTracker, stop: Cancell
     Ok(())
 }
 
-async fn answer(stream: UnixStream, rotation: &Rotation) -> io::Result<()> {
+async fn answer(stream: UnixStream, rotation: &Rotation, serving: &Serving) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut request = String::new();
     reader.take(REQUEST).read_to_string(&mut request).await?;
-    let text = match Step::parse(&request) {
+    let text = match parse(&request) {
         None => "error\nthis hub does not know such a request".to_owned(),
-        Some(step) => match rotation.dispatch(step, Timestamp::now()).await {
+        Some((what, step)) => match rotation.turn(what, step, serving, Timestamp::now()).await {
             Ok(said) => format!("ok\n{said}"),
             Err(error) => format!("error\n{}", chain(&error)),
         },
@@ -233,10 +345,10 @@ async fn answer(stream: UnixStream, rotation: &Rotation) -> io::Result<()> {
 }
 
 /// Ask the hub that runs in `data_dir`: what it says, or why it does not do it.
-pub fn ask(data_dir: &Path, step: Step) -> io::Result<Result<String, String>> {
+pub fn ask(data_dir: &Path, what: What, step: Step) -> io::Result<Result<String, String>> {
     let stream = Blocking::connect(data_dir.join(SOCKET))?;
     stream.set_read_timeout(Some(2 * SOON))?;
-    io::Write::write_all(&mut &stream, step.as_str().as_bytes())?;
+    io::Write::write_all(&mut &stream, format!("{} {}", what.as_str(), step.as_str()).as_bytes())?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let text = io::read_to_string(&stream)?;
     Ok(match text.split_once('\n') {

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{
     audit::{self, About as _},
+    enrol::authority::Authority,
     signer::SharedSigner,
     store::{self, Batch, Store, keys, records},
 };
@@ -47,8 +48,8 @@ pub struct Own {
     pub trust_domain: String,
     /// Its dispatch key.
     pub dispatch: SharedSigner,
-    /// Its CA's certificate in DER.
-    pub ca_certificate: Vec<u8>,
+    /// Its CA.
+    pub authority: Arc<Authority>,
 }
 
 struct Held {
@@ -118,11 +119,20 @@ impl Trust {
 
     /// The version from which on every bundle has listed this dispatch key; none while the newest does not.
     pub fn lists_dispatch_since(&self, key: &PublicKey) -> Result<Option<u64>, store::Error> {
+        self.lists_since(|bundle| bundle.dispatch_keys.contains(key))
+    }
+
+    /// The same for a CA's certificate.
+    pub fn lists_ca_since(&self, certificate: &[u8]) -> Result<Option<u64>, store::Error> {
+        self.lists_since(|bundle| bundle.ca_certificates.iter().any(|der| der == certificate))
+    }
+
+    fn lists_since(&self, lists: impl Fn(&Bundle) -> bool) -> Result<Option<u64>, store::Error> {
         let mut since = None;
         for version in (1..=self.version()).rev() {
             let stored = self.store.get::<wire::Envelope>(&keys::bundle(version))?;
             let listed = stored.and_then(|envelope| Bundle::parse(&envelope.payload).ok());
-            if !listed.is_some_and(|bundle| bundle.dispatch_keys.contains(key)) {
+            if !listed.is_some_and(|bundle| lists(&bundle)) {
                 break;
             }
             since = Some(version);
@@ -153,8 +163,9 @@ impl Trust {
     /// CAs whose leaves may connect: the bundle's, and the hub's own before there is one.
     pub fn ca_certificates(&self) -> Vec<Vec<u8>> {
         let mut certificates = self.with(|bundle| bundle.ca_certificates.clone()).unwrap_or_default();
-        if !certificates.contains(&self.own.ca_certificate) {
-            certificates.push(self.own.ca_certificate.clone());
+        let own = self.own.authority.certificate();
+        if !certificates.contains(&own) {
+            certificates.push(own);
         }
         certificates
     }
@@ -209,7 +220,7 @@ impl Trust {
         if !bundle.dispatch_keys.contains(&self.own.dispatch.load().public()) {
             return Err(Error::NotOurs("dispatch key"));
         }
-        if !bundle.ca_certificates.contains(&self.own.ca_certificate) {
+        if !bundle.ca_certificates.contains(&self.own.authority.certificate()) {
             return Err(Error::NotOurs("CA certificate"));
         }
         let version = bundle.version;

@@ -115,7 +115,11 @@ impl Keeper {
 
     /// `sfdata-hub rotate dispatch`: how it ended, and all that it said.
     async fn rotate(&self, step: &[&str]) -> (Option<i32>, String) {
-        let args = [&["--config", &self.config, "rotate", "dispatch"], step].concat();
+        self.turn("dispatch", step).await
+    }
+
+    async fn turn(&self, what: &str, step: &[&str]) -> (Option<i32>, String) {
+        let args = [&["--config", &self.config, "rotate", what], step].concat();
         let (code, shown, said) = outcome("sfdata-hub", &args).await;
         (code, shown + &said)
     }
@@ -170,6 +174,65 @@ async fn the_dispatch_key_is_rotated_under_load() {
     fleet.start_hub().await;
     let outcome = fleet.alice.run(harmless(), &fleet.agents[1].id).await.unwrap();
     assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuing_ca_is_rotated_under_load() {
+    let lives = Options {
+        agent_lifetime: Some(Duration::from_secs(30)),
+        // By a clock that may run behind they are at half of their life at once: each use of hubctl renews.
+        operator_lifetime: Some(Duration::from_secs(280)),
+        ..Options::default()
+    };
+    let mut fleet = Fleet::with(3, lives).await;
+    let keeper = Keeper::of(&mut fleet).await;
+    let load = Load::start(&mut fleet).await;
+    let update = ["trust", "update-hub", "--hub", &keeper.identity];
+    let before = fleet.bundle.ca_certificates.clone();
+
+    let (code, said) = keeper.turn("ca", &["--stage"]).await;
+    assert!(code == Some(0) && said.contains("update-hub"), "{said}");
+    let (code, said) = keeper.turn("ca", &["--activate"]).await;
+    assert!(code == Some(1) && said.contains("does not list"), "{said}");
+    keeper.changes(&update).await;
+    eventually("it is activated", SOON, async || (keeper.turn("ca", &["--activate"]).await.0 == Some(0)).then_some(()))
+        .await;
+    keeper.does(&["agents", "list"]).await; // by the new server certificate, and with a new one of its own
+
+    // Whoever would be cut off is named, until they have renewed.
+    let refused = async || {
+        let _ = std::fs::remove_file(&keeper.bundle);
+        keeper.does(&["trust", "show"]).await;
+        keeper.does(&[&update[..], &["--bundle", &keeper.bundle]].concat()).await;
+        keeper.does(&["trust", "sign", "--root-key", &keeper.root, "--bundle", &keeper.bundle]).await;
+        keeper.hubctl.run(&["trust", "publish", "--bundle", &keeper.bundle], "").await
+    };
+    let (code, _, said) = refused().await;
+    assert!(code == Some(1) && said.contains("drops a CA"), "{said}");
+    eventually("only the kit's own operators, who renew nothing, are left", Duration::from_secs(60), async || {
+        let (_, _, said) = refused().await;
+        assert!(said.contains("operator alice") || said.contains("operator/alice"), "{said}");
+        (!said.contains("la-") && !said.contains("bob")).then_some(())
+    })
+    .await;
+    keeper.does(&["trust", "publish", "--bundle", &keeper.bundle, "--force"]).await;
+    load.ends_well(&fleet).await;
+
+    // Agents that are started anew, and an operator, come in by the new CA alone.
+    fleet.stop_hub().await;
+    fleet.start_hub().await;
+    eventually("all come back", SOON, async || {
+        let (code, shown, _) = keeper.hubctl.run(&["agents", "list", "-o", "json"], "").await;
+        let shown: serde_json::Value = serde_json::from_str(&shown).ok().filter(|_| code == Some(0))?;
+        let states = shown["agents"].as_array()?.iter().map(|agent| agent["state"].clone());
+        states.eq(["connected", "connected", "connected"]).then_some(())
+    })
+    .await;
+    let trust: serde_json::Value = serde_json::from_str(&keeper.does(&["trust", "show", "-o", "json"]).await).unwrap();
+    let old = format!("sha256:{}", hex::encode(sfdata_common::keys::sha256(&before[0])));
+    assert_ne!(trust["ca_fingerprints"], serde_json::json!([old]));
+    assert_eq!(trust["ca_fingerprints"].as_array().unwrap().len(), 1);
     fleet.stop().await;
 }
 

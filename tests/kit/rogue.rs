@@ -95,7 +95,7 @@ impl RogueHub {
         let hour = Duration::from_secs(3600);
         let chain = keys.authority.issue(&key.request()?, &Subject::Hub("core".into()), hour, Timestamp::now())?;
         let identity = Identity::new(chain, &key)?;
-        let roots = vec![keys.authority.certificate().to_vec()];
+        let roots = vec![keys.authority.certificate()];
         let tls = Arc::new(ArcSwap::new(tls::server(&identity, Some(&roots))?));
         let (sessions, agent) = mpsc::channel(16);
         let server = Server {

@@ -90,7 +90,7 @@ impl Estate {
                 expires: now + Duration::from_secs(24 * 3600),
             }],
             dispatch_keys: vec![keys.dispatch.load().public()],
-            ca_certificates: vec![keys.authority.certificate().to_vec()],
+            ca_certificates: vec![keys.authority.certificate()],
         };
         let mut signed = bundle.unsigned();
         envelope::add_signature(&mut signed, &root);

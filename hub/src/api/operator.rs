@@ -399,9 +399,7 @@ impl OperatorService for Operators {
         request: Request<wire::PublishTrustRequest>,
     ) -> Result<Response<wire::PublishTrustResponse>, Status> {
         let by = self.may(&request, "trust.publish", ADMINISTER).await?;
-        let envelope = request.into_inner().trust_bundle.ok_or_else(|| Status::invalid_argument("no trust bundle"))?;
-        let version = self.trust.publish(&by, envelope, Timestamp::now()).await.map_err(fail)?;
-        self.sessions.nudge_all();
+        let version = self.publish(&by, request.into_inner()).await?;
         Ok(Response::new(wire::PublishTrustResponse { version }))
     }
 

@@ -16,12 +16,13 @@ use arc_swap::ArcSwap;
 use sfdata_common::{
     Timestamp, keyfile,
     keys::{self, PublicKey, SigningKey},
+    tls,
     trust::{hub_identity_from_pem, hub_identity_to_pem},
 };
 use sfdata_proto::v1 as wire;
 use tracing::info;
 
-use super::authority::{self, Authority, CERTIFICATE_FILE, KEY_FILE};
+use super::authority::{self, Authority, CERTIFICATE_FILE, KEY_FILE, NEXT};
 use crate::signer::{SharedSigner, Signer, kms};
 
 /// The key that signs dispatches.
@@ -90,6 +91,8 @@ pub struct HubKeys {
     pub dispatch: SharedSigner,
     /// Will sign dispatches, once it is activated.
     pub next_dispatch: Option<Arc<Signer>>,
+    /// Will issue certificates, once it is activated.
+    pub next_authority: Option<Authority>,
     /// Of KMS, and not in use by now.
     kms: Option<Arc<Signer>>,
     folder: PathBuf,
@@ -140,6 +143,9 @@ impl HubKeys {
     }
 
     fn open(folder: &Path, trust_domain: &str, identity: &Path, kms: Option<OfKms>) -> Result<Self, Error> {
+        let changed = |what| Error::Changed { identity: identity.into(), what };
+        let shown = hub_identity_from_pem(&keyfile::read(identity)?).ok_or_else(|| changed("kind of content"))?;
+        settle_ca(folder, &shown.ca_certificate)?;
         for name in [KEY_FILE, CERTIFICATE_FILE] {
             let missing = folder.join(name);
             if !missing.exists() {
@@ -147,14 +153,16 @@ impl HubKeys {
             }
         }
         let authority = Arc::new(Authority::open(folder, trust_domain)?);
-        let changed = |what| Error::Changed { identity: identity.into(), what };
-        let shown = hub_identity_from_pem(&keyfile::read(identity)?).ok_or_else(|| changed("kind of content"))?;
         if shown.trust_domain != trust_domain {
             return Err(changed("trust domain"));
         }
         if shown.ca_certificate != authority.certificate() {
             return Err(changed("CA certificate"));
         }
+        let next_authority = match shown.next_ca_certificate.is_empty() {
+            true => None,
+            false => Some(Authority::open_as(NEXT, folder, trust_domain)?),
+        };
         let current = PublicKey::from_bytes(&shown.dispatch_key).ok_or_else(|| changed("dispatch key"))?;
         let next = PublicKey::from_bytes(&shown.next_dispatch_key);
         let mut known = Vec::new();
@@ -182,6 +190,7 @@ impl HubKeys {
         let next_dispatch = next.and_then(find);
         let keys = Self {
             authority,
+            next_authority,
             dispatch: Arc::new(ArcSwap::new(dispatch)),
             next_dispatch,
             kms,
@@ -232,6 +241,30 @@ impl HubKeys {
         self.settle()
     }
 
+    /// Have a CA that is to take the other's place. Harmless to repeat.
+    pub fn stage_ca(&mut self, now: Timestamp) -> Result<Vec<u8>, Error> {
+        if self.next_authority.is_none() {
+            // What was cut off before the identity file showed it nobody has seen.
+            for name in NEXT {
+                let _ = fs::remove_file(self.folder.join(name));
+            }
+            self.next_authority = Some(Authority::create_as(NEXT, &self.folder, self.authority.trust_domain(), now)?);
+            self.show()?;
+        }
+        Ok(self.next_authority.as_ref().map(Authority::certificate).unwrap_or_default())
+    }
+
+    /// Issue by the staged CA from now on, everywhere. The identity file says so before anything is issued by it.
+    pub fn activate_ca(&mut self) -> Result<(), Error> {
+        let Some(next) = self.next_authority.take() else { return Ok(()) };
+        let mut shown = self.identity();
+        shown.ca_certificate = next.certificate().into();
+        keyfile::write(&self.folder.join(IDENTITY_FILE), hub_identity_to_pem(&shown).as_bytes())?;
+        settle_ca(&self.folder, &shown.ca_certificate)?;
+        self.authority.becomes(&next);
+        Ok(())
+    }
+
     /// Nobody has seen what a first start left behind that did not come to its end, so that is made anew.
     fn create(folder: &Path, trust_domain: &str, kms: Option<OfKms>, now: Timestamp) -> Result<Self, Error> {
         let of_kms = match kms {
@@ -256,6 +289,7 @@ impl HubKeys {
             authority: Arc::new(Authority::create(folder, trust_domain, now)?),
             dispatch: Arc::new(ArcSwap::new(dispatch)),
             next_dispatch: None,
+            next_authority: None,
             kms: of_kms,
             folder: folder.into(),
             hub_id: String::new(),
@@ -269,10 +303,31 @@ impl HubKeys {
             trust_domain: self.authority.trust_domain().to_owned(),
             hub_id: self.hub_id.clone(),
             dispatch_key: raw(&self.dispatch.load()),
-            ca_certificate: self.authority.certificate().to_vec().into(),
+            ca_certificate: self.authority.certificate().into(),
             next_dispatch_key: self.next_dispatch.as_deref().map(raw).unwrap_or_default(),
+            next_ca_certificate: self.next_authority.as_ref().map(|next| next.certificate().into()).unwrap_or_default(),
         }
     }
+}
+
+/// Give the files of the CA in use their names, where a rotation was cut off behind the identity file. The key goes first, so
+/// that the certificate tells whether there is anything left to do.
+fn settle_ca(folder: &Path, current: &[u8]) -> Result<(), Error> {
+    let next = folder.join(NEXT[1]);
+    let shown = fs::read(&next).ok().and_then(|text| tls::certificates_from_pem(&text).ok());
+    if shown.is_none_or(|certificates| certificates.first().is_none_or(|der| *der != current)) {
+        return Ok(());
+    }
+    for (from, to) in NEXT.into_iter().zip([KEY_FILE, CERTIFICATE_FILE]) {
+        let path = folder.join(to);
+        match fs::rename(folder.join(from), &path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(keyfile::Error::Write { path, source }.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -325,6 +380,29 @@ mod tests {
         SigningKey::create(&file).unwrap();
         assert_eq!(open(folder, "sfdata.example").unwrap().dispatch.load().public(), staged);
         assert_eq!(SigningKey::read(&file).unwrap().public(), staged);
+    }
+
+    #[test]
+    fn a_staged_ca_takes_the_others_place_and_survives_being_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let now = Timestamp::now();
+        let mut keys = open(folder, "sfdata.example").unwrap();
+        let (first, staged) = (keys.authority.certificate(), keys.stage_ca(now).unwrap());
+        assert_eq!(keys.stage_ca(now).unwrap(), staged, "harmless to repeat");
+        let mut again = open(folder, "sfdata.example").unwrap();
+        assert_eq!((again.authority.certificate(), again.stage_ca(now).unwrap()), (first, staged.clone()));
+        let shared = Arc::clone(&again.authority);
+        // Cut off behind the identity file, and then between key and certificate.
+        let identity = folder.join(IDENTITY_FILE);
+        let mut shown = again.identity();
+        (shown.ca_certificate, shown.next_ca_certificate) = (shown.next_ca_certificate, Default::default());
+        fs::write(&identity, hub_identity_to_pem(&shown)).unwrap();
+        fs::rename(folder.join(NEXT[0]), folder.join(KEY_FILE)).unwrap();
+        assert_eq!(open(folder, "sfdata.example").unwrap().authority.certificate(), staged);
+        again.next_authority = Some(Authority::open(folder, "sfdata.example").unwrap());
+        again.activate_ca().unwrap();
+        assert_eq!(shared.certificate(), staged);
     }
 
     #[test]

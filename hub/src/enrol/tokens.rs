@@ -21,7 +21,7 @@ use crate::{
     audit,
     config::Public,
     enrol::{
-        authority,
+        authority::{self, Authority},
         identity::HubKeys,
         joins::{self, Admitted, Join, Right},
     },
@@ -83,7 +83,7 @@ pub struct Tokens {
     store: Store,
     fleet: Arc<Fleet>,
     trust: Arc<Trust>,
-    ca_pin: [u8; 32],
+    authority: Arc<Authority>,
     dispatch: SharedSigner,
     metrics: Metrics,
     public: Public,
@@ -93,8 +93,8 @@ pub struct Tokens {
 impl Tokens {
     /// Tokens that pin the CA of these keys and lead to these addresses.
     pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, keys: &HubKeys, public: Public, metrics: Metrics) -> Self {
-        let (ca_pin, dispatch) = (sha256(keys.authority.certificate()), Arc::clone(&keys.dispatch));
-        Self { store, fleet, trust, ca_pin, dispatch, metrics, public, redeeming: Mutex::default() }
+        let (authority, dispatch) = (Arc::clone(&keys.authority), Arc::clone(&keys.dispatch));
+        Self { store, fleet, trust, authority, dispatch, metrics, public, redeeming: Mutex::default() }
     }
 
     /// Where an agent joins by its AWS identity, and what it pins: a token without a secret.
@@ -109,7 +109,7 @@ impl Tokens {
         JoinToken {
             enrol_address: self.public.enrol_address.clone(),
             address: self.public.address.clone(),
-            ca_pin: self.ca_pin.to_vec().into(),
+            ca_pin: sha256(&self.authority.certificate()).to_vec().into(),
             root_pin: self.trust.with(|bundle| Bytes::copy_from_slice(&bundle.root_pin())).unwrap_or_default(),
             secret: Bytes::new(),
             trust_domain: self.trust.domain().to_owned(),

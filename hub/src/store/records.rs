@@ -110,6 +110,20 @@ pub struct Agent {
     /// Version of the trust bundle that it goes by.
     #[prost(uint64, tag = "16")]
     pub trust_version: u64,
+    /// The certificate that it was given last.
+    #[prost(message, optional, tag = "17")]
+    pub leaf: Option<Leaf>,
+}
+
+/// A certificate that was given to a member.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Leaf {
+    /// Who issued it: the first 8 bytes of SHA-256 over the CA's certificate, in hex.
+    #[prost(string, tag = "1")]
+    pub ca: String,
+    /// When it ends.
+    #[prost(int64, tag = "2")]
+    pub ends: i64,
 }
 
 /// An operator of the registry: whom the hub lets connect. What they may sign stands in the trust bundle.
@@ -130,6 +144,9 @@ pub struct Operator {
     /// When they joined last.
     #[prost(int64, tag = "5")]
     pub since: i64,
+    /// The certificate that they were given last.
+    #[prost(message, optional, tag = "6")]
+    pub leaf: Option<Leaf>,
 }
 
 /// A join token; its key is the digest of its secret.

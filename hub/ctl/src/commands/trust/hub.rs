@@ -10,7 +10,7 @@ use sfdata_common::{keyfile, keys::PublicKey, trust::hub_identity_from_pem};
 use super::{draft::BundleFile, show};
 use crate::{cli::Context, exit::Exit, output};
 
-/// List the dispatch keys that the hub shows of itself, and no others
+/// List the dispatch keys and CAs that the hub shows of itself, and no others
 #[derive(Debug, Args)]
 #[command(after_help = "\
 For a rotation it is run twice: when the next key is staged, so that both are listed, and when it is in use, so that the
@@ -38,6 +38,8 @@ impl UpdateHub {
         shown.extend(Some(&hub.next_dispatch_key).filter(|key| !key.is_empty()));
         let shown: Option<Vec<PublicKey>> = shown.into_iter().map(|key| PublicKey::from_bytes(key)).collect();
         let shown = shown.context("the hub's dispatch key is not valid")?;
+        let mut cas = vec![hub.ca_certificate.to_vec()];
+        cas.extend(Some(hub.next_ca_certificate.to_vec()).filter(|der| !der.is_empty()));
         let bundle = self.file.change(context, self.out.as_deref(), |bundle| {
             ensure!(
                 bundle.trust_domain == hub.trust_domain,
@@ -50,6 +52,10 @@ impl UpdateHub {
             gone.iter().for_each(|key| output::note(format_args!("no more listed: dispatch key {key}")));
             new.iter().for_each(|key| output::note(format_args!("newly listed: dispatch key {key}")));
             bundle.dispatch_keys = shown.clone();
+            let (gone, new) = (missing(&bundle.ca_certificates, &cas), missing(&cas, &bundle.ca_certificates));
+            gone.iter().for_each(|der| output::note(format_args!("no more listed: CA {}", show::fingerprint(der))));
+            new.iter().for_each(|der| output::note(format_args!("newly listed: CA {}", show::fingerprint(der))));
+            bundle.ca_certificates = cas.clone();
             Ok(())
         })?;
         show::print(context, &bundle.unsigned(), &bundle, None)?;
@@ -58,6 +64,6 @@ impl UpdateHub {
 }
 
 /// Those of `some` that `others` lack.
-fn missing(some: &[PublicKey], others: &[PublicKey]) -> Vec<PublicKey> {
-    some.iter().filter(|key| !others.contains(key)).copied().collect()
+fn missing<T: Clone + PartialEq>(some: &[T], others: &[T]) -> Vec<T> {
+    some.iter().filter(|one| !others.contains(one)).cloned().collect()
 }
