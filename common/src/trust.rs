@@ -300,11 +300,7 @@ impl Bundle {
             let admin = operator.roles.contains(&Role::Admin) && operator.expires > now;
             admin && envelope::is_signed_by(envelope, EPOCH_PAYLOAD_TYPE, &operator.key)
         });
-        if signed && statement.trust_domain == self.trust_domain {
-            Ok(statement)
-        } else {
-            Err(Error::Statement)
-        }
+        if signed && statement.trust_domain == self.trust_domain { Ok(statement) } else { Err(Error::Statement) }
     }
 }
 

@@ -10,13 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{
-    error::chain,
-    ids::OperatorName,
-    limits,
-    peer::Peer,
-    telemetry::traces::Tracer,
-};
+use sfdata_common::{error::chain, ids::OperatorName, limits, peer::Peer, telemetry::traces::Tracer};
 use sfdata_proto::v1::{
     self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
     operator_service_server::OperatorServiceServer, renewal_service_server::RenewalServiceServer,
@@ -181,7 +175,8 @@ impl Hub {
         let parts = Parts::new(config, ground, metrics, tasks.clone(), tracer.clone(), stop.clone()).await?;
         parts.serve(authenticated, enrolment)?;
         admin::listen(data_dir, store.clone(), &tasks, stop.clone())?;
-        rotation::listen(Arc::clone(&parts.ground.rotation), Arc::clone(&parts.serving), &tasks, stop.clone()).map_err(Error::Keys)?;
+        rotation::listen(Arc::clone(&parts.ground.rotation), Arc::clone(&parts.serving), &tasks, stop.clone())
+            .map_err(Error::Keys)?;
         parts.keep(readiness.clone());
         readiness.send_modify(|readiness| readiness.started = true);
         info!(address = %addresses.authenticated, enrol = %addresses.enrolment, ops = %addresses.ops, "the hub is ready");

@@ -107,9 +107,17 @@ fn run() -> Result<()> {
                 Ok(())
             }
             Command::Backup { out } => write_backup(&config, out).await,
-            Command::Rotate { key, stage, activate, force } => {
-                rotate(&config, key, if activate { Step::Activate { force } } else if stage { Step::Stage } else { Step::Show })
-            }
+            Command::Rotate { key, stage, activate, force } => rotate(
+                &config,
+                key,
+                if activate {
+                    Step::Activate { force }
+                } else if stage {
+                    Step::Stage
+                } else {
+                    Step::Show
+                },
+            ),
             Command::Restore { from } => restore(&config, &from),
         }
     })

@@ -250,7 +250,8 @@ impl Rotation {
             text += &format!("no more    {old}, and still in the bundle: hubctl trust update-hub; sign; publish\n");
             let holding = if what == What::Ca { self.fleet.holding(std::slice::from_ref(ca), now) } else { Vec::new() };
             if let Some(first) = holding.first() {
-                text += &format!("           not yet: {} members hold a certificate of it, {first} first\n", holding.len());
+                text +=
+                    &format!("           not yet: {} members hold a certificate of it, {first} first\n", holding.len());
             }
         }
         Ok(text)

@@ -95,12 +95,7 @@ impl Signer {
     }
 
     /// Sign `payload` as `payload_type`. Bounded in time; an error changes nothing, and may be gone at the next try.
-    pub async fn seal(
-        &self,
-        payload_type: &str,
-        payload: Vec<u8>,
-        metrics: &Metrics,
-    ) -> Result<wire::Envelope, Error> {
+    pub async fn seal(&self, payload_type: &str, payload: Vec<u8>, metrics: &Metrics) -> Result<wire::Envelope, Error> {
         let key = match &self.way {
             Way::File(key) => return Ok(envelope::seal(payload_type, payload, key)),
             Way::Kms(key) => key,

@@ -77,7 +77,7 @@ impl Trust {
             Some((_, envelope)) => {
                 let bundle = Arc::new(Bundle::parse(&envelope.payload)?);
                 Some(Arc::new(Held { bundle, envelope }))
-            },
+            }
         };
         let epoch = store.get(keys::EPOCH)?.unwrap_or(records::Epoch { number: 1, statement: None });
         Ok(Arc::new(Self {

@@ -57,7 +57,8 @@ async fn a_passphrase_is_asked_for_at_the_terminal_and_never_shown() {
     // Three tries to take it off; the third is right.
     let mut screen = start(&["key", "passphrase", "--remove", &file]);
     for wrong in 0..2 {
-        eventually("it asks", SOON, async || (screen.drawn().matches("Passphrase of").count() > wrong).then_some(())).await;
+        eventually("it asks", SOON, async || (screen.drawn().matches("Passphrase of").count() > wrong).then_some(()))
+            .await;
         screen.press("not this one\n").unwrap();
     }
     eventually("it asks once more", SOON, async || (screen.drawn().matches("Passphrase of").count() > 2).then_some(()))
@@ -81,7 +82,11 @@ async fn a_protected_key_signs_with_its_passphrase_and_whoami_tells_what_is_kept
     };
 
     let (code, before, said) = whoami().await;
-    assert_eq!((code, &before["passphrase"], &before["key_listed"]), (Some(0), &Value::Bool(false), &Value::Bool(true)), "{said}");
+    assert_eq!(
+        (code, &before["passphrase"], &before["key_listed"]),
+        (Some(0), &Value::Bool(false), &Value::Bool(true)),
+        "{said}"
+    );
     assert_eq!((&before["operator"], &before["roles"][0]), (&"bob".into(), &"admin".into()));
     assert_eq!(before["last_signed"], Value::Null, "nothing was ordered yet");
     assert_eq!(before["trust_version"], before["hub_trust_version"]);
@@ -99,7 +104,11 @@ async fn a_protected_key_signs_with_its_passphrase_and_whoami_tells_what_is_kept
         assert!(said.contains(word), "{with:?}: {said}");
     }
     let (code, after, said) = whoami().await;
-    assert_eq!((code, &after["passphrase"], &after["key_id"]), (Some(0), &Value::Bool(true), &before["key_id"]), "{said}");
+    assert_eq!(
+        (code, &after["passphrase"], &after["key_id"]),
+        (Some(0), &Value::Bool(true), &before["key_id"]),
+        "{said}"
+    );
     assert_ne!(after["last_signed"], Value::Null, "it signed");
 
     // When an operator was last seen and last ordered outlives the hub.

@@ -161,7 +161,8 @@ async fn the_dispatch_key_is_rotated_under_load() {
     assert_eq!(keeper.shown().0, before);
     fleet.start_agent(2).await;
     fleet.connected(2).await;
-    eventually("it is activated", SOON, async || (keeper.rotate(&["--activate"]).await.0 == Some(0)).then_some(())).await;
+    eventually("it is activated", SOON, async || (keeper.rotate(&["--activate"]).await.0 == Some(0)).then_some(()))
+        .await;
     assert_eq!(keeper.shown(), (next, vec![]));
     fleet.alice.run(harmless(), &fleet.agents[0].id).await.unwrap();
 
@@ -343,7 +344,8 @@ async fn dispatches_move_from_a_file_to_kms_and_stay_there_while_it_is_away() {
     let (code, said) = keeper.rotate(&["--stage"]).await;
     assert!(code == Some(0) && said.contains(ARN), "{said}");
     keeper.changes(&["trust", "update-hub", "--hub", &keeper.identity]).await;
-    eventually("it is activated", SOON, async || (keeper.rotate(&["--activate"]).await.0 == Some(0)).then_some(())).await;
+    eventually("it is activated", SOON, async || (keeper.rotate(&["--activate"]).await.0 == Some(0)).then_some(()))
+        .await;
     fleet.alice.run(harmless(), &la).await.unwrap();
     assert!(kms.asked() > 0);
     keeper.changes(&["trust", "update-hub", "--hub", &keeper.identity]).await;

@@ -155,7 +155,10 @@ async fn request(stream: &mut TcpStream) -> Result<(String, Value)> {
     };
     let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
     let header = |name: &str| {
-        text.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+        text.lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
     };
     let length: usize = header("content-length").context("no length")?.parse()?;
     while bytes.len() < head + length {

@@ -16,7 +16,10 @@ use sfdata_common::{
     tls::{self, Identity, Knows, TlsKey},
 };
 use sfdata_hub::{
-    enrol::{authority::Authority, identity::{DISPATCH_FILE, HubKeys}},
+    enrol::{
+        authority::Authority,
+        identity::{DISPATCH_FILE, HubKeys},
+    },
     metrics::Metrics,
     server::{self, Clients, Connections, Limits, Server},
 };

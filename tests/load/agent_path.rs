@@ -54,7 +54,8 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         tracer: Tracer::default(),
         stop: CancellationToken::new(),
     });
-    let dispatcher = Dispatcher::new(Arc::clone(&estate.dispatch), sfdata_hub::metrics::Metrics::default(), Tracer::default());
+    let dispatcher =
+        Dispatcher::new(Arc::clone(&estate.dispatch), sfdata_hub::metrics::Metrics::default(), Tracer::default());
     let operator = Operator::new(estate)?;
     let (bundle, policy) = (estate.trust.bundle(), policy::load(None)?);
 

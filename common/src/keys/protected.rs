@@ -49,7 +49,8 @@ impl KeyFile {
         match block.tag() {
             PROTECTED => {
                 let public = blocks.find(|block| block.tag() == PUBLIC);
-                let public = public.map(|block| PublicKey::from_spki(block.contents()).ok_or_else(wrong)).transpose()?;
+                let public =
+                    public.map(|block| PublicKey::from_spki(block.contents()).ok_or_else(wrong)).transpose()?;
                 Ok(Self::Protected(ProtectedKey { path: path.into(), public, der: block.into_contents() }))
             }
             PRIVATE => {
@@ -84,7 +85,8 @@ impl ProtectedKey {
             return Err(Error::Work { path: self.path.clone() });
         }
         let der = info.decrypt(passphrase).map_err(|_| Error::Passphrase { path: self.path.clone() })?;
-        let key = SigningKey::from_pkcs8(der.as_bytes()).ok_or_else(|| Error::Passphrase { path: self.path.clone() })?;
+        let key =
+            SigningKey::from_pkcs8(der.as_bytes()).ok_or_else(|| Error::Passphrase { path: self.path.clone() })?;
         match self.public {
             Some(public) if public != key.public() => Err(wrong()),
             _ => Ok(key),

@@ -44,7 +44,11 @@ pub(crate) enum Error {
     #[error("the two passphrases differ; nothing was written")]
     Differ,
     /// Guessed in no time.
-    #[error("a passphrase has {} characters or more, and at most {} bytes; nothing was written", limits::PASSPHRASE_CHARACTERS, limits::PASSPHRASE_BYTES)]
+    #[error(
+        "a passphrase has {} characters or more, and at most {} bytes; nothing was written",
+        limits::PASSPHRASE_CHARACTERS,
+        limits::PASSPHRASE_BYTES
+    )]
     Length,
     /// The thread that waits for a person.
     #[error("reading the key was broken off")]

@@ -37,11 +37,17 @@ pub(super) fn conditions(parts: &Parts, operators: &[OperatorSummary], now: Time
                 OperatorFlag::Unspecified => continue,
                 OperatorFlag::Unused => {
                     let idle = days(now.as_second() - since(operator) / 1000);
-                    ("operator-unused", format!("lets in an operator who was not seen for {idle} days: lock who has left"))
+                    (
+                        "operator-unused",
+                        format!("lets in an operator who was not seen for {idle} days: lock who has left"),
+                    )
                 }
                 OperatorFlag::KeyExpires => {
                     let left = days(operator.key_expires_unix_ms / 1000 - now.as_second());
-                    ("operator-key-expires", format!("has an operator whose key ends in {left} days: hubctl key rotate"))
+                    (
+                        "operator-key-expires",
+                        format!("has an operator whose key ends in {left} days: hubctl key rotate"),
+                    )
                 }
             };
             own.push((rule, operator.name.clone(), text));

@@ -134,11 +134,7 @@ impl Authority {
     }
 
     /// The same from other files.
-    pub fn open_as(
-        [key_file, certificate_file]: [&str; 2],
-        folder: &Path,
-        trust_domain: &str,
-    ) -> Result<Self, Error> {
+    pub fn open_as([key_file, certificate_file]: [&str; 2], folder: &Path, trust_domain: &str) -> Result<Self, Error> {
         let (key_path, path) = (folder.join(key_file), folder.join(certificate_file));
         let key = KeyPair::from_pem(&keyfile::read_secret(&key_path)?)
             .ok()

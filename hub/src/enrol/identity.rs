@@ -65,7 +65,9 @@ pub enum Error {
         identity: PathBuf,
     },
     /// Nothing is known of the key.
-    #[error("KMS could not be asked for the public half of {key}, which a hub needs at its first start; start it again")]
+    #[error(
+        "KMS could not be asked for the public half of {key}, which a hub needs at its first start; start it again"
+    )]
     Kms {
         /// Its ARN.
         key: String,

@@ -92,7 +92,14 @@ pub struct Tokens {
 
 impl Tokens {
     /// Tokens that pin the CA of these keys and lead to these addresses.
-    pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, keys: &HubKeys, public: Public, metrics: Metrics) -> Self {
+    pub fn new(
+        store: Store,
+        fleet: Arc<Fleet>,
+        trust: Arc<Trust>,
+        keys: &HubKeys,
+        public: Public,
+        metrics: Metrics,
+    ) -> Self {
         let (authority, dispatch) = (Arc::clone(&keys.authority), Arc::clone(&keys.dispatch));
         Self { store, fleet, trust, authority, dispatch, metrics, public, redeeming: Mutex::default() }
     }

@@ -178,7 +178,8 @@ impl Rotate {
         );
         // At every instant one of the two is there under the name that is looked for.
         fs::copy(&path, &old).with_context(|| format!("cannot keep the old key as {}", old.display()))?;
-        fs::rename(&next, &path).with_context(|| format!("cannot put {} in the place of {}", next.display(), path.display()))?;
+        fs::rename(&next, &path)
+            .with_context(|| format!("cannot put {} in the place of {}", next.display(), path.display()))?;
         output::note(format_args!(
             "this key signs from now on, and {} is the old one; ask an admin for:\n  \
              hubctl trust add-operator {name} --key {public} --role ...\nwhich takes the old one's rights away",

@@ -196,7 +196,11 @@ mod tests {
             roles: roles.iter().map(ToString::to_string).collect(),
             key_expires_unix_ms: if roles.is_empty() { 0 } else { 2_000_000_000 },
             last_signed_unix_ms: if roles.len() == 1 { 880_000 } else { 0 },
-            flags: if roles.len() == 1 { vec![OperatorFlag::Unused.into(), OperatorFlag::KeyExpires.into()] } else { vec![] },
+            flags: if roles.len() == 1 {
+                vec![OperatorFlag::Unused.into(), OperatorFlag::KeyExpires.into()]
+            } else {
+                vec![]
+            },
             ..Default::default()
         };
         let operators = [
