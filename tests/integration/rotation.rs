@@ -238,6 +238,41 @@ async fn the_issuing_ca_is_rotated_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn root_keys_are_rotated_under_load_and_only_with_the_old_ones() {
+    let mut fleet = Fleet::without_aws(3).await;
+    let keeper = Keeper::of(&mut fleet).await;
+    let load = Load::start(&mut fleet).await;
+    let folder = fleet.folder.path().to_owned();
+    let [one, two] = ["root-1.key", "root-2.key"].map(|name| folder.join(name).display().to_string());
+    for file in [&one, &two] {
+        keeper.does(&["key", "create", "--out", file]).await;
+    }
+    keeper.does(&["trust", "show"]).await;
+    let bundle = ["--bundle", &keeper.bundle];
+    let set = ["trust", "set-root", "--root-key", &one, "--root-key", &two, "--threshold", "2"];
+    keeper.does(&[&set[..], &bundle].concat()).await;
+    keeper.does(&[&["trust", "sign", "--root-key", &one, "--root-key", &two], &bundle[..]].concat()).await;
+    let (code, _, said) = keeper.hubctl.run(&[&["trust", "publish"], &bundle[..]].concat(), "").await;
+    assert!(code == Some(1) && said.contains("previous version's root keys"), "{said}");
+    keeper.does(&[&["trust", "sign", "--root-key", &keeper.root], &bundle[..]].concat()).await;
+    keeper.does(&[&["trust", "publish"], &bundle[..]].concat()).await;
+
+    // The old one signs nothing any more, and the new ones do.
+    std::fs::remove_file(&keeper.bundle).unwrap();
+    keeper.does(&[&["trust", "remove-operator", "alice"], &bundle[..]].concat()).await;
+    let (code, _, said) =
+        keeper.hubctl.run(&[&["trust", "sign", "--root-key", &keeper.root], &bundle[..]].concat(), "").await;
+    assert!(code == Some(1) && said.contains("not a root key"), "{said}");
+    keeper.does(&[&["trust", "sign", "--root-key", &one, "--root-key", &two], &bundle[..]].concat()).await;
+    keeper.does(&[&["trust", "publish"], &bundle[..]].concat()).await;
+    // What alice's key signs agents refuse by now, though the hub knew her before.
+    keeper.does(&["agents", "refresh", "--all"]).await;
+    assert!(fleet.alice.submit(harmless(), &[&fleet.agents[0].id]).await.is_err());
+    load.ends_well(&fleet).await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operators_key_is_rotated_and_what_the_old_one_signed_is_still_done() {
     let mut fleet = Fleet::without_aws(3).await;
     let keeper = Keeper::of(&mut fleet).await;

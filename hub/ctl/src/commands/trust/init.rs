@@ -48,7 +48,7 @@ pub(crate) struct Init {
 
 /// A root key, by its file or by its public half.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum RootKey {
+pub(super) enum RootKey {
     File(PathBuf),
     Public(PublicKey),
 }
@@ -62,7 +62,7 @@ impl FromStr for RootKey {
 
 impl RootKey {
     /// Its public half; of a key under a passphrase that another program wrote, only the passphrase shows it.
-    async fn public(&self, context: &Context) -> anyhow::Result<PublicKey> {
+    pub(super) async fn public(&self, context: &Context) -> anyhow::Result<PublicKey> {
         match self {
             Self::File(path) => match KeyFile::read(path)?.public() {
                 Some(public) => Ok(public),
@@ -122,7 +122,7 @@ impl Init {
 }
 
 /// Root keys and threshold make sense together.
-fn check(given: &[PublicKey], generated: usize, threshold: usize) -> Result<(), Usage> {
+pub(super) fn check(given: &[PublicKey], generated: usize, threshold: usize) -> Result<(), Usage> {
     let mut unique = given.to_vec();
     unique.sort();
     unique.dedup();
