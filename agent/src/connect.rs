@@ -345,7 +345,10 @@ impl Session<'_> {
                 self.sent.retain(|id| !ids.contains(id));
             }
             FromHub::TrustBundle(envelope) => match parts.trust.accept(&envelope) {
-                Ok(version) => info!(version, "a newer trust bundle holds from now on"),
+                Ok(version) => {
+                    info!(version, "a newer trust bundle holds from now on");
+                    self.send(ToHub::TrustTaken(wire::TrustTaken { version })).await?;
+                }
                 Err(error) => warn!(error = %chain(&error), "the hub offers a trust bundle that does not hold"),
             },
             FromHub::EpochStatement(envelope) => match parts.trust.bundle().verify_epoch(&envelope, Timestamp::now()) {

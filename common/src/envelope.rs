@@ -9,7 +9,7 @@ use sfdata_proto::v1 as wire;
 use crate::keys::{PublicKey, SigningKey};
 
 /// The bytes that are signed: `DSSEv1 <length> <type> <length> <payload>`.
-fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+pub fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload_type.len() + payload.len() + 40);
     out.extend_from_slice(b"DSSEv1 ");
     out.extend_from_slice(payload_type.len().to_string().as_bytes());
@@ -28,6 +28,12 @@ pub fn seal(payload_type: &str, payload: impl Into<Bytes>, key: &SigningKey) -> 
         wire::Envelope { payload_type: payload_type.to_owned(), payload: payload.into(), signatures: Vec::new() };
     add_signature(&mut envelope, key);
     envelope
+}
+
+/// An envelope around a payload that somebody else has signed, with the key of that id.
+pub fn signed(payload_type: &str, payload: impl Into<Bytes>, key_id: &str, signature: Vec<u8>) -> wire::Envelope {
+    let signature = wire::Signature { key_id: key_id.to_owned(), signature: signature.into() };
+    wire::Envelope { payload_type: payload_type.to_owned(), payload: payload.into(), signatures: vec![signature] }
 }
 
 /// Add a signature to those that are there; a second one of the same key replaces the first.

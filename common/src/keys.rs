@@ -1,7 +1,10 @@
 //! Ed25519 keys: the ones that sign trust bundles, commands, dispatches and receipts.
 //!
 //! One crypto library, aws-lc-rs, which wipes private keys when they are dropped. Private halves are
-//! PEM files (PKCS#8, RFC 8410), public halves 32 raw bytes, printed as `ed25519:` and base64url.
+//! PEM files (PKCS#8, RFC 8410; under a passphrase: [`protected`]), public halves 32 raw bytes, printed as `ed25519:`
+//! and base64url.
+
+mod protected;
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -12,7 +15,11 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+pub use self::protected::{KeyFile, ProtectedKey};
 use crate::keyfile;
+
+/// What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410, section 10.1).
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Why a key could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +30,27 @@ pub enum Error {
     /// The contents.
     #[error("{path} holds no Ed25519 private key in PEM (PKCS#8)")]
     NotAKey {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// Under a passphrase that nobody gave.
+    #[error("the key in {path} is under a passphrase; give it, or take it off: hubctl key passphrase --remove")]
+    Locked {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// Another passphrase than the key's.
+    #[error("the passphrase does not open {path}")]
+    Passphrase {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// Hostile, or made for another machine.
+    #[error(
+        "{path} asks for more memory or work than a passphrase is worth; make the file anew with hubctl key passphrase on \
+         a machine that you trust it to"
+    )]
+    Work {
         /// The file.
         path: std::path::PathBuf,
     },
@@ -61,6 +89,16 @@ impl PublicKey {
     /// The 32 raw bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// From a SubjectPublicKeyInfo in DER, as certificates and KMS have it.
+    pub fn from_spki(der: &[u8]) -> Option<Self> {
+        der.strip_prefix(&SPKI).and_then(Self::from_bytes)
+    }
+
+    /// As a SubjectPublicKeyInfo in DER.
+    pub fn to_spki(&self) -> Vec<u8> {
+        [&SPKI[..], &self.0].concat()
     }
 
     /// First 16 hex digits of SHA-256 over the raw key.
@@ -116,23 +154,42 @@ impl SigningKey {
 
     /// Make a key and write it to a new file of mode 0600.
     pub fn create(path: &Path) -> Result<Self, Error> {
+        Self::create_under(path, None)
+    }
+
+    /// The same, under a passphrase where one is given.
+    pub fn create_under(path: &Path, passphrase: Option<&str>) -> Result<Self, Error> {
         let key = Self::generate()?;
-        keyfile::create_secret(path, &key.to_pem()?)?;
+        keyfile::create_secret(path, &key.to_text(passphrase)?)?;
         Ok(key)
     }
 
-    /// Read a key file; refused when others may read it.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = keyfile::read_secret(path)?;
-        let wrong = || Error::NotAKey { path: path.into() };
-        let block = pem::parse(text.as_bytes()).map_err(|_| wrong())?;
-        let der = Zeroizing::new(block.into_contents());
-        Self::from_pair(Ed25519KeyPair::from_pkcs8(&der).map_err(|_| wrong())?)
+    /// Write this key in place of the file that it came from, under another passphrase or none.
+    pub fn replace(&self, path: &Path, passphrase: Option<&str>) -> Result<(), Error> {
+        Ok(keyfile::replace_secret(path, &self.to_text(passphrase)?)?)
     }
 
-    fn to_pem(&self) -> Result<Zeroizing<String>, Error> {
-        let der = self.pair.to_pkcs8v1().map_err(|_| Error::Library)?;
-        Ok(Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()))))
+    /// Read a key file that is under no passphrase; refused when others may read it.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        match KeyFile::read(path)? {
+            KeyFile::Open(key) => Ok(key),
+            KeyFile::Protected(_) => Err(Error::Locked { path: path.into() }),
+        }
+    }
+
+    fn from_pkcs8(der: &[u8]) -> Option<Self> {
+        Ed25519KeyPair::from_pkcs8(der).ok().and_then(|pair| Self::from_pair(pair).ok())
+    }
+
+    fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.pair.to_pkcs8v1().map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(|_| Error::Library)
+    }
+
+    fn to_text(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>, Error> {
+        match passphrase {
+            Some(passphrase) => protected::to_pem(self, passphrase),
+            None => Ok(Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", &self.to_pkcs8()?[..])))),
+        }
     }
 
     /// The public half.
@@ -169,6 +226,8 @@ mod tests {
         let read = SigningKey::read(&path).unwrap();
         assert_eq!(made.public(), read.public());
         assert_eq!(made.public().to_string().parse::<PublicKey>().unwrap(), made.public());
+        assert_eq!(PublicKey::from_spki(&made.public().to_spki()), Some(made.public()));
+        assert_eq!(PublicKey::from_spki(&made.public().to_spki()[1..]), None);
         let signature = read.sign(b"message");
         assert!(made.public().verifies(b"message", &signature));
         assert!(!made.public().verifies(b"messagf", &signature));

@@ -263,6 +263,30 @@ pub const HISTORY_SPANS: u32 = 1_500;
 /// Looks at the fleet are 5 s apart. After so long without one the hub stood still, or its clock was set, and what happened
 /// meanwhile is not known.
 pub const HISTORY_GAP: Duration = Duration::from_secs(60);
+/// Shortest passphrase of a key file: below eight characters even a slow derivation is guessed through (NIST SP 800-63B).
+pub const PASSPHRASE_CHARACTERS: usize = 8;
+/// Longest passphrase, and largest file of one.
+pub const PASSPHRASE_BYTES: usize = 1024;
+/// Memory that opening a key file may take; ours take 16 MiB, and other programs up to 128.
+pub const SCRYPT_BYTES: u64 = 256 * 1024 * 1024;
+/// Passes over that memory; ours take five.
+pub const SCRYPT_PASSES: u64 = 32;
+/// Rounds of a key file of other programs: OWASP has 600,000, and ten million take seconds.
+pub const PBKDF2_ROUNDS: u32 = 10_000_000;
+/// One try to have KMS sign, which takes some 10 ms.
+pub const KMS_TRY: Duration = Duration::from_millis(1500);
+/// Calls to KMS at a time: at 10 ms each more than its usual quota for such keys, 1,000 a second in all of an account.
+pub const KMS_CALLS: usize = 16;
+/// What could not be signed is tried again after so long at first, and after twice that each further time.
+pub const SIGN_PAUSE: Duration = Duration::from_millis(200);
+/// And after so long at most: agents wait for nothing else.
+pub const SIGN_PAUSE_MOST: Duration = Duration::from_secs(5);
+/// An operator who was not seen for so long is flagged: whoever does not work here any more is found at the latest then.
+pub const OPERATOR_UNUSED: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A key that ends within this time is flagged: root keys have to sign for its successor.
+pub const KEY_EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+/// When an operator was last seen is written at most this often; a restart forgets no more than that.
+pub const OPERATOR_SEEN: Duration = Duration::from_secs(5 * 60);
 /// Actions that one agent runs side by side.
 pub const ACTIONS_AT_ONCE: usize = 16;
 /// Outcomes that one agent keeps unacknowledged before it lets no more commands in.

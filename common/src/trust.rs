@@ -282,9 +282,14 @@ impl Bundle {
         Ok(())
     }
 
-    /// The key of an operator.
+    /// The keys of an operator: one, or two while one takes the other's place.
+    pub fn operator_keys(&self, name: &OperatorName) -> impl Iterator<Item = &OperatorKey> {
+        self.operators.iter().filter(move |operator| operator.name == *name)
+    }
+
+    /// The key of an operator that holds longest.
     pub fn operator(&self, name: &OperatorName) -> Option<&OperatorKey> {
-        self.operators.iter().find(|operator| operator.name == *name)
+        self.operator_keys(name).max_by_key(|operator| operator.expires)
     }
 
     /// Whose key has this id.
@@ -295,14 +300,12 @@ impl Bundle {
     /// Accept an operator's word that the hub was restored and counts anew from a higher epoch.
     pub fn verify_epoch(&self, envelope: &wire::Envelope, now: Timestamp) -> Result<wire::EpochStatement, Error> {
         let statement = wire::EpochStatement::decode(&envelope.payload[..]).map_err(|_| Error::Statement)?;
-        let operator = statement.operator.parse().ok().and_then(|name| self.operator(&name)).ok_or(Error::Statement)?;
-        let admin = operator.roles.contains(&Role::Admin) && operator.expires > now;
-        let signed = envelope::is_signed_by(envelope, EPOCH_PAYLOAD_TYPE, &operator.key);
-        if admin && signed && statement.trust_domain == self.trust_domain {
-            Ok(statement)
-        } else {
-            Err(Error::Statement)
-        }
+        let name: OperatorName = statement.operator.parse().map_err(|_| Error::Statement)?;
+        let signed = self.operator_keys(&name).any(|operator| {
+            let admin = operator.roles.contains(&Role::Admin) && operator.expires > now;
+            admin && envelope::is_signed_by(envelope, EPOCH_PAYLOAD_TYPE, &operator.key)
+        });
+        if signed && statement.trust_domain == self.trust_domain { Ok(statement) } else { Err(Error::Statement) }
     }
 }
 

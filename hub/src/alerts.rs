@@ -7,6 +7,7 @@
 pub mod channels;
 mod engine;
 mod notice;
+mod own;
 pub mod rules;
 
 use std::{
@@ -155,12 +156,17 @@ impl Alerts {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Look at everything once, these LAs among it, and note what is to be told. May run at any time.
-    pub async fn pass(&self, agents: &[wire::AgentSummary], now: Timestamp) -> Result<(), store::Error> {
+    /// Look at everything once, these LAs and operators among it, and note what is to be told. May run at any time.
+    pub async fn pass(
+        &self,
+        agents: &[wire::AgentSummary],
+        operators: &[wire::OperatorSummary],
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
         self.look_at_costs(now).await?;
         let (batch, told) = {
             let mut inner = self.inner();
-            let mut world = self.world(&mut inner.audit, agents, now)?;
+            let mut world = self.world(&mut inner.audit, (agents, operators), now)?;
             for row in inner.costs.iter().filter(|row| 0 < row.budget_micros && row.budget_micros < row.forecast_micros)
             {
                 let key = Key { agent: row.name.clone(), rule: "over-budget".into(), name: String::new() };
@@ -296,27 +302,15 @@ impl Alerts {
     fn world(
         &self,
         audited: &mut Audited,
-        agents: &[wire::AgentSummary],
+        (agents, operators): (&[wire::AgentSummary], &[wire::OperatorSummary]),
         now: Timestamp,
     ) -> Result<World, store::Error> {
         let mut world = World::default();
-        let Parts { disk, metrics, lifetime, .. } = &self.parts;
         let mut own = |rule: &str, name: &str, summary: String| {
             world.holds.insert(Key { agent: String::new(), rule: rule.into(), name: name.into() }, summary);
         };
-        if let Err(low) = disk.check() {
-            own("disk-low", "", format!("has {} MiB left on its disk and takes no new command", low.free_bytes >> 20));
-        }
-        let certificates = [
-            ("ca", metrics.ca_expires.get(), CA_LEFT, "begin another one, see hubctl trust"),
-            ("hub", metrics.certificate_expires.get(), *lifetime / 4, "it was not renewed; its log tells why"),
-        ];
-        for (name, expires, left, what) in certificates {
-            let until = expires.saturating_sub(now.as_second());
-            if expires > 0 && until < left.as_secs().try_into().unwrap_or(i64::MAX) {
-                let days = until / (24 * 3600);
-                own("hub-certificate-expires", name, format!("has a certificate that ends in {days} days: {what}"));
-            }
+        for (rule, name, summary) in own::conditions(&self.parts, operators, now) {
+            own(rule, &name, summary);
         }
         self.verify(audited)?;
         if let Some(index) = audited.broken {

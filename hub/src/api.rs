@@ -1,8 +1,10 @@
 //! The gRPC services: parse, call, convert. Who calls comes from the certificate of the connection.
 
 pub mod agent;
+mod bundles;
 pub mod enrol;
 pub mod operator;
+mod people;
 pub mod proposals;
 mod status;
 

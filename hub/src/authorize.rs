@@ -219,10 +219,9 @@ impl Authorizer {
         if size > limits::COMMAND_BYTES {
             return Err(Denied::TooLarge { size });
         }
-        let key = self.trust.operator(by, now).ok_or_else(|| Denied::NoKey(by.clone()))?;
-        if !envelope::is_signed_by(&envelope, Command::PAYLOAD_TYPE, &key.key) {
-            return Err(Denied::Signature(by.clone()));
-        }
+        self.trust.operator(by, now).ok_or_else(|| Denied::NoKey(by.clone()))?;
+        let signer = self.trust.signer(by, &envelope, Command::PAYLOAD_TYPE, now);
+        let key = signer.ok_or_else(|| Denied::Signature(by.clone()))?;
         let order = Order::stored(envelope, now)?;
         let command = &order.command;
         if command.operator != *by {

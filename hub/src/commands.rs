@@ -138,6 +138,7 @@ impl Commands {
             return Ok(self.follow(command.id)?.unwrap_or(Following { id: command.id, now: Vec::new(), later: None }));
         };
         self.metrics.commands_submitted.inc(command.action.name());
+        self.fleet.operator_signed(by, now);
         if let Action::Agent(AgentAction::Cancel(other)) = command.action {
             let detail = format!("taken back by {by} before it was sent");
             self.queue.cancel_waiting(other, &command.targets, &detail, now).await?;

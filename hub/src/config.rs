@@ -3,6 +3,7 @@
 //! Parsing refuses keys that are not known; [`Config::check`] finds what can't work, all of it at once, so that
 //! an operator corrects the file once.
 
+mod dispatch;
 mod enrol;
 
 use std::{
@@ -27,7 +28,10 @@ use sfdata_common::{
     },
 };
 
-pub use self::enrol::{Aws, Enrol};
+pub use self::{
+    dispatch::Dispatch,
+    enrol::{Aws, Enrol},
+};
 use crate::{
     alerts, health,
     prices::{self, Prices},
@@ -164,6 +168,12 @@ pub enum Problem {
         /// What was given.
         value: String,
     },
+    /// No key of KMS.
+    #[error("dispatch.kms_key is {value:?}; write the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID, and no alias")]
+    KmsKey {
+        /// What was given.
+        value: String,
+    },
     /// The log filter.
     #[error(transparent)]
     Log(telemetry::InvalidLevel),
@@ -235,6 +245,9 @@ pub struct Config {
     /// How agents join beside tokens.
     #[serde(default)]
     pub enrol: Enrol,
+    /// Where the dispatch key is.
+    #[serde(default)]
+    pub dispatch: Dispatch,
 }
 
 /// The `[listen]` section. Port 0 takes any free one.
@@ -379,6 +392,7 @@ impl Config {
         problems.extend(self.alerts.check().into_iter().map(Problem::Alerts));
         self.costs.check(&mut problems);
         self.enrol.aws.check(&mut problems);
+        self.dispatch.check(&mut problems);
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
         problems.extend(self.telemetry.check().err().map(Problem::Telemetry));
         problems.extend(self.policy().err());

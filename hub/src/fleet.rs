@@ -3,6 +3,11 @@
 //! Kept in memory for every check and in the store for the next start. A lock is durable before it is
 //! answered, and holds from the moment it is in memory: each connection and each call asks here.
 
+mod leaves;
+mod operators;
+
+pub use self::leaves::ca_id;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{PoisonError, RwLock},
@@ -17,7 +22,7 @@ use sfdata_common::{
     policy::AgentFacts,
     report::closed,
 };
-use sfdata_proto::v1::{self as wire, AgentState, Health, OperatorState};
+use sfdata_proto::v1::{self as wire, AgentState, Health};
 use tokio::sync::watch;
 
 use crate::{
@@ -127,6 +132,8 @@ impl Agent {
 struct Registry {
     agents: HashMap<AgentId, Agent>,
     operators: HashMap<OperatorName, records::Operator>,
+    /// When each was last written for having been seen.
+    noted: HashMap<OperatorName, Timestamp>,
 }
 
 /// The registry; share it by `Arc`.
@@ -150,7 +157,14 @@ impl Fleet {
             registry.agents.insert(name(&key)?, Agent::of(record));
         }
         for item in store.scan(keys::OPERATORS) {
-            let (key, record) = item?;
+            let (key, mut record): (_, records::Operator) = item?;
+            if record.joined && record.since == 0 {
+                // An earlier release did not note it: from now on it counts as unused.
+                record.since = Timestamp::now().as_millisecond();
+                let mut batch = Batch::default();
+                batch.put([keys::OPERATORS, &key].concat(), &record);
+                drop(store.submit(batch));
+            }
             registry.operators.insert(name(&key)?, record);
         }
         Ok(Self { store, judge, registry: RwLock::new(registry), changes: watch::channel(0).0 })
@@ -407,10 +421,10 @@ impl Fleet {
     }
 
     /// An operator joined with a token. `batch` carries the token's use.
-    pub fn operator_joined(&self, name: &OperatorName, mut batch: Batch) -> Result<Written, Error> {
+    pub fn operator_joined(&self, name: &OperatorName, now: Timestamp, mut batch: Batch) -> Result<Written, Error> {
         let mut registry = self.write();
         let record = registry.operators.get_mut(name).ok_or_else(|| Error::Unknown(Subject::Operator(name.clone())))?;
-        record.joined = true;
+        (record.joined, record.since) = (true, now.as_millisecond());
         batch.put(keys::operator(name), record);
         Ok(self.store.submit(batch))
     }
@@ -431,13 +445,6 @@ impl Fleet {
             entry
         })?;
         Ok(written.await?)
-    }
-
-    /// An operator calls.
-    pub fn operator_seen(&self, name: &OperatorName, now: Timestamp) {
-        if let Some(operator) = self.write().operators.get_mut(name) {
-            operator.last_seen = now.as_millisecond();
-        }
     }
 
     /// An agent's session began.
@@ -470,6 +477,24 @@ impl Fleet {
             drop(self.store.submit(batch));
         }
         self.changed();
+    }
+
+    /// An agent goes by this version of the trust bundle.
+    pub fn trusts(&self, id: &AgentId, version: u64) {
+        if let Some(agent) = self.write().agents.get_mut(id) {
+            agent.record.trust_version = version;
+        }
+    }
+
+    /// The agents that may come and do not go by that version of the trust bundle or a later one; and how many there are.
+    pub fn behind(&self, version: u64) -> (Vec<AgentId>, usize) {
+        let registry = self.read();
+        let may_come = |agent: &Agent| agent.record.locked.is_none() && !agent.record.receipt_key.is_empty();
+        let coming = || registry.agents.iter().filter(|(_, agent)| may_come(agent));
+        let behind = coming().filter(|(_, agent)| agent.record.trust_version < version).map(|(id, _)| id.clone());
+        let mut behind: Vec<AgentId> = behind.collect();
+        behind.sort();
+        (behind, coming().count())
     }
 
     /// An agent said something.
@@ -516,29 +541,6 @@ impl Fleet {
         let mut agents = self.agents(|one| if one == id { commands } else { 0 }, now);
         let found = agents.iter().position(|agent| agent.agent_id == id.as_str());
         found.map(|at| agents.swap_remove(at)).ok_or_else(|| Error::Unknown(Subject::Agent(id.clone())))
-    }
-
-    /// Every operator, by name, as the registry knows them.
-    pub fn operators(&self) -> Vec<wire::OperatorSummary> {
-        let registry = self.read();
-        let mut operators: Vec<_> = registry
-            .operators
-            .iter()
-            .map(|(name, operator)| wire::OperatorSummary {
-                name: name.to_string(),
-                state: match (operator.joined, &operator.locked) {
-                    (_, Some(_)) => OperatorState::Locked,
-                    (true, None) => OperatorState::Active,
-                    (false, None) => OperatorState::Invited,
-                }
-                .into(),
-                last_seen_unix_ms: operator.last_seen,
-                note: operator.locked.clone().unwrap_or_default(),
-                ..Default::default()
-            })
-            .collect();
-        operators.sort_by(|a, b| a.name.cmp(&b.name));
-        operators
     }
 }
 

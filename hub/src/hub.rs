@@ -1,7 +1,8 @@
 //! Putting the hub together, and taking it apart again: open, serve, drain, close.
 
+mod error;
+
 use std::{
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,13 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sfdata_common::{
-    error::chain,
-    ids::OperatorName,
-    limits,
-    peer::Peer,
-    telemetry::traces::{self, Tracer},
-};
+use sfdata_common::{error::chain, ids::OperatorName, limits, peer::Peer, telemetry::traces::Tracer};
 use sfdata_proto::v1::{
     self as wire, enrol_service_server::EnrolServiceServer, link_service_server::LinkServiceServer,
     operator_service_server::OperatorServiceServer, proposal_service_server::ProposalServiceServer,
@@ -29,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tracing::{error, info};
 
+pub use self::error::Error;
 use crate::{
     admin,
     alerts::{self, Alerts, channels},
@@ -40,90 +36,37 @@ use crate::{
     audit,
     authorize::Authorizer,
     commands::Commands,
-    config::{self, Config},
+    config::Config,
     disk,
     dispatch::Dispatcher,
     enrol::{
+        authority::Authority,
         iam::{self, Iam},
         identity::{self, HubKeys, IDENTITY_FILE},
-        serving::{self, Serving},
-        tokens::{self, Tokens},
+        serving::Serving,
+        tokens::Tokens,
     },
-    fleet::{self, Fleet},
+    fleet::Fleet,
     health::Judge,
     history::History,
     metrics::Metrics,
     ops, page,
-    queue::{self, Queue},
+    queue::Queue,
+    rotation::{self, Rotation},
     server::{self, Clients, Connections, Limits, Server},
     sessions::{Link, Sessions},
+    signer::{SharedSigner, kms},
     store::{self, Batch, Store, keys, records},
     tasks,
-    trust::{self, Own, Trust},
+    trust::{Own, Trust},
     usage::Usage,
 };
 
-/// Why the hub does not start, or ends.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Keys and certificates in `data_dir`.
-    #[error(transparent)]
-    Identity(#[from] identity::Error),
-    /// There is no hub in `data_dir`.
-    #[error("there is no hub in {0} yet; run `sfdata-hub init` first")]
-    NoHub(PathBuf),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// Bundles and epoch.
-    #[error(transparent)]
-    Trust(#[from] trust::Error),
-    /// The registry.
-    #[error(transparent)]
-    Fleet(#[from] fleet::Error),
-    /// What has not ended.
-    #[error(transparent)]
-    Queue(#[from] queue::Error),
-    /// Invitations.
-    #[error(transparent)]
-    Tokens(#[from] tokens::Error),
-    /// TLS.
-    #[error(transparent)]
-    Serving(#[from] serving::Error),
-    /// The policy.
-    #[error(transparent)]
-    Policy(#[from] config::Problem),
-    /// Who is told of alerts.
-    #[error(transparent)]
-    Channels(#[from] channels::Error),
-    /// Where traces go.
-    #[error(transparent)]
-    Telemetry(#[from] traces::Error),
-    /// A listener.
-    #[error(transparent)]
-    Server(#[from] server::Error),
-    /// The socket for backups.
-    #[error(transparent)]
-    Admin(#[from] admin::Error),
-    /// The operations listener or another part of the system.
-    #[error("the hub's operations listener failed")]
-    Ops(#[source] io::Error),
-    /// The clock is far off.
-    #[error(
-        "this machine's clock says {now}, which is before the hub's own keys were made ({made}); \
-         set the clock (timedatectl), then start again"
-    )]
-    Clock {
-        /// What it says.
-        now: Timestamp,
-        /// Latest time on record.
-        made: Timestamp,
-    },
-}
-
 /// What everything else is built on: store, bundles, registry, invitations.
 struct Ground {
-    keys: HubKeys,
+    authority: Arc<Authority>,
+    dispatch: SharedSigner,
+    rotation: Arc<Rotation>,
     store: Store,
     trust: Arc<Trust>,
     fleet: Arc<Fleet>,
@@ -131,17 +74,21 @@ struct Ground {
 }
 
 impl Ground {
-    fn open(config: &Config, keys: HubKeys, store: Store) -> Result<Self, Error> {
+    fn open(config: &Config, keys: HubKeys, store: Store, metrics: Metrics) -> Result<Self, Error> {
+        let (authority, dispatch) = (Arc::clone(&keys.authority), Arc::clone(&keys.dispatch));
         let own = Own {
             trust_domain: config.trust_domain.clone(),
-            dispatch_key: keys.dispatch.public(),
-            ca_certificate: keys.authority.certificate().to_vec(),
+            dispatch: Arc::clone(&dispatch),
+            authority: Arc::clone(&authority),
         };
         let trust = Trust::load(store.clone(), own)?;
         let judge = Judge::new(config.health.clone(), config.certificates.agent_lifetime);
         let fleet = Arc::new(Fleet::load(store.clone(), judge)?);
-        let tokens = Tokens::new(store.clone(), Arc::clone(&fleet), Arc::clone(&trust), &keys, config.public.clone());
-        Ok(Self { keys, store, trust, fleet, tokens: Arc::new(tokens) })
+        let (people, bundles, place) = (Arc::clone(&fleet), Arc::clone(&trust), config.public.clone());
+        let tokens = Arc::new(Tokens::new(store.clone(), people, bundles, &keys, place, metrics));
+        let (bundles, agents) = (Arc::clone(&trust), Arc::clone(&fleet));
+        let rotation = Arc::new(Rotation::new(keys, bundles, agents, store.clone(), &config.data_dir));
+        Ok(Self { authority, dispatch, rotation, store, trust, fleet, tokens })
     }
 }
 
@@ -149,19 +96,20 @@ impl Ground {
 /// Harmless to repeat: keys and data stay, the token is a new one.
 pub async fn init(config: &Config, operator: &OperatorName, now: Timestamp) -> Result<(String, PathBuf), Error> {
     check_identity(&config.data_dir)?;
-    let keys = HubKeys::open_or_create(&config.data_dir, &config.trust_domain, &config.hub_id, now)?;
+    let kms = Box::pin(kms::ask(&config.dispatch)).await?;
+    let keys = HubKeys::with_kms(&config.data_dir, &config.trust_domain, &config.hub_id, kms, now)?;
     let metrics = Metrics::default();
     let store = if Store::exists(&config.data_dir) {
-        Store::open(&config.data_dir, metrics)?
+        Store::open(&config.data_dir, metrics.clone())?
     } else {
-        let store = Store::create(&config.data_dir, metrics)?;
+        let store = Store::create(&config.data_dir, metrics.clone())?;
         let mut batch = Batch::default();
         batch.put(keys::EPOCH.to_vec(), &records::Epoch { number: 1, statement: None });
         batch.audit(audit::draft(now, "hub.created", audit::HUB, config.hub_id.clone(), ""));
         store.commit(batch).await?;
         store
     };
-    let ground = Ground::open(config, keys, store)?;
+    let ground = Ground::open(config, keys, store, metrics)?;
     ground.fleet.expect_operator(audit::HUB.into(), operator, now).await?;
     let (token, _) = ground.tokens.for_operator(operator, now).await?;
     ground.store.close().await;
@@ -220,8 +168,9 @@ impl Hub {
         spawn(&ops_tasks, "operations", &stop, serving);
 
         let now = Timestamp::now();
-        let keys = HubKeys::open_or_create(data_dir, &config.trust_domain, &config.hub_id, now)?;
-        let ground = Ground::open(config, keys, Store::open(data_dir, metrics.clone())?)?;
+        let kms = Box::pin(kms::ask(&config.dispatch)).await?;
+        let keys = HubKeys::with_kms(data_dir, &config.trust_domain, &config.hub_id, kms, now)?;
+        let ground = Ground::open(config, keys, Store::open(data_dir, metrics.clone())?, metrics.clone())?;
         check_clock(&ground.store, now)?;
         let failed = ground.store.failed();
         let store = ground.store.clone();
@@ -230,6 +179,8 @@ impl Hub {
         let parts = Parts::new(config, ground, metrics, tasks.clone(), tracer.clone(), stop.clone()).await?;
         parts.serve(authenticated, enrolment)?;
         admin::listen(data_dir, store.clone(), &tasks, stop.clone())?;
+        rotation::listen(Arc::clone(&parts.ground.rotation), Arc::clone(&parts.serving), &tasks, stop.clone())
+            .map_err(Error::Keys)?;
         parts.keep(readiness.clone());
         readiness.send_modify(|readiness| readiness.started = true);
         info!(address = %addresses.authenticated, enrol = %addresses.enrolment, ops = %addresses.ops, "the hub is ready");
@@ -357,7 +308,7 @@ impl Parts {
             channels: Box::pin(channels::open(&config.alerts, &config.hub_id)).await?,
         })?;
         let serving = Serving::start(
-            Arc::clone(&ground.keys.authority),
+            Arc::clone(&ground.authority),
             &config.hub_id,
             config.certificates.hub_lifetime,
             &ground.trust.ca_certificates(),
@@ -395,7 +346,7 @@ impl Parts {
             .add_service(
                 RenewalServiceServer::new(Renewals {
                     fleet: Arc::clone(&fleet),
-                    authority: Arc::clone(&self.ground.keys.authority),
+                    authority: Arc::clone(&self.ground.authority),
                     certificates: self.config.certificates.clone(),
                     metrics: self.metrics.clone(),
                 })
@@ -444,7 +395,8 @@ impl Parts {
             EnrolServiceServer::new(Enrolment {
                 tokens: Arc::clone(&self.ground.tokens),
                 iam: self.iam(),
-                authority: Arc::clone(&self.ground.keys.authority),
+                fleet: Arc::clone(&self.ground.fleet),
+                authority: Arc::clone(&self.ground.authority),
                 trust: Arc::clone(&self.ground.trust),
                 certificates: self.config.certificates.clone(),
                 metrics: self.metrics.clone(),
@@ -462,7 +414,8 @@ impl Parts {
             fleet: Arc::clone(&self.ground.fleet),
             sessions: Arc::clone(&self.sessions),
             trust: Arc::clone(&self.ground.trust),
-            dispatch: Arc::clone(&self.ground.keys.dispatch),
+            dispatch: Arc::clone(&self.ground.dispatch),
+            metrics: self.metrics.clone(),
             settings: self.config.enrol.aws.clone(),
         })
     }
@@ -473,7 +426,11 @@ impl Parts {
             queue: Arc::clone(&self.queue),
             sessions: Arc::clone(&self.sessions),
             trust: Arc::clone(&self.ground.trust),
-            dispatcher: Arc::new(Dispatcher::new(Arc::clone(&self.ground.keys.dispatch))),
+            dispatcher: Arc::new(Dispatcher::new(
+                Arc::clone(&self.ground.dispatch),
+                self.metrics.clone(),
+                self.commands.tracer.clone(),
+            )),
             commands: Arc::clone(&self.commands),
             usage: Arc::clone(&self.usage),
             metrics: self.metrics.clone(),
@@ -573,14 +530,16 @@ impl Parts {
     fn look(&self) {
         let second = Duration::from_secs(1);
         let (fleet, queue) = (Arc::clone(&self.ground.fleet), Arc::clone(&self.queue));
+        let trust = Arc::clone(&self.ground.trust);
         let (alerts, history) = (Arc::clone(&self.alerts), Arc::clone(&self.history));
         self.tasks.spawn(tasks::every("look", 5 * second, self.stop.clone(), move || {
             let (alerts, history) = (Arc::clone(&alerts), Arc::clone(&history));
             let now = Timestamp::now();
             let agents = fleet.agents(|agent| queue.depth(agent), now);
+            let operators = fleet.operators(trust.bundle().as_deref(), now);
             async move {
                 let looked = history.look(&agents, now);
-                alerts.pass(&agents, now).await.and(looked)
+                alerts.pass(&agents, &operators, now).await.and(looked)
             }
         }));
         let (history, stop) = (Arc::clone(&self.history), self.stop.clone());

@@ -10,6 +10,7 @@ pub mod page;
 pub mod commands;
 pub mod authorize;
 pub mod dispatch;
+pub mod signer;
 pub mod lifecycle;
 pub mod queue;
 pub mod sessions;
@@ -25,6 +26,7 @@ pub mod audit;
 pub mod store;
 
 pub mod admin;
+pub mod rotation;
 pub mod disk;
 pub mod metrics;
 pub mod ops;

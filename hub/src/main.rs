@@ -10,7 +10,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use sfdata_common::{Timestamp, ids::OperatorName, shutdown, telemetry};
-use sfdata_hub::{admin, config::Config, hub, store::backup};
+use sfdata_hub::{
+    admin,
+    config::Config,
+    hub,
+    rotation::{self, Step, What},
+    store::backup,
+};
 
 /// Keep the fleet: accept signed commands, deliver them to agents, record what happened
 #[derive(Parser)]
@@ -45,12 +51,38 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Put another key in the place of one, while the hub runs
+    ///
+    /// Without a step it says where a rotation stands. The steps: --stage; hubctl trust update-hub, sign and publish;
+    /// --activate; and once more hubctl trust update-hub, sign and publish.
+    Rotate {
+        /// Which key
+        key: Rotated,
+        /// Have a next one; of dispatch keys the one of KMS that hub.toml names and that is not in use, or else a new file
+        #[arg(long, conflicts_with = "activate")]
+        stage: bool,
+        /// Use the next one from now on; refused while agents do not hold a bundle that lists it
+        #[arg(long)]
+        activate: bool,
+        /// Whoever is left behind
+        #[arg(long, requires = "activate")]
+        force: bool,
+    },
     /// Make the store anew from a backup; never over an existing one
     Restore {
         /// File to read; - for standard input
         #[arg(long)]
         from: PathBuf,
     },
+}
+
+/// What can be rotated from here.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Rotated {
+    /// The key that signs dispatches
+    Dispatch,
+    /// The CA that issues certificates
+    Ca,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +107,17 @@ fn run() -> Result<()> {
                 Ok(())
             }
             Command::Backup { out } => write_backup(&config, out).await,
+            Command::Rotate { key, stage, activate, force } => rotate(
+                &config,
+                key,
+                if activate {
+                    Step::Activate { force }
+                } else if stage {
+                    Step::Stage
+                } else {
+                    Step::Show
+                },
+            ),
             Command::Restore { from } => restore(&config, &from),
         }
     })
@@ -111,6 +154,20 @@ async fn write_backup(config: &Config, out: PathBuf) -> Result<()> {
     };
     let summary = admin::backup(&config.data_dir, target).await?;
     writeln!(io::stderr(), "{} records written to {}", summary.records, out.display())?;
+    Ok(())
+}
+
+fn rotate(config: &Config, key: Rotated, step: Step) -> Result<()> {
+    let what = match key {
+        Rotated::Dispatch => What::Dispatch,
+        Rotated::Ca => What::Ca,
+    };
+    let asked = rotation::ask(&config.data_dir, what, step);
+    let answer = asked.with_context(|| {
+        format!("no hub that runs in {} answers; start it first, and run this as its user", config.data_dir.display())
+    })?;
+    let said = answer.map_err(anyhow::Error::msg)?;
+    write!(io::stdout(), "{said}")?;
     Ok(())
 }
 

@@ -70,6 +70,12 @@ pub struct Metrics {
     pub store_commit_seconds: Histogram,
     /// Operations in one durable batch.
     pub store_batch_operations: Histogram,
+    /// Tries to have KMS sign a dispatch, by `result`.
+    pub kms_signatures: Totals,
+    /// Seconds that each took.
+    pub kms_seconds: Histogram,
+    /// 1 while dispatches can't be signed.
+    pub signer_failing: Gauge,
     /// Unix time at which the issuing CA ends.
     pub ca_expires: Gauge,
     /// Unix time at which the hub's own leaf ends.
@@ -126,6 +132,15 @@ impl Default for Metrics {
                 "Operations in one durable batch",
                 Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             ),
+            kms_signatures: new
+                .totals("kms_signatures_total", "Tries to have KMS sign a dispatch", "result")
+                .starting_with(["ok", "failed", "wrong"]),
+            kms_seconds: new.add(
+                "kms_sign_seconds",
+                "Time until KMS had signed, its retries among it",
+                Histogram::new([0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+            ),
+            signer_failing: new.gauge("signer_failing", "1 while dispatches cannot be signed"),
             ca_expires: new.gauge("ca_expiry_timestamp_seconds", "When the issuing CA ends"),
             certificate_expires: new.gauge("certificate_expiry_timestamp_seconds", "When the hub's own leaf ends"),
             page: new.page(),

@@ -18,23 +18,25 @@ use sfdata_common::{
     ids::{AgentId, CommandId, Position},
     limits,
     peer::Subject,
-    telemetry::traces::{Span, SpanKind},
+    retry::jittered,
 };
 use sfdata_proto::v1::{self as wire, connect_request::Message as FromAgent, connect_response::Message as ToAgent};
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Sleep, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
     audit,
-    authorize::Order,
     commands::{Commands, ReceiptError},
-    dispatch::Dispatcher,
+    dispatch::{Burst, Dispatcher, Failed, Signed, Signing},
     fleet::Fleet,
     lifecycle::Event,
     metrics::Metrics,
-    queue::{Outgoing, Queue},
+    queue::Queue,
     trust::Trust,
     usage::Usage,
 };
@@ -270,7 +272,10 @@ impl Link {
             }
         };
         self.fleet.connected(agent, cut(&hello.version, limits::VERSION_BYTES), note, now);
-        let mut session = Session { link: self, agent, out, cursor, trust_version: hello.trust_version };
+        let trust_version = hello.trust_version;
+        self.fleet.trusts(agent, trust_version);
+        let mut session =
+            Session { link: self, agent, out, cursor, trust_version, signing: None, pause: None, failures: 0 };
         let welcome = wire::Welcome {
             clock_unix_ms: now.as_millisecond(),
             epoch,
@@ -278,13 +283,13 @@ impl Link {
         };
         let begun = async {
             session.send(ToAgent::Welcome(welcome)).await?;
-            session.send_trust().await?;
+            session.send_trust().await?; // before the statement, which it may verify
             if hello.epoch < epoch
                 && let Some(statement) = self.trust.statement()
             {
                 session.send(ToAgent::EpochStatement(statement)).await?;
             }
-            session.send_commands().await
+            session.go_on().await
         };
         match begun.await {
             Ok(()) => {
@@ -309,6 +314,28 @@ struct Session<'a> {
     /// Last number that was sent or needs no sending; `None` while nothing may be sent.
     cursor: Option<u64>,
     trust_version: u64,
+    /// What is being signed, from behind the cursor on.
+    signing: Option<Signing>,
+    /// Nothing is signed before its end.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// How often in turn signing has failed.
+    failures: u32,
+}
+
+/// Resolves to what has been signed; never while nothing is.
+async fn signed(signing: &mut Option<Signing>) -> Burst {
+    match signing {
+        Some(signing) => signing.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves at the end of a pause; never while there is none.
+async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Session<'_> {
@@ -333,6 +360,18 @@ impl Session<'_> {
                     };
                     self.goodbye(status.message()).await;
                     return status;
+                }
+                burst = signed(&mut self.signing) => {
+                    self.signing = None;
+                    if let Err(status) = self.deliver(burst).await {
+                        return status;
+                    }
+                }
+                () = over(&mut self.pause) => {
+                    self.pause = None;
+                    if let Err(status) = self.go_on().await {
+                        return status;
+                    }
                 }
                 Some(kept) = keeping.next(), if !keeping.is_empty() => {
                     match kept {
@@ -367,11 +406,7 @@ impl Session<'_> {
                     Err(status) => return status,
                 },
                 () = opened.nudge.notified() => {
-                    let sent = async {
-                        self.send_trust().await?;
-                        self.send_commands().await
-                    };
-                    if let Err(status) = sent.await {
+                    if let Err(status) = self.go_on().await {
                         return status;
                     }
                 }
@@ -393,6 +428,7 @@ impl Session<'_> {
                     self.link.queue.progress(self.agent, id, progress, now);
                 }
             }
+            FromAgent::TrustTaken(taken) => self.link.fleet.trusts(self.agent, taken.version),
             FromAgent::Health(health) => self.link.fleet.reported(self.agent, *health, now),
             FromAgent::Usage(told) => {
                 let kept = self.link.usage.take(self.agent, told, now).await;
@@ -416,7 +452,8 @@ impl Session<'_> {
                 if let Some(cursor) = &mut self.cursor {
                     *cursor = resync.last_sequence.min(*cursor);
                 }
-                self.send_commands().await?;
+                self.signing = None; // it began behind the number that is asked for
+                self.go_on().await?;
             }
             FromAgent::Hello(_) | FromAgent::Receipt(_) => {
                 return Err(Status::invalid_argument("Hello comes once, at the beginning"));
@@ -445,46 +482,58 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn send_commands(&mut self) -> Result<(), Status> {
-        while let Some(cursor) = self.cursor {
-            let now = Timestamp::now();
-            let next = self.link.queue.next(self.agent, cursor, BURST, now);
-            let Some(last) = next.outgoing.last() else { break };
-            let last = last.position.sequence;
-            if let Some(first) = next.first {
-                first.await.map_err(|error| Status::unavailable(error.to_string()))?;
-            }
-            for outgoing in next.outgoing {
-                self.dispatch(outgoing, now).await?;
-            }
-            self.cursor = Some(last);
+    /// Send what the agent lacks of bundles, then have signed what comes next. A command comes after the bundle that its
+    /// operator may be in.
+    async fn go_on(&mut self) -> Result<(), Status> {
+        self.send_trust().await?;
+        let (None, None, Some(cursor)) = (&self.signing, &self.pause, self.cursor) else { return Ok(()) };
+        let now = Timestamp::now();
+        let next = self.link.queue.next(self.agent, cursor, BURST, now);
+        if !next.outgoing.is_empty() {
+            self.signing = Some(self.link.dispatcher.burst(self.agent, next, now));
         }
         Ok(())
     }
 
-    async fn dispatch(&self, mut outgoing: Outgoing, now: Timestamp) -> Result<(), Status> {
-        let span = outgoing.order.as_deref().map(|Order { command, .. }| {
-            let span = self.link.commands.tracer.span("dispatch", SpanKind::Producer, outgoing.trace);
-            span.command(command).agent(self.agent)
-        });
-        outgoing.trace = span.as_ref().and_then(Span::context);
-        let delivery = self.link.dispatcher.sign(self.agent, &outgoing, now);
-        if let (Some(order), Some(dispatch)) = (&outgoing.order, &delivery.dispatch) {
-            self.link.commands.keep_dispatch(self.agent, order.command.id, dispatch);
+    /// Send what was signed. What was not is tried again after a pause; all else goes on meanwhile.
+    async fn deliver(&mut self, burst: Burst) -> Result<(), Status> {
+        for Signed { sequence, command, delivery, span } in burst.signed {
+            if let (Some(id), Some(dispatch)) = (command, &delivery.dispatch) {
+                self.link.commands.keep_dispatch(self.agent, id, dispatch);
+            }
+            self.send(ToAgent::Delivery(delivery)).await?;
+            drop(span);
+            self.cursor = Some(sequence);
         }
-        self.send(ToAgent::Delivery(delivery)).await
+        match burst.failed {
+            None => {
+                self.failures = 0;
+                self.go_on().await
+            }
+            Some(Failed::Store(error)) => Err(Status::unavailable(error.to_string())),
+            Some(Failed::Signer(error)) => {
+                debug!(agent = %self.agent, %error, tries = self.failures, "a dispatch waits for its signature");
+                let pause = limits::SIGN_PAUSE.saturating_mul(1 << self.failures.min(10)).min(limits::SIGN_PAUSE_MOST);
+                self.failures += 1;
+                self.pause = Some(Box::pin(sleep(jittered(pause, 0.5))));
+                Ok(())
+            }
+        }
     }
 
-    async fn send(&self, message: ToAgent) -> Result<(), Status> {
-        let message = wire::ConnectResponse { message: Some(message) };
-        match tokio::time::timeout(limits::KEEPALIVE_TIMEOUT, self.out.send(Ok(message))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Status::cancelled("the agent is gone")),
-            Err(_) => Err(Status::deadline_exceeded("the agent does not read")),
+    /// Holds on to the stream alone: what is being signed can't be looked at from two threads.
+    fn send(&self, message: ToAgent) -> impl Future<Output = Result<(), Status>> + Send + use<> {
+        let (message, out) = (wire::ConnectResponse { message: Some(message) }, self.out.clone());
+        async move {
+            match tokio::time::timeout(limits::KEEPALIVE_TIMEOUT, out.send(Ok(message))).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(Status::cancelled("the agent is gone")),
+                Err(_) => Err(Status::deadline_exceeded("the agent does not read")),
+            }
         }
     }
 
-    async fn goodbye(&self, reason: &str) {
+    async fn goodbye(&mut self, reason: &str) {
         let goodbye = wire::Goodbye { reason: reason.to_owned(), retry_after_ms: 0 };
         let message = wire::ConnectResponse { message: Some(ToAgent::Goodbye(goodbye)) };
         let _ = tokio::time::timeout(Duration::from_millis(100), self.out.send(Ok(message))).await;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use sfdata_common::{ids::OperatorName, keys::PublicKey, trust::Bundle};
+use sfdata_common::{envelope, ids::OperatorName, keys::PublicKey, trust::Bundle};
 use sfdata_proto::v1 as wire;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
     audit::{self, About as _},
+    enrol::authority::Authority,
+    signer::SharedSigner,
     store::{self, Batch, Store, keys, records},
 };
 
@@ -45,13 +47,13 @@ pub struct Own {
     /// `sfdata.example`.
     pub trust_domain: String,
     /// Its dispatch key.
-    pub dispatch_key: PublicKey,
-    /// Its CA's certificate in DER.
-    pub ca_certificate: Vec<u8>,
+    pub dispatch: SharedSigner,
+    /// Its CA.
+    pub authority: Arc<Authority>,
 }
 
 struct Held {
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     envelope: wire::Envelope,
 }
 
@@ -72,7 +74,10 @@ impl Trust {
         let newest = store.scan::<wire::Envelope>(keys::BUNDLES).next_back().transpose()?;
         let current = match newest {
             None => None,
-            Some((_, envelope)) => Some(Arc::new(Held { bundle: Bundle::parse(&envelope.payload)?, envelope })),
+            Some((_, envelope)) => {
+                let bundle = Arc::new(Bundle::parse(&envelope.payload)?);
+                Some(Arc::new(Held { bundle, envelope }))
+            }
         };
         let epoch = store.get(keys::EPOCH)?.unwrap_or(records::Epoch { number: 1, statement: None });
         Ok(Arc::new(Self {
@@ -90,6 +95,11 @@ impl Trust {
         self.current.load().as_ref().map(|held| held.envelope.clone())
     }
 
+    /// What it says.
+    pub fn bundle(&self) -> Option<Arc<Bundle>> {
+        self.current.load().as_ref().map(|held| Arc::clone(&held.bundle))
+    }
+
     /// Its version; 0 before the first.
     pub fn version(&self) -> u64 {
         self.current.load().as_ref().map_or(0, |held| held.bundle.version)
@@ -100,6 +110,51 @@ impl Trust {
         self.current.load().as_ref().map(|held| look(&held.bundle))
     }
 
+    /// All dispatch keys that any version has listed: what the hub itself said under one of them still holds for it.
+    pub fn dispatch_keys(&self) -> Vec<PublicKey> {
+        let stored = self.store.scan::<wire::Envelope>(keys::BUNDLES).filter_map(Result::ok);
+        let bundles = stored.filter_map(|(_, envelope)| Bundle::parse(&envelope.payload).ok());
+        bundles.flat_map(|bundle| bundle.dispatch_keys).collect()
+    }
+
+    /// The version from which on every bundle has listed this dispatch key; none while the newest does not.
+    pub fn lists_dispatch_since(&self, key: &PublicKey) -> Result<Option<u64>, store::Error> {
+        self.lists_since(|bundle| bundle.dispatch_keys.contains(key))
+    }
+
+    /// The same for a CA's certificate.
+    pub fn lists_ca_since(&self, certificate: &[u8]) -> Result<Option<u64>, store::Error> {
+        self.lists_since(|bundle| bundle.ca_certificates.iter().any(|der| der == certificate))
+    }
+
+    fn lists_since(&self, lists: impl Fn(&Bundle) -> bool) -> Result<Option<u64>, store::Error> {
+        let mut since = None;
+        for version in (1..=self.version()).rev() {
+            let stored = self.store.get::<wire::Envelope>(&keys::bundle(version))?;
+            let listed = stored.and_then(|envelope| Bundle::parse(&envelope.payload).ok());
+            if !listed.is_some_and(|bundle| lists(&bundle)) {
+                break;
+            }
+            since = Some(version);
+        }
+        Ok(since)
+    }
+
+    /// The key of this operator that signed it, if it is listed and has not expired.
+    pub fn signer(
+        &self,
+        name: &OperatorName,
+        envelope: &wire::Envelope,
+        payload_type: &str,
+        now: Timestamp,
+    ) -> Option<sfdata_common::trust::OperatorKey> {
+        self.with(|bundle| {
+            let mut keys = bundle.operator_keys(name).filter(|key| key.expires > now);
+            keys.find(|key| envelope::is_signed_by(envelope, payload_type, &key.key)).cloned()
+        })
+        .flatten()
+    }
+
     /// An operator's key, if it is listed and has not expired.
     pub fn operator(&self, name: &OperatorName, now: Timestamp) -> Option<sfdata_common::trust::OperatorKey> {
         self.with(|bundle| bundle.operator(name).filter(|key| key.expires > now).cloned()).flatten()
@@ -108,8 +163,9 @@ impl Trust {
     /// CAs whose leaves may connect: the bundle's, and the hub's own before there is one.
     pub fn ca_certificates(&self) -> Vec<Vec<u8>> {
         let mut certificates = self.with(|bundle| bundle.ca_certificates.clone()).unwrap_or_default();
-        if !certificates.contains(&self.own.ca_certificate) {
-            certificates.push(self.own.ca_certificate.clone());
+        let own = self.own.authority.certificate();
+        if !certificates.contains(&own) {
+            certificates.push(own);
         }
         certificates
     }
@@ -161,10 +217,10 @@ impl Trust {
             let (ours, offered) = (self.own.trust_domain.clone(), bundle.trust_domain);
             return Err(sfdata_common::trust::Error::TrustDomain { ours, offered }.into());
         }
-        if !bundle.dispatch_keys.contains(&self.own.dispatch_key) {
+        if !bundle.dispatch_keys.contains(&self.own.dispatch.load().public()) {
             return Err(Error::NotOurs("dispatch key"));
         }
-        if !bundle.ca_certificates.contains(&self.own.ca_certificate) {
+        if !bundle.ca_certificates.contains(&self.own.authority.certificate()) {
             return Err(Error::NotOurs("CA certificate"));
         }
         let version = bundle.version;
@@ -175,7 +231,7 @@ impl Trust {
                 .about(&envelope),
         );
         self.store.commit(batch).await?;
-        self.current.store(Some(Arc::new(Held { bundle, envelope })));
+        self.current.store(Some(Arc::new(Held { bundle: Arc::new(bundle), envelope })));
         self.changes.send_modify(|count| *count += 1);
         Ok(version)
     }

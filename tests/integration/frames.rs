@@ -288,7 +288,10 @@ async fn ten_thousand_frames_of_garbage_from_an_operator_leave_the_hub_as_it_was
             path("InviteAgent"),
             always(wire::InviteAgentRequest { agent_id, account: "1".repeat(12), ..Default::default() }),
         ),
-        (path("PublishTrust"), always(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()) })),
+        (
+            path("PublishTrust"),
+            always(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()), force: false }),
+        ),
         (path("PublishEpoch"), always(wire::PublishEpochRequest { statement: Some(fleet.bundle.unsigned()) })),
         (path("NoSuchMethod"), Box::new(|rng| vec![random_bytes(rng, 40)])),
         ("/sfdata.v1.RenewalService/Renew", always(wire::RenewRequest { csr_der: vec![0x30; 200].into() })),

@@ -184,7 +184,7 @@ async fn an_agent_is_no_operator_and_an_operator_no_agent() {
         operator.lock_agent(wire::LockAgentRequest { agent_id: "la-0".into(), ..Default::default() }).await.map(drop),
         operator.invite_operator(wire::InviteOperatorRequest { name: "mallory".into() }).await.map(drop),
         operator
-            .publish_trust(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()) })
+            .publish_trust(wire::PublishTrustRequest { trust_bundle: Some(fleet.bundle.unsigned()), force: false })
             .await
             .map(drop),
         operator

@@ -100,8 +100,12 @@ pub struct Options {
     pub aws: bool,
     /// Life of agents' certificates.
     pub agent_lifetime: Option<Duration>,
+    /// Life of operators' certificates.
+    pub operator_lifetime: Option<Duration>,
     /// URL of the STS that the hub asks; without it the AWS stand-in.
     pub sts: Option<String>,
+    /// Where the hub's dispatch key is, if not in a file.
+    pub dispatch: hub_config::Dispatch,
 }
 
 impl Fleet {
@@ -129,6 +133,9 @@ impl Fleet {
         let standin = if options.aws { Some(Standin::start(folder.path()).await?) } else { None };
         let mut hub_config = hub_config(folder.path(), options.agent_lifetime)?;
         hub_config.enrol.aws.endpoint_url = options.sts.or_else(|| standin.as_ref().map(Standin::url));
+        hub_config.dispatch = options.dispatch;
+        let certificates = &mut hub_config.certificates;
+        certificates.operator_lifetime = options.operator_lifetime.unwrap_or(certificates.operator_lifetime);
         let (token, identity_file) = hub::init(&hub_config, &"alice".parse()?, Timestamp::now()).await?;
         let running = start_hub(&hub_config).await?;
         let key = SigningKey::generate()?;
@@ -152,7 +159,7 @@ impl Fleet {
     pub async fn publish(&self) -> Result<()> {
         let mut signed = self.bundle.unsigned();
         envelope::add_signature(&mut signed, &self.root);
-        let request = wire::PublishTrustRequest { trust_bundle: Some(signed) };
+        let request = wire::PublishTrustRequest { trust_bundle: Some(signed), force: false };
         self.alice.client.clone().publish_trust(request).await?;
         Ok(())
     }
@@ -410,6 +417,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         alerts: Settings::default(),
         costs: hub_config::Costs::default(),
         enrol: hub_config::Enrol::default(),
+        dispatch: hub_config::Dispatch::default(),
     })
 }
 

@@ -5,7 +5,7 @@
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
 //! [`receiver`] is who is told of alerts; [`collector`] is where traces go; [`dagster`] is a real Dagster, and one that answers wrongly;
 //! [`crowd`] is a whole region of LAs, [`web`] looks at the web page, [`screen`] at a terminal; [`scrape`] reads metrics as Prometheus does;
-//! [`sts`] is an STS that answers as it should not.
+//! [`sts`] is an STS that answers as it should not, [`kms`] a KMS with an Ed25519 key.
 
 pub mod collector;
 pub mod crowd;
@@ -13,6 +13,7 @@ pub mod dagster;
 pub mod fleet;
 pub mod h2;
 pub mod iam;
+pub mod kms;
 pub mod operator;
 pub mod process;
 pub mod raw;

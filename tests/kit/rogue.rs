@@ -16,7 +16,10 @@ use sfdata_common::{
     tls::{self, Identity, Knows, TlsKey},
 };
 use sfdata_hub::{
-    enrol::{authority::Authority, identity::HubKeys},
+    enrol::{
+        authority::Authority,
+        identity::{DISPATCH_FILE, HubKeys},
+    },
     metrics::Metrics,
     server::{self, Clients, Connections, Limits, Server},
 };
@@ -39,7 +42,7 @@ use crate::fleet::{Fleet, TRUST_DOMAIN};
 
 /// A hub in the hands of somebody else: it has all keys of the real one and sends whatever it is told to.
 pub struct RogueHub {
-    keys: HubKeys,
+    key: SigningKey,
     agent: Mutex<mpsc::Receiver<Session>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -90,11 +93,12 @@ impl RogueHub {
 
     async fn at(address: SocketAddr, data_dir: &Path) -> Result<Self> {
         let keys = HubKeys::open_or_create(data_dir, TRUST_DOMAIN, "core", Timestamp::now())?;
+        let dispatch = SigningKey::read(&data_dir.join(DISPATCH_FILE))?;
         let key = TlsKey::generate()?;
         let hour = Duration::from_secs(3600);
         let chain = keys.authority.issue(&key.request()?, &Subject::Hub("core".into()), hour, Timestamp::now())?;
         let identity = Identity::new(chain, &key)?;
-        let roots = vec![keys.authority.certificate().to_vec()];
+        let roots = vec![keys.authority.certificate()];
         let tls = Arc::new(ArcSwap::new(tls::server(&identity, Some(&roots))?));
         let (sessions, agent) = mpsc::channel(16);
         let server = Server {
@@ -109,7 +113,7 @@ impl RogueHub {
         let listener = server::bind("rogue", address)?;
         let serving = server.serve(listener, Routes::new(LinkServiceServer::new(Links(sessions))), stop.clone());
         let task = tokio::spawn(async move { serving.await.expect("the rogue hub serves") });
-        Ok(Self { keys, agent: Mutex::new(agent), stop, task })
+        Ok(Self { key: dispatch, agent: Mutex::new(agent), stop, task })
     }
 
     /// Wait for an agent to connect, and welcome it.
@@ -129,7 +133,7 @@ impl RogueHub {
 
     /// The dispatch key, which it has.
     pub fn key(&self) -> &SigningKey {
-        &self.keys.dispatch
+        &self.key
     }
 
     /// A delivery that only this command's operator or this dispatch can be wrong in.

@@ -65,14 +65,16 @@ pub(crate) async fn measure(estate: &Estate) -> Result<()> {
         tracer: Tracer::default(),
         stop: CancellationToken::new(),
     });
-    let (dispatcher, operator) = (Dispatcher::new(Arc::clone(&estate.dispatch)), Operator::new(estate)?);
+    let dispatcher =
+        Dispatcher::new(Arc::clone(&estate.dispatch), sfdata_hub::metrics::Metrics::default(), Tracer::default());
+    let operator = Operator::new(estate)?;
 
     let mut latencies: Vec<Duration> = Vec::new();
     for sequence in 1..=COMMANDS {
         let envelope = operator.sign(&operator.command(vec![agent.clone()]));
         let order = Some(Arc::new(Order::stored(envelope, Timestamp::now())?));
         let outgoing = Outgoing { position: Position { epoch: EPOCH, sequence }, order, trace: None };
-        let delivery = dispatcher.sign(agent, &outgoing, Timestamp::now());
+        let delivery = dispatcher.sign(agent, &outgoing, Timestamp::now()).await?;
 
         let (began, now) = (Instant::now(), Timestamp::now());
         let judgement = door.judge(&delivery, now);

@@ -28,6 +28,7 @@ use sfdata_hub::{
     enrol::{authority::Authority, identity::HubKeys},
     hub,
     metrics::Metrics,
+    signer::SharedSigner,
     store::{Batch, Store, keys, records},
 };
 
@@ -45,7 +46,7 @@ pub(crate) struct Estate {
     pub(crate) enrol: SocketAddr,
     pub(crate) ops: SocketAddr,
     pub(crate) authority: Arc<Authority>,
-    pub(crate) dispatch: Arc<SigningKey>,
+    pub(crate) dispatch: SharedSigner,
     pub(crate) bundle: Bundle,
     pub(crate) trust: Arc<Trust>,
     pub(crate) operator: OperatorName,
@@ -96,8 +97,8 @@ impl Estate {
                 may(&operator, &operator_key, Role::Admin),
                 may(&viewer, &SigningKey::generate()?, Role::Viewer),
             ],
-            dispatch_keys: vec![keys.dispatch.public()],
-            ca_certificates: vec![keys.authority.certificate().to_vec()],
+            dispatch_keys: vec![keys.dispatch.load().public()],
+            ca_certificates: vec![keys.authority.certificate()],
         };
         let mut signed = bundle.unsigned();
         envelope::add_signature(&mut signed, &root);

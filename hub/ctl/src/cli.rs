@@ -15,6 +15,7 @@ use sfdata_common::{
 use crate::{
     commands,
     exit::{Exit, Usage},
+    keyring::Keyring,
     output::{self, Format, Output},
 };
 
@@ -84,6 +85,9 @@ struct Global {
     /// Send traces of commands to this collector, as in http://127.0.0.1:4317: OTLP over gRPC
     #[arg(long, global = true, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// File of mode 0600 with the passphrase of a key, instead of asking at the terminal
+    #[arg(long, global = true, env = "SFDATA_PASSPHRASE_FILE", hide_env_values = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     /// How to print data
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -107,6 +111,8 @@ pub(crate) struct Context {
     pub(crate) proposing: Option<Duration>,
     /// The global options once more, for a command line within this one.
     pub(crate) global: Vec<OsString>,
+    /// Opens private keys.
+    pub(crate) keyring: Keyring,
 }
 
 impl Global {
@@ -126,6 +132,7 @@ impl Global {
             tracer: tracer(self.otlp_endpoint),
             proposing: None,
             global,
+            keyring: Keyring::new(self.passphrase_file),
         })
     }
 

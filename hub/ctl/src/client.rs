@@ -1,11 +1,12 @@
 //! The connection to the hub: who we are, how long we wait, and a certificate that renews itself.
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use sfdata_common::{
     Timestamp,
     channel::{self, SharedTls},
+    keys::SigningKey,
     peer::Peer,
     telemetry::traces::Tracer,
     tls::Identity,
@@ -16,7 +17,7 @@ use sfdata_proto::v1::{
 };
 use tonic::{Response, Status, codec::CompressionEncoding, transport::Channel};
 
-use crate::{cli::Context, output, profile::Profile, status};
+use crate::{cli::Context, keyring::Keyring, output, profile::Profile, status};
 
 /// An answer, or a stream's beginning, comes within this time: the hub writes to its disk once for it.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ pub(crate) struct Hub {
     pub(crate) tracer: Tracer,
     /// What is ordered is only proposed.
     pub(crate) proposing: bool,
+    keyring: Keyring,
     address: String,
     channel: Channel,
 }
@@ -43,8 +45,9 @@ impl Hub {
         let address = context.hub.clone().unwrap_or_else(|| profile.settings.address.clone());
         let tls = profile.tls(&identity)?;
         let channel = channel::open(&address, tls.clone());
-        let hub =
-            Self { profile, tracer: context.tracer.clone(), proposing: context.proposing.is_some(), address, channel };
+        let (tracer, keyring) = (context.tracer.clone(), context.keyring.clone());
+        let proposing = context.proposing.is_some();
+        let hub = Self { profile, tracer, proposing, keyring, address, channel };
         match renewal(identity.peer(), Timestamp::now()) {
             Renewal::NotYet => {}
             Renewal::Due => hub.renew(&identity, &tls).await?,
@@ -57,6 +60,11 @@ impl Hub {
             ),
         }
         Ok(hub)
+    }
+
+    /// The key that signs commands; a person may be asked for its passphrase, once.
+    pub(crate) async fn signing_key(&self) -> anyhow::Result<Arc<SigningKey>> {
+        Ok(self.keyring.open(&self.profile.signing_key_file()?).await?)
     }
 
     /// The service that operators call.
@@ -143,11 +151,15 @@ enum Renewal {
     Expired,
 }
 
+/// From when on a call renews the certificate first: half of its life.
+pub(crate) fn renews(peer: &Peer) -> Timestamp {
+    peer.not_before + peer.not_after.duration_since(peer.not_before) / 2
+}
+
 fn renewal(peer: &Peer, now: Timestamp) -> Renewal {
-    let life = peer.not_after.duration_since(peer.not_before);
     if now >= peer.not_after {
         Renewal::Expired
-    } else if now.duration_since(peer.not_before) * 2 >= life {
+    } else if now >= renews(peer) {
         Renewal::Due
     } else {
         Renewal::NotYet

@@ -21,6 +21,7 @@ mod targets;
 mod wait;
 
 mod client;
+mod keyring;
 mod pinned;
 mod proof;
 mod profile;

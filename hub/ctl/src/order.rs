@@ -325,7 +325,7 @@ async fn sign(
         "the hub has no trust bundle yet, so that no agent would obey; an admin makes one: hubctl trust init, \
          add-operator, sign, publish",
     )?;
-    let key = hub.profile.signing_key()?;
+    let key = hub.signing_key().await?;
     let opener = if action.reveals_data() { Some(Arc::new(Opener::generate()?)) } else { None };
     let now = Timestamp::now();
     let not_before = now - BACKDATE;

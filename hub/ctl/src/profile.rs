@@ -16,7 +16,6 @@ use sfdata_common::{
     channel::SharedTls,
     ids::OperatorName,
     keyfile,
-    keys::{self, SigningKey},
     tls::{self, Identity, Knows, TlsKey},
     trust::{self, Bundle},
 };
@@ -51,9 +50,6 @@ pub(crate) enum Error {
     /// A file.
     #[error(transparent)]
     File(#[from] keyfile::Error),
-    /// The signing key.
-    #[error(transparent)]
-    Key(#[from] keys::Error),
     /// Certificate or TLS key.
     #[error("the profile's certificate cannot be used; run hubctl login with a new token")]
     Tls(#[from] tls::Error),
@@ -202,9 +198,9 @@ impl Profile {
         }
     }
 
-    /// The key that signs commands.
-    pub(crate) fn signing_key(&self) -> Result<SigningKey, Error> {
-        read_signing_key(&signing_key_file(&self.folder, &self.settings))
+    /// Where the key is that signs commands.
+    pub(crate) fn signing_key_file(&self) -> Result<PathBuf, Error> {
+        existing(self.settings.signing_key.clone().unwrap_or_else(|| own_signing_key_file(&self.folder)))
     }
 }
 
@@ -222,16 +218,16 @@ pub(crate) fn own_signing_key_file(folder: &Path) -> PathBuf {
     folder.join("signing.key")
 }
 
-fn signing_key_file(folder: &Path, settings: &Settings) -> PathBuf {
-    settings.signing_key.clone().unwrap_or_else(|| own_signing_key_file(folder))
+/// Where the signing key is, with a profile or before there is one.
+pub(crate) fn signing_key_file(folder: &Path) -> Result<PathBuf, Error> {
+    match Profile::open(folder) {
+        Err(Error::NotThere { .. }) => existing(own_signing_key_file(folder)),
+        profile => profile?.signing_key_file(),
+    }
 }
 
-/// Read a signing key that should be there.
-pub(crate) fn read_signing_key(path: &Path) -> Result<SigningKey, Error> {
-    if !path.exists() {
-        return Err(Error::NoSigningKey { path: path.into() });
-    }
-    Ok(SigningKey::read(path)?)
+fn existing(path: PathBuf) -> Result<PathBuf, Error> {
+    if path.exists() { Ok(path) } else { Err(Error::NoSigningKey { path }) }
 }
 
 /// Make the profile's folder, closed to others, unless it is there.
@@ -274,6 +270,6 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         assert!(Profile::open(home.path()).unwrap_err().to_string().contains("hubctl login"));
         let profile = Profile { folder: home.path().into(), settings: settings() };
-        assert!(profile.signing_key().unwrap_err().to_string().contains("hubctl key create"));
+        assert!(profile.signing_key_file().unwrap_err().to_string().contains("hubctl key create"));
     }
 }

@@ -6,7 +6,7 @@ pub(crate) use sfdata_common::words::span;
 use sfdata_common::{Timestamp, words::kebab};
 use sfdata_proto::v1::{
     AgentState, AlertState, ArrivalState, AuroraPauseBlockerReason, CancelDisposition, CommandState, LogsEnd,
-    OperatorState, ParkReason, PowerMode, PowerPhase, S3ShareState,
+    OperatorFlag, OperatorState, ParkReason, PowerMode, PowerPhase, S3ShareState,
 };
 
 /// `waiting`, `succeeded`, ...
@@ -27,6 +27,11 @@ pub(crate) fn agent_state(state: AgentState) -> String {
 /// `invited`, `active`, `locked`.
 pub(crate) fn operator_state(state: OperatorState) -> String {
     kebab(state.as_str_name(), "OPERATOR_STATE_")
+}
+
+/// `unused`, `key-expires`.
+pub(crate) fn operator_flag(flag: OperatorFlag) -> String {
+    kebab(flag.as_str_name(), "OPERATOR_FLAG_")
 }
 
 /// `asked`, `already-ended`, `not-begun`.

@@ -54,14 +54,14 @@ async fn who_will_have_spent_more_than_their_budget_is_told() {
     let today = Hour::of(now());
     let days = (0..10).flat_map(|day| [0, 1].map(|hour| acus((today.day() - 10 + day) * 24 + hour, 1)));
     alerts.parts.usage.take(&agent, told(days.collect()), now()).await.unwrap();
-    alerts.pass(&fleet, now()).await.unwrap();
+    alerts.pass(&fleet, &[], now()).await.unwrap();
     assert_eq!(rules(&alerts, now()), [""; 0]);
     let more = (0..12).map(|hour| acus(today.day() * 24 + hour, 5)).collect();
     alerts.parts.usage.take(&agent, told(more), now()).await.unwrap();
-    alerts.pass(&fleet, now()).await.unwrap();
+    alerts.pass(&fleet, &[], now()).await.unwrap();
     assert_eq!(rules(&alerts, now()), [""; 0], "it is not looked at all the time");
     alerts.inner().costs_again = None;
-    alerts.pass(&fleet, now()).await.unwrap();
+    alerts.pass(&fleet, &[], now()).await.unwrap();
     let [told] = &rules(&alerts, now())[..] else { panic!("{:?}", rules(&alerts, now())) };
     assert!(told.starts_with("camden over-budget: will have cost ") && told.ends_with("its budget is 20"), "{told}");
 }
@@ -76,10 +76,10 @@ async fn an_audit_record_that_was_altered_is_told() {
         store.commit(batch).await.unwrap();
     }
     let well = alerts(&store, folder.path(), Costs::default());
-    well.pass(&[], now()).await.unwrap();
+    well.pass(&[], &[], now()).await.unwrap();
     assert_eq!(well.inner().audit.next, 3);
     well.inner().audit.again = Some(Instant::now());
-    well.pass(&[], now()).await.unwrap();
+    well.pass(&[], &[], now()).await.unwrap();
     assert_eq!(well.inner().audit.next, 3, "from its beginning again");
     assert_eq!(rules(&well, now()), [""; 0]);
     drop(well);
@@ -92,7 +92,7 @@ async fn an_audit_record_that_was_altered_is_told() {
     });
     let store = Store::open(folder.path(), Metrics::default()).unwrap();
     let altered = alerts(&store, folder.path(), Costs::default());
-    altered.pass(&[], now()).await.unwrap();
+    altered.pass(&[], &[], now()).await.unwrap();
     let [told] = &rules(&altered, now())[..] else { panic!("{:?}", rules(&altered, now())) };
     assert!(told.contains("audit-broken: has an audit record that does not hold from entry 1 on"), "{told}");
 }

@@ -62,10 +62,12 @@ impl RenewalService for Renewals {
             Subject::Operator(_) => self.certificates.operator_lifetime,
             Subject::Hub(_) => return Err(Status::permission_denied("a hub renews its own certificate")),
         };
+        let now = Timestamp::now();
         let chain = self
             .authority
-            .issue(&request.into_inner().csr_der, &subject, lifetime, Timestamp::now())
+            .issue(&request.into_inner().csr_der, &subject, lifetime, now)
             .map_err(|error| Status::invalid_argument(sfdata_common::error::chain(&error).to_string()))?;
+        self.fleet.issued(&subject, &chain, now + lifetime);
         self.metrics.enrolments.inc("renewed");
         Ok(Response::new(wire::RenewResponse { certificates: chain.into_iter().map(Into::into).collect() }))
     }

@@ -23,6 +23,7 @@ use crate::{
         joins::Admitted,
         tokens::Tokens,
     },
+    fleet::Fleet,
     metrics::Metrics,
     server::ConnectedPeer,
     trust::Trust,
@@ -36,6 +37,8 @@ pub struct Enrolment {
     pub tokens: Arc<Tokens>,
     /// Has AWS say who asks.
     pub iam: Iam,
+    /// Registry.
+    pub fleet: Arc<Fleet>,
     /// Issues.
     pub authority: Arc<Authority>,
     /// Handed to whoever joins.
@@ -81,11 +84,14 @@ impl Enrolment {
     }
 
     fn issue(&self, csr_der: &[u8], subject: &Subject, now: Timestamp) -> Result<Vec<Vec<u8>>, authority::Error> {
-        let lifetime = match subject {
+        self.authority.issue(csr_der, subject, self.lifetime(subject), now)
+    }
+
+    fn lifetime(&self, subject: &Subject) -> Duration {
+        match subject {
             Subject::Operator(_) => self.certificates.operator_lifetime,
             Subject::Agent(_) | Subject::Hub(_) => self.certificates.agent_lifetime,
-        };
-        self.authority.issue(csr_der, subject, lifetime, now)
+        }
     }
 
     fn answer<E: ToStatus>(
@@ -98,6 +104,7 @@ impl Enrolment {
             info!(?remote, error = %chain(&error), "an enrolment was refused");
             fail(error)
         })?;
+        self.fleet.issued(&subject, &certificates, Timestamp::now() + self.lifetime(&subject));
         self.metrics.enrolments.inc("joined");
         info!(%subject, ?remote, "joined");
         Ok(wire::EnrolResponse {

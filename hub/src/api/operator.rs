@@ -360,17 +360,11 @@ impl OperatorService for Operators {
         request: Request<wire::ListOperatorsRequest>,
     ) -> Result<Response<wire::ListOperatorsResponse>, Status> {
         self.may(&request, "operators.list", Authorizer::READ).await?;
-        let mut operators = self.fleet.operators();
-        for operator in &mut operators {
-            let key = self
-                .trust
-                .with(|bundle| bundle.operators.iter().find(|key| key.name.as_str() == operator.name).cloned());
-            if let Some(key) = key.flatten() {
-                operator.roles = key.roles.iter().map(ToString::to_string).collect();
-                operator.key_expires_unix_ms = key.expires.as_millisecond();
-            }
-        }
-        Ok(Response::new(wire::ListOperatorsResponse { operators }))
+        Ok(Response::new(wire::ListOperatorsResponse { operators: self.people(Timestamp::now()) }))
+    }
+
+    async fn who_am_i(&self, request: Request<wire::WhoAmIRequest>) -> Result<Response<wire::WhoAmIResponse>, Status> {
+        self.who_calls(&request).map(Response::new)
     }
 
     async fn lock_operator(
@@ -418,9 +412,7 @@ impl OperatorService for Operators {
         request: Request<wire::PublishTrustRequest>,
     ) -> Result<Response<wire::PublishTrustResponse>, Status> {
         let by = self.may(&request, "trust.publish", ADMINISTER).await?;
-        let envelope = request.into_inner().trust_bundle.ok_or_else(|| Status::invalid_argument("no trust bundle"))?;
-        let version = self.trust.publish(&by, envelope, Timestamp::now()).await.map_err(fail)?;
-        self.sessions.nudge_all();
+        let version = self.publish(&by, request.into_inner()).await?;
         Ok(Response::new(wire::PublishTrustResponse { version }))
     }
 

@@ -139,6 +139,7 @@ impl ToStatus for tokens::Error {
             }
             Self::ReceiptKey | Self::Issue(authority::Error::Request(_)) => Code::InvalidArgument,
             Self::NoBundle => Code::FailedPrecondition,
+            Self::Signer(_) => Code::Unavailable,
             Self::Random(_) | Self::Issue(_) => Code::Internal,
             Self::Fleet(error) => error.code(),
             Self::Store(error) => error.code(),
@@ -160,7 +161,7 @@ impl ToStatus for iam::Error {
             Self::Name(_) | Self::ReceiptKey | Self::Issue(authority::Error::Request(_)) => Code::InvalidArgument,
             Self::Sts(sts::Error::Busy) => Code::ResourceExhausted,
             Self::Sts(sts::Error::Odd { odd: iam::reply::Odd::NotARole(_), .. }) => Code::PermissionDenied,
-            Self::Sts(_) => Code::Unavailable,
+            Self::Sts(_) | Self::Signer(_) => Code::Unavailable,
             Self::Random(_) | Self::Issue(_) => Code::Internal,
             Self::Fleet(error) => error.code(),
             Self::Store(error) => error.code(),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
@@ -79,11 +80,20 @@ pub enum Error {
     Sign(#[source] rcgen::Error),
 }
 
-/// The CA, ready to issue.
+/// The files of the CA in use: key and certificate.
+pub const CURRENT: [&str; 2] = [KEY_FILE, CERTIFICATE_FILE];
+/// Those of the one that is to take its place.
+pub const NEXT: [&str; 2] = ["ca-next.key", "ca-next.crt"];
+
+/// The CA, ready to issue; another one may take its place at any time, for all who share it.
 pub struct Authority {
+    trust_domain: String,
+    current: ArcSwap<Issuing>,
+}
+
+struct Issuing {
     issuer: Issuer<'static, KeyPair>,
     certificate: Vec<u8>,
-    trust_domain: String,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -91,6 +101,16 @@ pub struct Authority {
 impl Authority {
     /// Make a new CA in `folder`, where there is none yet.
     pub fn create(folder: &Path, trust_domain: &str, now: Timestamp) -> Result<Self, Error> {
+        Self::create_as(CURRENT, folder, trust_domain, now)
+    }
+
+    /// The same in other files.
+    pub fn create_as(
+        [key_file, certificate_file]: [&str; 2],
+        folder: &Path,
+        trust_domain: &str,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         let key_text = TlsKey::generate()?.to_pem();
         let key = KeyPair::from_pem(&key_text).map_err(Error::Sign)?;
         let mut params = CertificateParams::default();
@@ -103,14 +123,19 @@ impl Authority {
             (SystemTime::from(from).into(), SystemTime::from(until).into())
         };
         let certificate = params.self_signed(&key).map_err(Error::Sign)?.der().to_vec();
-        keyfile::create_secret(&folder.join(KEY_FILE), &key_text)?;
-        keyfile::write(&folder.join(CERTIFICATE_FILE), tls::certificates_to_pem(&[certificate]).as_bytes())?;
-        Self::open(folder, trust_domain)
+        keyfile::create_secret(&folder.join(key_file), &key_text)?;
+        keyfile::write(&folder.join(certificate_file), tls::certificates_to_pem(&[certificate]).as_bytes())?;
+        Self::open_as([key_file, certificate_file], folder, trust_domain)
     }
 
     /// Open the CA that lies in `folder`.
     pub fn open(folder: &Path, trust_domain: &str) -> Result<Self, Error> {
-        let (key_path, path) = (folder.join(KEY_FILE), folder.join(CERTIFICATE_FILE));
+        Self::open_as(CURRENT, folder, trust_domain)
+    }
+
+    /// The same from other files.
+    pub fn open_as([key_file, certificate_file]: [&str; 2], folder: &Path, trust_domain: &str) -> Result<Self, Error> {
+        let (key_path, path) = (folder.join(key_file), folder.join(certificate_file));
         let key = KeyPair::from_pem(&keyfile::read_secret(&key_path)?)
             .ok()
             .filter(|key| key.algorithm() == &PKCS_ECDSA_P256_SHA256)
@@ -130,12 +155,18 @@ impl Authority {
         let (not_before, not_after) = (time(parsed.validity().not_before)?, time(parsed.validity().not_after)?);
         let der = CertificateDer::from(certificate.as_slice());
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| invalid())?;
-        Ok(Self { issuer, certificate, trust_domain: trust_domain.to_owned(), not_before, not_after })
+        let current = ArcSwap::from_pointee(Issuing { issuer, certificate, not_before, not_after });
+        Ok(Self { trust_domain: trust_domain.to_owned(), current })
+    }
+
+    /// Issue by that CA from now on, wherever this one is shared.
+    pub fn becomes(&self, next: &Self) {
+        self.current.store(next.current.load_full());
     }
 
     /// The CA's certificate, in DER.
-    pub fn certificate(&self) -> &[u8] {
-        &self.certificate
+    pub fn certificate(&self) -> Vec<u8> {
+        self.current.load().certificate.clone()
     }
 
     /// First part of every name that it issues.
@@ -145,7 +176,7 @@ impl Authority {
 
     /// End of the CA's certificate, and of all that it issues.
     pub fn not_after(&self) -> Timestamp {
-        self.not_after
+        self.current.load().not_after
     }
 
     /// A leaf for `subject` with the request's public key, and the CA's certificate behind it, in DER.
@@ -166,8 +197,9 @@ impl Authority {
             return Err(Error::Request("its key is not an ECDSA key on P-256"));
         }
         let (from, until) = validity(lifetime, now)?;
-        if self.not_after <= now {
-            return Err(Error::Expired { at: self.not_after });
+        let ca = self.current.load();
+        if ca.not_after <= now {
+            return Err(Error::Expired { at: ca.not_after });
         }
         let uri = Ia5String::try_from(subject.uri(&self.trust_domain)).map_err(Error::Sign)?;
         let mut params = CertificateParams::default();
@@ -181,10 +213,10 @@ impl Authority {
         }];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial()?);
-        params.not_before = SystemTime::from(from.max(self.not_before)).into();
-        params.not_after = SystemTime::from(until.min(self.not_after)).into();
-        let leaf = params.signed_by(key, &self.issuer).map_err(Error::Sign)?;
-        Ok(vec![leaf.der().to_vec(), self.certificate.clone()])
+        params.not_before = SystemTime::from(from.max(ca.not_before)).into();
+        params.not_after = SystemTime::from(until.min(ca.not_after)).into();
+        let leaf = params.signed_by(key, &ca.issuer).map_err(Error::Sign)?;
+        Ok(vec![leaf.der().to_vec(), ca.certificate.clone()])
     }
 }
 

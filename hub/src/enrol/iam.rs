@@ -19,7 +19,7 @@ use std::{
 use jiff::Timestamp;
 use sfdata_common::{
     ids::{self, AgentId},
-    keys::{self as crypto, PublicKey, SigningKey},
+    keys::{self as crypto, PublicKey},
     limits,
     peer::Subject,
 };
@@ -37,7 +37,9 @@ use crate::{
         joins::{self, Admitted, Join, Right},
     },
     fleet::{self, Fleet},
+    metrics::Metrics,
     sessions::{Sessions, lock_clone},
+    signer::{self, SharedSigner},
     store::{self, Batch, Store},
     trust::Trust,
 };
@@ -66,6 +68,9 @@ pub enum Error {
     /// The random generator.
     #[error(transparent)]
     Random(#[from] crypto::Error),
+    /// The hub's word on the join.
+    #[error(transparent)]
+    Signer(#[from] signer::Error),
     /// The registry.
     #[error(transparent)]
     Fleet(#[from] fleet::Error),
@@ -112,7 +117,9 @@ pub struct Parts {
     /// The trust domain, and whose counts hold.
     pub trust: Arc<Trust>,
     /// Signs counts.
-    pub dispatch: Arc<SigningKey>,
+    pub dispatch: SharedSigner,
+    /// Counters.
+    pub metrics: Metrics,
     /// Whom to ask.
     pub settings: config::Aws,
 }
@@ -160,7 +167,8 @@ impl Iam {
         let (challenge, agent) = self.challenges().take(&request.challenge, now).ok_or(Error::Challenge)?;
         let who = request.agent.as_ref().filter(|who| PublicKey::from_bytes(&who.receipt_key).is_some());
         let who = who.ok_or(Error::ReceiptKey)?;
-        let Parts { fleet, trust, dispatch, .. } = &self.parts;
+        let Parts { fleet, trust, dispatch, metrics, .. } = &self.parts;
+        let signer = dispatch.load_full();
         fleet.may_join_by_aws(&agent).map_err(fleet::Error::Join)?;
         let checked = request::check(
             &request.signed_request,
@@ -179,8 +187,8 @@ impl Iam {
         let admitted = async {
             let certificates = issue(&subject)?;
             let told = who.joined.as_ref().and_then(|joined| {
-                let mut keys = trust.with(|bundle| bundle.dispatch_keys.clone()).unwrap_or_default();
-                keys.push(dispatch.public());
+                let mut keys = trust.dispatch_keys();
+                keys.push(signer.public());
                 joins::told(joined, trust.domain(), &agent, &keys)
             });
             let join = Join {
@@ -191,7 +199,7 @@ impl Iam {
             };
             let (written, counter) = fleet.agent_joined(&agent, &join, now, Batch::default())?;
             written.await?;
-            Ok((certificates, joins::sign(trust.domain(), &agent, counter, dispatch, now)))
+            Ok((certificates, joins::sign(trust.domain(), &agent, counter, &signer, metrics, now).await?))
         };
         match admitted.await {
             Ok((certificates, joined)) => Ok(Admitted { subject, certificates, joined: Some(joined) }),

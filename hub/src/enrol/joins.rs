@@ -11,13 +11,17 @@ use sfdata_common::{
     dispatch::JOINED_PAYLOAD_TYPE,
     envelope,
     ids::{AccountId, AgentId, RoleName},
-    keys::{PublicKey, SigningKey},
+    keys::PublicKey,
     peer::Subject,
 };
 use sfdata_proto::v1 as wire;
 
 use super::iam::reply::Caller;
-use crate::store::records;
+use crate::{
+    metrics::Metrics,
+    signer::{self, Signer},
+    store::records,
+};
 
 /// An agent that joins, once it is known who it is.
 pub struct Join {
@@ -180,14 +184,21 @@ pub fn version(told: &str) -> String {
 }
 
 /// The hub's word on a count.
-pub fn sign(trust_domain: &str, agent: &AgentId, counter: u64, key: &SigningKey, now: Timestamp) -> wire::Envelope {
+pub async fn sign(
+    trust_domain: &str,
+    agent: &AgentId,
+    counter: u64,
+    signer: &Signer,
+    metrics: &Metrics,
+    now: Timestamp,
+) -> Result<wire::Envelope, signer::Error> {
     let joined = wire::Joined {
         trust_domain: trust_domain.to_owned(),
         agent_id: agent.to_string(),
         counter,
         joined_unix_ms: now.as_millisecond(),
     };
-    envelope::seal(JOINED_PAYLOAD_TYPE, joined.encode_to_vec(), key)
+    signer.seal(JOINED_PAYLOAD_TYPE, joined.encode_to_vec(), metrics).await
 }
 
 /// The count that an agent hands over, if one of `keys` signed it for that agent.
@@ -201,6 +212,8 @@ pub fn told(envelope: &wire::Envelope, trust_domain: &str, agent: &AgentId, keys
 
 #[cfg(test)]
 mod tests {
+    use sfdata_common::keys::SigningKey;
+
     use super::*;
 
     fn camden() -> AgentId {
@@ -306,11 +319,14 @@ mod tests {
         assert_eq!(next(&locked, &aws(2, Some(1))), Err(Refusal::Locked(camden())));
     }
 
-    #[test]
-    fn a_count_holds_for_one_agent_of_one_hub() {
+    #[tokio::test]
+    async fn a_count_holds_for_one_agent_of_one_hub() {
         let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-        let envelope = sign("sfdata.example", &camden(), 3, &key, Timestamp::UNIX_EPOCH);
         let keys = [key.public()];
+        let signer = Signer::from(key);
+        let (agent, metrics) = (camden(), Metrics::default());
+        let signed = sign("sfdata.example", &agent, 3, &signer, &metrics, Timestamp::UNIX_EPOCH);
+        let envelope = signed.await.unwrap();
         assert_eq!(told(&envelope, "sfdata.example", &camden(), &keys), Some(3));
         assert_eq!(told(&envelope, "other.example", &camden(), &keys), None);
         assert_eq!(told(&envelope, "sfdata.example", &"barnet".parse().unwrap(), &keys), None);

@@ -123,7 +123,8 @@ impl Serving {
         let identity = leaf(&self.authority, &self.hub_id, self.lifetime, now)?;
         {
             let mut current = self.current();
-            let new = Current { identity, roots: current.roots.clone() };
+            // Another CA may have taken the place of ours meanwhile.
+            let new = Current { identity, roots: roots(&self.authority, &current.roots) };
             self.swap(new.configurations()?);
             *current = new;
         }
@@ -193,8 +194,10 @@ fn leaf(authority: &Authority, hub_id: &str, lifetime: Duration, now: Timestamp)
 }
 
 fn roots(authority: &Authority, bundle_cas: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut roots = vec![authority.certificate().to_vec()];
-    roots.extend(bundle_cas.iter().filter(|der| *der != authority.certificate()).cloned());
+    let own = authority.certificate();
+    let others: Vec<_> = bundle_cas.iter().filter(|der| **der != own).cloned().collect();
+    let mut roots = vec![own];
+    roots.extend(others);
     roots
 }
 

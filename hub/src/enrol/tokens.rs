@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sfdata_common::{
     ids::{AccountId, AgentId, OperatorName},
     join::{self, JoinToken, Subject as Bearer},
-    keys::{self as crypto, PublicKey, SigningKey, sha256},
+    keys::{self as crypto, PublicKey, sha256},
     limits,
     peer::Subject,
 };
@@ -21,11 +21,13 @@ use crate::{
     audit,
     config::Public,
     enrol::{
-        authority,
+        authority::{self, Authority},
         identity::HubKeys,
         joins::{self, Admitted, Join, Right},
     },
     fleet::{self, Fleet},
+    metrics::Metrics,
+    signer::{self, SharedSigner},
     store::{self, Batch, Store, keys, records},
     trust::Trust,
 };
@@ -65,6 +67,9 @@ pub enum Error {
     /// The random generator.
     #[error(transparent)]
     Random(#[from] crypto::Error),
+    /// The hub's word on the join.
+    #[error(transparent)]
+    Signer(#[from] signer::Error),
     /// The registry.
     #[error(transparent)]
     Fleet(#[from] fleet::Error),
@@ -78,17 +83,25 @@ pub struct Tokens {
     store: Store,
     fleet: Arc<Fleet>,
     trust: Arc<Trust>,
-    ca_pin: [u8; 32],
-    dispatch: Arc<SigningKey>,
+    authority: Arc<Authority>,
+    dispatch: SharedSigner,
+    metrics: Metrics,
     public: Public,
     redeeming: Mutex<()>,
 }
 
 impl Tokens {
     /// Tokens that pin the CA of these keys and lead to these addresses.
-    pub fn new(store: Store, fleet: Arc<Fleet>, trust: Arc<Trust>, keys: &HubKeys, public: Public) -> Self {
-        let (ca_pin, dispatch) = (sha256(keys.authority.certificate()), Arc::clone(&keys.dispatch));
-        Self { store, fleet, trust, ca_pin, dispatch, public, redeeming: Mutex::default() }
+    pub fn new(
+        store: Store,
+        fleet: Arc<Fleet>,
+        trust: Arc<Trust>,
+        keys: &HubKeys,
+        public: Public,
+        metrics: Metrics,
+    ) -> Self {
+        let (authority, dispatch) = (Arc::clone(&keys.authority), Arc::clone(&keys.dispatch));
+        Self { store, fleet, trust, authority, dispatch, metrics, public, redeeming: Mutex::default() }
     }
 
     /// Where an agent joins by its AWS identity, and what it pins: a token without a secret.
@@ -103,7 +116,7 @@ impl Tokens {
         JoinToken {
             enrol_address: self.public.enrol_address.clone(),
             address: self.public.address.clone(),
-            ca_pin: self.ca_pin.to_vec().into(),
+            ca_pin: sha256(&self.authority.certificate()).to_vec().into(),
             root_pin: self.trust.with(|bundle| Bytes::copy_from_slice(&bundle.root_pin())).unwrap_or_default(),
             secret: Bytes::new(),
             trust_domain: self.trust.domain().to_owned(),
@@ -184,6 +197,8 @@ impl Tokens {
                 }
                 let subject = Subject::Agent(id.clone());
                 let certificates = issue(&subject)?;
+                let signer = self.dispatch.load_full();
+                signer.ready(&self.metrics).await?; // a token is used up once
                 let join = Join {
                     receipt_key: agent.receipt_key.clone(),
                     version: joins::version(&agent.version),
@@ -192,7 +207,7 @@ impl Tokens {
                 };
                 let (written, counter) = self.fleet.agent_joined(&id, &join, now, batch)?;
                 written.await?;
-                let joined = joins::sign(self.trust.domain(), &id, counter, &self.dispatch, now);
+                let joined = joins::sign(self.trust.domain(), &id, counter, &signer, &self.metrics, now).await?;
                 Ok(Admitted { subject, certificates, joined: Some(joined) })
             }
             Some(wire::enrol_request::Subject::Operator(_)) if !record.operator.is_empty() => {
@@ -200,7 +215,7 @@ impl Tokens {
                 let subject = Subject::Operator(name.clone());
                 let certificates = issue(&subject)?;
                 batch.audit(audit::draft(now, "operator.joined", audit::operator(&name), audit::operator(&name), ""));
-                self.fleet.operator_joined(&name, batch)?.await?;
+                self.fleet.operator_joined(&name, now, batch)?.await?;
                 Ok(Admitted { subject, certificates, joined: None })
             }
             _ => Err(Error::OtherKind),

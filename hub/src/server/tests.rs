@@ -160,7 +160,7 @@ async fn a_client_refuses_a_hub_of_a_foreign_ca_and_knows_its_own_by_the_pin() {
         let mut client = hub.client_of(tls::client(None, pin).unwrap());
         async move { client.check(HealthCheckRequest::default()).await }
     };
-    ask(&sfdata_common::keys::sha256(hub.authority.certificate())).await.unwrap();
+    ask(&sfdata_common::keys::sha256(&hub.authority.certificate())).await.unwrap();
     assert!(hub.seen.lock().unwrap().take().unwrap().peer.is_none());
     assert!(ask(&[7; 32]).await.is_err());
     hub.stop().await;

@@ -118,6 +118,23 @@ pub struct Agent {
     /// Its next join by AWS identity is let in whatever its count, until then; Unix milliseconds, 0 for never.
     #[prost(int64, tag = "15")]
     pub join_anew_until: i64,
+    /// Version of the trust bundle that it goes by.
+    #[prost(uint64, tag = "16")]
+    pub trust_version: u64,
+    /// The certificate that it was given last.
+    #[prost(message, optional, tag = "17")]
+    pub leaf: Option<Leaf>,
+}
+
+/// A certificate that was given to a member.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Leaf {
+    /// Who issued it: the first 8 bytes of SHA-256 over the CA's certificate, in hex.
+    #[prost(string, tag = "1")]
+    pub ca: String,
+    /// When it ends.
+    #[prost(int64, tag = "2")]
+    pub ends: i64,
 }
 
 /// An operator of the registry: whom the hub lets connect. What they may sign stands in the trust bundle.
@@ -129,9 +146,18 @@ pub struct Operator {
     /// Why they are locked; absent when they are not.
     #[prost(string, optional, tag = "2")]
     pub locked: Option<String>,
-    /// When they last called.
+    /// When they last called, up to some minutes.
     #[prost(int64, tag = "3")]
     pub last_seen: i64,
+    /// When they last ordered something that they signed, up to some minutes.
+    #[prost(int64, tag = "4")]
+    pub last_signed: i64,
+    /// When they joined last.
+    #[prost(int64, tag = "5")]
+    pub since: i64,
+    /// The certificate that they were given last.
+    #[prost(message, optional, tag = "6")]
+    pub leaf: Option<Leaf>,
 }
 
 /// A join token; its key is the digest of its secret.

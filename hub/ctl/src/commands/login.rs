@@ -14,7 +14,7 @@ use sfdata_common::{
     channel,
     ids::OperatorName,
     join::{self, JoinToken, Subject},
-    keys::{PublicKey, SigningKey, sha256},
+    keys::{KeyFile, PublicKey, SigningKey, sha256},
     peer,
     tls::{self, Identity, Knows, TlsKey},
     trust::Bundle,
@@ -56,7 +56,7 @@ impl Login {
         let operator: OperatorName = subject.name.parse()?;
         // Everything that may fail here does so before the token is used up.
         profile::make_folder(&context.folder)?;
-        let key = self.key(context)?;
+        let key = self.key(context).await?;
         let tls_key = TlsKey::generate()?;
         let answer = enrol(&token, &tls_key).await?;
         let (chain, bundle) = checked(&token, &operator, &answer, &tls_key)?;
@@ -68,7 +68,7 @@ impl Login {
             signing_key: self.signing_key.map(path::absolute).transpose()?,
         };
         let profile = Profile::write(&context.folder, settings, &tls_key, &chain, answer.trust_bundle.as_ref())?;
-        show(context, &profile, key.public(), bundle.as_ref())?;
+        show(context, &profile, key, bundle.as_ref())?;
         if unpinned {
             output::warn(
                 "the token is older than the first trust bundle and pins none; compare the root pin of \
@@ -86,13 +86,17 @@ impl Login {
     }
 
     /// The key that will sign commands: the one named, the one that is there, or a new one.
-    fn key(&self, context: &Context) -> anyhow::Result<SigningKey> {
+    async fn key(&self, context: &Context) -> anyhow::Result<PublicKey> {
         let own = own_signing_key_file(&context.folder);
-        Ok(match &self.signing_key {
-            Some(path) => SigningKey::read(path)?,
-            None if own.exists() => SigningKey::read(&own)?,
-            None => SigningKey::create(&own)?,
-        })
+        let path = match &self.signing_key {
+            Some(path) => path,
+            None if own.exists() => &own,
+            None => return Ok(SigningKey::create(&own)?.public()),
+        };
+        match KeyFile::read(path)?.public() {
+            Some(public) => Ok(public),
+            None => Ok(context.keyring.open(path).await?.public()),
+        }
     }
 }
 
@@ -142,7 +146,7 @@ fn checked(
 
 fn show(context: &Context, profile: &Profile, key: PublicKey, bundle: Option<&Bundle>) -> anyhow::Result<()> {
     let Settings { operator, address, trust_domain, .. } = &profile.settings;
-    let listed = bundle.and_then(|bundle| bundle.operator(operator)).filter(|listed| listed.key == key);
+    let listed = bundle.and_then(|bundle| bundle.operator_keys(operator).find(|listed| listed.key == key));
     let json = json!({
         "operator": operator.as_str(),
         "address": address,

@@ -4,6 +4,7 @@ mod key;
 mod login;
 mod operators;
 mod trust;
+mod whoami;
 
 mod agents;
 mod alerts;
@@ -31,6 +32,7 @@ use crate::{cli::Context, exit::Exit};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Noun {
     Login(login::Login),
+    Whoami(whoami::Whoami),
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
@@ -70,7 +72,8 @@ impl Noun {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Login(login) => login.run(context).await,
-            Self::Key(key) => key.run(context),
+            Self::Key(key) => key.run(context).await,
+            Self::Whoami(whoami) => whoami.run(context).await,
             Self::Trust(trust) => trust.run(context).await,
             Self::Operators(operators) => operators.run(context).await,
             Self::Agents(agents) => agents.run(context).await,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use sfdata_common::{Timestamp, ids::OperatorName};
 use sfdata_proto::v1::{
-    InviteOperatorRequest, ListOperatorsRequest, LockOperatorRequest, OperatorState, OperatorSummary,
+    InviteOperatorRequest, ListOperatorsRequest, LockOperatorRequest, OperatorFlag, OperatorState, OperatorSummary,
     UnlockOperatorRequest,
 };
 
@@ -68,8 +68,10 @@ impl Invite {
     }
 }
 
-/// List operators, with what they may sign
+/// List operators, with what they may sign and when they were last seen
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Whoever was not seen for 90 days, and keys that end within 30, are flagged under NOTE.")]
 pub(crate) struct List {}
 
 impl List {
@@ -87,14 +89,36 @@ fn to_json(operator: &OperatorSummary) -> Value {
         "name": operator.name,
         "state": words::operator_state(operator.state()),
         "last_seen": words::time(operator.last_seen_unix_ms),
+        "last_signed": words::time(operator.last_signed_unix_ms),
+        "joined": words::time(operator.joined_unix_ms),
+        "flags": operator.flags().map(words::operator_flag).collect::<Vec<_>>(),
         "roles": operator.roles,
         "key_expires": words::time(operator.key_expires_unix_ms),
         "note": none_if_empty(&operator.note),
     })
 }
 
+/// What an operator's flags say, in words.
+pub(super) fn flags(operator: &OperatorSummary) -> String {
+    let texts = operator.flags().filter_map(|flag| match flag {
+        OperatorFlag::Unspecified => None,
+        OperatorFlag::Unused => Some("unused: lock who has left"),
+        OperatorFlag::KeyExpires => Some("key ends soon"),
+    });
+    texts.collect::<Vec<_>>().join("; ")
+}
+
+fn note(operator: &OperatorSummary) -> Cell {
+    let flags = flags(operator);
+    match (flags.is_empty(), operator.note.is_empty()) {
+        (true, _) => Cell::from(&operator.note),
+        (false, true) => Cell::new(flags, Tone::Bad),
+        (false, false) => Cell::new(format!("{}; {flags}", operator.note), Tone::Bad),
+    }
+}
+
 fn table(operators: &[OperatorSummary], now: Timestamp) -> Table {
-    let mut table = Table::new(&["OPERATOR", "STATE", "SEEN", "ROLES", "KEY EXPIRES", "NOTE"]);
+    let mut table = Table::new(&["OPERATOR", "STATE", "LAST USED", "LAST ORDER", "ROLES", "KEY EXPIRES", "NOTE"]);
     for operator in operators {
         let tone = match operator.state() {
             OperatorState::Active => Tone::Good,
@@ -107,9 +131,10 @@ fn table(operators: &[OperatorSummary], now: Timestamp) -> Table {
             Cell::from(&operator.name),
             Cell::new(words::operator_state(operator.state()), tone),
             Cell::from(words::age(operator.last_seen_unix_ms, now)),
+            Cell::from(words::age(operator.last_signed_unix_ms, now)),
             Cell::from(operator.roles.join(" ")),
             Cell::new(expires.map_or_else(String::new, |at| at.strftime("%Y-%m-%d").to_string()), expired),
-            Cell::from(&operator.note),
+            note(operator),
         ]);
     }
     table
@@ -170,7 +195,13 @@ mod tests {
             last_seen_unix_ms: 940_000,
             roles: roles.iter().map(ToString::to_string).collect(),
             key_expires_unix_ms: if roles.is_empty() { 0 } else { 2_000_000_000 },
-            note: String::new(),
+            last_signed_unix_ms: if roles.len() == 1 { 880_000 } else { 0 },
+            flags: if roles.len() == 1 {
+                vec![OperatorFlag::Unused.into(), OperatorFlag::KeyExpires.into()]
+            } else {
+                vec![]
+            },
+            ..Default::default()
         };
         let operators = [
             operator("alice", OperatorState::Active, &["admin"]),
@@ -178,10 +209,10 @@ mod tests {
             operator("carol", OperatorState::Invited, &[]),
         ];
         insta::assert_snapshot!(table(&operators, Timestamp::from_second(1_000).unwrap()).render(false), @r#"
-        OPERATOR  STATE    SEEN  ROLES                  KEY EXPIRES  NOTE
-        alice     active   1m    admin                  1970-01-24   -
-        bob       locked   1m    operator data-steward  1970-01-24   -
-        carol     invited  1m    -                      -            -
+        OPERATOR  STATE    LAST USED  LAST ORDER  ROLES                  KEY EXPIRES  NOTE
+        alice     active   1m         2m          admin                  1970-01-24   unused: lock who has left; key ends soon
+        bob       locked   1m         never       operator data-steward  1970-01-24   -
+        carol     invited  1m         never       -                      -            -
         "#);
     }
 }

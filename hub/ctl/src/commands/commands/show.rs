@@ -6,8 +6,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
-use sfdata_common::{Timestamp, command::Command, envelope, ids::CommandId, keyfile, keys::sha256};
-use sfdata_proto::v1::{GetCommandRequest, GetCommandResponse, TargetStatus};
+use sfdata_common::{
+    Timestamp,
+    command::Command,
+    envelope,
+    ids::CommandId,
+    keyfile,
+    keys::{PublicKey, sha256},
+};
+use sfdata_proto::v1::{Envelope, GetCommandRequest, GetCommandResponse, TargetStatus};
 
 use super::{ask, list::to_json};
 use crate::{
@@ -176,11 +183,14 @@ impl Signature {
 }
 
 fn signature(answer: &GetCommandResponse, operator: &str, held: Option<&Held>) -> Signature {
-    let key = operator.parse().ok().and_then(|name| held?.bundle.operator(&name).map(|operator| operator.key));
-    match (key, &answer.command) {
-        (None, _) => Signature::Unknown,
-        (Some(key), Some(signed)) if envelope::is_signed_by(signed, Command::PAYLOAD_TYPE, &key) => Signature::Valid,
-        (Some(_), _) => Signature::Invalid,
+    let name = operator.parse().ok();
+    let listed = name.zip(held).map(|(name, held)| held.bundle.operator_keys(&name).map(|listed| listed.key).collect());
+    let keys: Vec<PublicKey> = listed.unwrap_or_default();
+    let signs = |signed: &Envelope| envelope::count_signers(signed, Command::PAYLOAD_TYPE, &keys) > 0;
+    match &answer.command {
+        _ if keys.is_empty() => Signature::Unknown,
+        Some(signed) if signs(signed) => Signature::Valid,
+        _ => Signature::Invalid,
     }
 }
 

@@ -121,6 +121,7 @@ mod tests {
     use sfdata_common::{envelope, keys::SigningKey, telemetry::traces::Tracer};
 
     use super::*;
+    use crate::keyring::Keyring;
 
     fn bundle(roots: &[&SigningKey], threshold: usize) -> Bundle {
         Bundle {
@@ -163,6 +164,7 @@ mod tests {
             tracer: Tracer::default(),
             proposing: None,
             global: Vec::new(),
+            keyring: Keyring::default(),
         };
         let file = BundleFile { path: folder.path().join("bundle.pem") };
         let change = || file.change(&context, None, |_| Ok(())).map(|bundle| bundle.version);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use sfdata_common::{
     Timestamp, keyfile,
-    keys::{self, PublicKey, SigningKey},
+    keys::{self, KeyFile, PublicKey, SigningKey},
     trust::{Bundle, hub_identity_from_pem},
 };
 use sfdata_proto::v1::HubIdentity;
@@ -35,6 +35,9 @@ pub(crate) struct Init {
     /// Make so many new root keys beside the bundle: root-1.key, root-2.key, ...
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
     generate: Option<u8>,
+    /// Put each new root key under a passphrase of its own
+    #[arg(long, requires = "generate")]
+    passphrase: bool,
     /// How many root keys must sign a bundle
     #[arg(long, value_name = "K")]
     threshold: usize,
@@ -45,7 +48,7 @@ pub(crate) struct Init {
 
 /// A root key, by its file or by its public half.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum RootKey {
+pub(super) enum RootKey {
     File(PathBuf),
     Public(PublicKey),
 }
@@ -58,18 +61,25 @@ impl FromStr for RootKey {
 }
 
 impl RootKey {
-    fn public(&self) -> Result<PublicKey, keys::Error> {
+    /// Its public half; of a key under a passphrase that another program wrote, only the passphrase shows it.
+    pub(super) async fn public(&self, context: &Context) -> anyhow::Result<PublicKey> {
         match self {
-            Self::File(path) => SigningKey::read(path).map(|key| key.public()),
+            Self::File(path) => match KeyFile::read(path)?.public() {
+                Some(public) => Ok(public),
+                None => Ok(context.keyring.open(path).await?.public()),
+            },
             Self::Public(key) => Ok(*key),
         }
     }
 }
 
 impl Init {
-    pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let hub = self.identity()?;
-        let given = self.root_keys.iter().map(RootKey::public).collect::<Result<Vec<_>, _>>()?;
+        let mut given = Vec::new();
+        for key in &self.root_keys {
+            given.push(key.public(context).await?);
+        }
         check(&given, self.generate.unwrap_or(0).into(), self.threshold)?;
         ensure!(
             !self.out.exists(),
@@ -79,7 +89,8 @@ impl Init {
         let mut root_keys = given;
         for number in 1..=self.generate.unwrap_or(0) {
             let path = self.out.with_file_name(format!("root-{number}.key"));
-            root_keys.push(SigningKey::create(&path)?.public());
+            let passphrase = if self.passphrase { Some(context.keyring.choose(&path).await?) } else { None };
+            root_keys.push(SigningKey::create_under(&path, passphrase.as_ref().map(|text| text.as_str()))?.public());
             output::note(format_args!("made root key {}", path.display()));
         }
         let bundle = Bundle {
@@ -111,7 +122,7 @@ impl Init {
 }
 
 /// Root keys and threshold make sense together.
-fn check(given: &[PublicKey], generated: usize, threshold: usize) -> Result<(), Usage> {
+pub(super) fn check(given: &[PublicKey], generated: usize, threshold: usize) -> Result<(), Usage> {
     let mut unique = given.to_vec();
     unique.sort();
     unique.dedup();

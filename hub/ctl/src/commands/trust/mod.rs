@@ -4,10 +4,12 @@
 //! sign it, `publish` sends it.
 
 mod draft;
+mod hub;
 mod init;
 mod operators;
 mod publish;
 mod restore;
+mod roots;
 mod show;
 mod sign;
 
@@ -25,11 +27,13 @@ The first bundle of a new hub:
   hubctl trust sign --root-key root-1.key                   Each keeper, until the threshold is met
   hubctl trust publish
 
-A change later on: add-operator or remove-operator, sign, publish.")]
+A change later on: add-operator, remove-operator, update-hub or set-root, sign, publish.")]
 pub(crate) enum Trust {
     Init(init::Init),
     AddOperator(operators::AddOperator),
     RemoveOperator(operators::RemoveOperator),
+    UpdateHub(hub::UpdateHub),
+    SetRoot(roots::SetRoot),
     Sign(sign::Sign),
     Publish(publish::Publish),
     Show(show::Show),
@@ -39,10 +43,12 @@ pub(crate) enum Trust {
 impl Trust {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
-            Self::Init(init) => init.run(context),
+            Self::Init(init) => init.run(context).await,
             Self::AddOperator(add) => add.run(context),
             Self::RemoveOperator(remove) => remove.run(context),
-            Self::Sign(sign) => sign.run(context),
+            Self::UpdateHub(update) => update.run(context),
+            Self::SetRoot(roots) => roots.run(context).await,
+            Self::Sign(sign) => sign.run(context).await,
             Self::Publish(publish) => publish.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::AcceptRestore(restore) => restore.run(context).await,

@@ -42,6 +42,9 @@ pub(crate) struct AddOperator {
     /// When the key stops counting: a duration from now, or a date
     #[arg(long, value_name = "90d|DATE", default_value = "365d")]
     expires: Expiry,
+    /// Keep the key that is listed beside this one, for the time of a rotation
+    #[arg(long)]
+    beside: bool,
     #[command(flatten)]
     file: BundleFile,
     /// Write the result here, instead of in place
@@ -66,8 +69,15 @@ impl AddOperator {
         roles.dedup();
         let operator = OperatorKey { name: self.name, key: self.key, roles, expires };
         let bundle = self.file.change(context, self.out.as_deref(), |bundle| {
-            if put(bundle, operator.clone()) {
-                output::note(format_args!("{} was listed before and is replaced", operator.name));
+            let known = bundle.operator_keys(&operator.name).next().is_some();
+            put(bundle, operator.clone(), self.beside);
+            match (known, self.beside) {
+                (true, true) => output::note(format_args!(
+                    "{} may sign with both keys; once the new one is in use, say this again without --beside",
+                    operator.name
+                )),
+                (true, false) => output::note(format_args!("{} was listed before and is replaced", operator.name)),
+                (false, _) => {}
             }
             Ok(())
         })?;
@@ -76,14 +86,12 @@ impl AddOperator {
     }
 }
 
-/// List an operator, in place of the entry of the same name; whether there was one.
-fn put(bundle: &mut Bundle, operator: OperatorKey) -> bool {
-    let before = bundle.operators.len();
-    bundle.operators.retain(|listed| listed.name != operator.name);
-    let replaced = bundle.operators.len() < before;
+/// List an operator's key, in place of those of the same name or beside them.
+fn put(bundle: &mut Bundle, operator: OperatorKey, beside: bool) {
+    let stays = |listed: &OperatorKey| listed.name != operator.name || beside && listed.key != operator.key;
+    bundle.operators.retain(stays);
     bundle.operators.push(operator);
     bundle.operators.sort_by(|a, b| a.name.cmp(&b.name));
-    replaced
 }
 
 /// Let an operator sign nothing any more
@@ -176,9 +184,16 @@ mod tests {
             dispatch_keys: vec![],
             ca_certificates: vec![],
         };
-        assert!(!put(&mut bundle, key(&[Role::Viewer])));
-        assert!(put(&mut bundle, key(&[Role::Admin])));
+        put(&mut bundle, key(&[Role::Viewer]), false);
+        put(&mut bundle, key(&[Role::Admin]), false);
         assert_eq!(bundle.operators.len(), 1);
         assert_eq!(bundle.operators[0].roles, [Role::Admin]);
+        // Two while one takes the other's place, and then one again.
+        let (first, next) = (bundle.operators[0].clone(), key(&[Role::Operator]));
+        put(&mut bundle, next.clone(), true);
+        put(&mut bundle, next.clone(), true);
+        assert_eq!(bundle.operators, [first, next.clone()]);
+        put(&mut bundle, next.clone(), false);
+        assert_eq!(bundle.operators, [next]);
     }
 }

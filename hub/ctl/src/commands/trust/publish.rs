@@ -13,6 +13,9 @@ use crate::{cli::Context, client::Hub, exit::Exit, output, pinned};
 pub(crate) struct Publish {
     #[command(flatten)]
     file: BundleFile,
+    /// Also where it cuts off members who hold a certificate of a CA that it drops
+    #[arg(long)]
+    force: bool,
 }
 
 impl Publish {
@@ -21,7 +24,7 @@ impl Publish {
         // What is not complete is seen here, with what is missing, before anybody is asked.
         let bundle = Bundle::verify_first(&envelope, None)?;
         let hub = Hub::connect(context).await?;
-        let request = PublishTrustRequest { trust_bundle: Some(envelope.clone()) };
+        let request = PublishTrustRequest { trust_bundle: Some(envelope.clone()), force: self.force };
         let tried = format!("publish trust bundle version {}", bundle.version);
         let version = hub.ask(tried, hub.operator().publish_trust(request)).await?.version;
         output::note(format_args!("published trust bundle version {version}; agents take it over as they connect"));

@@ -38,6 +38,7 @@ impl AcceptRestore {
         }
         let held =
             trust.held.context("the hub has no trust bundle; publish the newest one first: hubctl trust publish")?;
+        let key = hub.signing_key().await?;
         let now = Timestamp::now();
         let statement = EpochStatement {
             trust_domain: held.bundle.trust_domain.clone(),
@@ -46,7 +47,7 @@ impl AcceptRestore {
             reason: self.reason,
             issued_unix_ms: now.as_millisecond(),
         };
-        let signed = envelope::seal(EPOCH_PAYLOAD_TYPE, statement.encode_to_vec(), &hub.profile.signing_key()?);
+        let signed = envelope::seal(EPOCH_PAYLOAD_TYPE, statement.encode_to_vec(), &key);
         held.bundle.verify_epoch(&signed, now).map_err(|error| match error {
             trust::Error::Statement => anyhow::anyhow!(
                 "agents would not take this statement: trust bundle version {} does not list {} with this signing key \

@@ -68,7 +68,7 @@ fn signed_by(envelope: &Envelope, key: &PublicKey) -> bool {
     envelope::is_signed_by(envelope, Bundle::PAYLOAD_TYPE, key)
 }
 
-fn fingerprint(der: &[u8]) -> String {
+pub(super) fn fingerprint(der: &[u8]) -> String {
     format!("sha256:{}", hex::encode(sha256(der)))
 }
 
