@@ -546,6 +546,26 @@ mod tests {
         assert!(try_parse(&EXAMPLE.replace("# level", "levle")).is_err());
     }
 
+    /// What is asked of the policy and is not in its schema could be named by no policy.
+    #[test]
+    fn the_schema_has_every_action_on_the_fleet_in_its_class_and_no_other() {
+        let source = include_str!("api/operator.rs");
+        let asked = source.split("self.may(&request, \"").skip(1).filter_map(|rest| {
+            let (action, rest) = rest.split_once("\", ")?;
+            let class = match rest.split_once(')')?.0 {
+                "Authorizer::READ" => "read",
+                "OPERATE" => "operate",
+                "ADMINISTER" => "administer",
+                other => panic!("{action} is of class {other}"),
+            };
+            Some((action.to_owned(), [class.to_owned()].into()))
+        });
+        let asked: BTreeMap<_, _> = asked.collect();
+        let agents: Vec<_> = policy::actions(Side::Agent).into_iter().map(|(action, _)| action).collect();
+        let fleet = policy::actions(Side::Hub).into_iter().filter(|(action, _)| !agents.contains(action));
+        assert_eq!(fleet.collect::<BTreeMap<_, _>>(), asked);
+    }
+
     #[test]
     fn the_built_in_policy_gives_each_role_its_classes_and_no_more() {
         let policy = parse(EXAMPLE).policy().unwrap();
