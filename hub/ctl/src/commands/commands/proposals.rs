@@ -116,7 +116,7 @@ impl Approve {
             output::note("nothing was approved; without a terminal, say --yes");
             return Ok(Exit::NotDone);
         }
-        envelope::add_signature(&mut envelope, &ready.hub.signing_key().await?);
+        envelope::add_signature(&mut envelope, ready.hub.signing_key().await?.as_ref());
         let request = ApproveRequest { command_id: self.id.to_string(), signature: envelope.signatures.pop() };
         let hub = &ready.hub;
         hub.ask(format_args!("approve {}", self.id), hub.proposals().approve(request)).await?;
