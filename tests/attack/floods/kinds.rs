@@ -130,7 +130,7 @@ impl Kind {
                     let id = next();
                     [h2::request(id, &path), frame(kind::DATA, END_STREAM, id, &message(&[]))].concat()
                 };
-                Some((0..64).flat_map(whole).collect())
+                Some((0..16).flat_map(whole).collect())
             }),
             Self::WindowUpdate => Box::new(move |turn| {
                 let head = if turn == 0 { h2::request(1, &path) } else { Vec::new() };
@@ -154,7 +154,7 @@ impl Kind {
                     body[0] = 1;
                     [head, frame(kind::DATA, END_STREAM, id, &body)].concat()
                 };
-                Some((0..32).flat_map(packed).collect())
+                Some((0..8).flat_map(packed).collect())
             }),
             Self::Silent | Self::HalfTls | Self::Handshakes | Self::Connections | Self::Preface | Self::Endless => {
                 Box::new(|_| None)
