@@ -55,11 +55,14 @@ pub(crate) enum Error {
     Broken,
 }
 
+/// A key, and its file.
+type Opened = (PathBuf, Arc<SigningKey>);
+
 /// Opens keys; cheap to clone. What it has opened it keeps for as long as hubctl runs, so that nobody is asked twice.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keyring {
     passphrase_file: Option<PathBuf>,
-    opened: Arc<Mutex<Vec<(PathBuf, Arc<SigningKey>)>>>,
+    opened: Arc<Mutex<Vec<Opened>>>,
 }
 
 impl Keyring {
