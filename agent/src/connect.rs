@@ -248,6 +248,7 @@ impl Link {
                             self.parts.outbox.attach(Some(out.clone()));
                             info!(hub = self.parts.identity.address(), "connected");
                             welcomed = true;
+                            session.send_receipt_key().await?;
                             session.send_receipts().await?;
                             session.send_usage().await?;
                             session.send_bill().await?;
@@ -266,7 +267,10 @@ impl Link {
                         reported = Some(health);
                     }
                 }
-                _ = beat.tick(), if welcomed => session.send(ToHub::Health(Box::new(self.health()))).await?,
+                _ = beat.tick(), if welcomed => {
+                    session.send_receipt_key().await?;
+                    session.send(ToHub::Health(Box::new(self.health()))).await?;
+                }
             }
         }
     }
@@ -307,6 +311,14 @@ impl Session<'_> {
         match tokio::time::timeout(limits::KEEPALIVE_TIMEOUT, self.out.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ended::Closed),
+        }
+    }
+
+    /// The key that signs receipts next, while there is one.
+    async fn send_receipt_key(&self) -> Result<(), Ended> {
+        match self.link.parts.identity.next_receipt_key(Timestamp::now()) {
+            Some(statement) => self.send(ToHub::ReceiptKey(statement)).await,
+            None => Ok(()),
         }
     }
 
@@ -372,6 +384,11 @@ impl Session<'_> {
                 self.send_usage().await?;
             }
             FromHub::BillKept(kept) => parts.usage.bill_kept(&kept),
+            FromHub::ReceiptKeyKept(kept) => {
+                if let Err(error) = parts.identity.receipt_key_kept(&kept.public_key) {
+                    warn!(error = %chain(&error), "the next receipt key can't be put in place; it is tried again");
+                }
+            }
             FromHub::Welcome(_) => {}
         }
         Ok(None)

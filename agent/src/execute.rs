@@ -406,7 +406,7 @@ impl Inner {
             began_unix_ms: began.as_millisecond(),
             ended_unix_ms: ended.as_millisecond(),
         };
-        envelope::seal(RECEIPT_PAYLOAD_TYPE, receipt.encode_to_vec(), self.identity.receipt_key())
+        envelope::seal(RECEIPT_PAYLOAD_TYPE, receipt.encode_to_vec(), &self.identity.receipt_key())
     }
 
     fn record(

@@ -5,6 +5,7 @@
 //! long, cannot be renewed: an agent that may join by its AWS identity then joins again.
 
 mod joining;
+pub mod receipts;
 
 use std::{
     path::{Path, PathBuf},
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::joining::{ByAws, by_aws, enrol};
+use self::receipts::Receipts;
 use crate::{
     journal, services,
     trust::{self, Trust},
@@ -166,7 +168,7 @@ fn to_pem(key: &TlsKey, chain: &[Vec<u8>]) -> String {
 pub struct Identity {
     agent: AgentId,
     address: String,
-    receipt_key: Arc<SigningKey>,
+    receipts: Receipts,
     /// Where a renewed certificate is kept; `None` keeps it in memory.
     path: Option<PathBuf>,
     certificate: ArcSwap<Certificate>,
@@ -218,7 +220,8 @@ impl Identity {
         let Subject::Agent(agent) = certificate.peer().subject.clone() else { return Err(Error::OperatorToken) };
         let tls = Arc::new(ArcSwap::new(client(&certificate, &trust)?));
         let (certificate, changes) = (ArcSwap::from_pointee(certificate), watch::channel(0).0);
-        Ok(Self { agent, address, receipt_key, path, certificate, tls, trust, by_aws: None, changes })
+        let receipts = Receipts::new(receipt_key, path.as_ref().and_then(|path| path.parent()).map(Path::to_owned));
+        Ok(Self { agent, address, receipts, path, certificate, tls, trust, by_aws: None, changes })
     }
 
     /// Join again like this when the certificate has ended.
@@ -233,8 +236,18 @@ impl Identity {
     }
 
     /// Signs receipts.
-    pub fn receipt_key(&self) -> &SigningKey {
-        &self.receipt_key
+    pub fn receipt_key(&self) -> Arc<SigningKey> {
+        self.receipts.key()
+    }
+
+    /// What the hub is to be told of the key that signs receipts next, while there is one.
+    pub fn next_receipt_key(&self, now: Timestamp) -> Option<wire::Envelope> {
+        self.receipts.statement(&self.agent, now)
+    }
+
+    /// The hub has that key on its register. When this fails the present one stays, and it is told again.
+    pub fn receipt_key_kept(&self, public: &[u8]) -> Result<(), Error> {
+        Ok(self.receipts.taken(public)?)
     }
 
     /// A new channel to the hub, with the newest certificate.
@@ -272,7 +285,7 @@ impl Identity {
 
     /// Get a certificate in place of one that has ended, by AWS identity.
     async fn join_again(&self, by_aws: &ByAws) -> Result<(), Error> {
-        let (key, chain) = by_aws.again(&self.trust.bundle(), &self.receipt_key, Timestamp::now()).await?;
+        let (key, chain) = by_aws.again(&self.trust.bundle(), &self.receipt_key(), Timestamp::now()).await?;
         let certificate = Certificate::new(chain, &key)?;
         let config = client(&certificate, &self.trust)?;
         self.take(certificate, config);

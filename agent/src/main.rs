@@ -15,7 +15,8 @@ use sfdata_agent::{
     agent::Agent,
     audit,
     config::{Config, Draft},
-    discover, identity,
+    discover,
+    identity::{self, receipts},
     policy::{Brake, Rules, Sharing},
     services::{self, Services, survey::Survey},
 };
@@ -75,6 +76,8 @@ enum Configured {
     /// What the core account may read of the shared bucket: your own word on it, which no hub can overrule
     #[command(subcommand)]
     Share(Share),
+    /// Have a new key sign receipts: made now, told to the hub within a minute by the agent that runs, and used when the hub has it
+    RotateReceiptKey,
     /// Print this agent's own record of commands, checked, one line of JSON each
     Audit,
 }
@@ -176,6 +179,7 @@ fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
         Configured::Approve(word) => word.run(&config)?,
         Configured::Refuse(word) => word.run(&config)?,
         Configured::Share(word) => return runtime()?.block_on(share(&config, word)),
+        Configured::RotateReceiptKey => rotate_receipt_key(&config)?,
         Configured::Audit => print_audit(&config)?,
         Configured::Enrol(how) => runtime()?.block_on(enrol(&config, how))?,
         Configured::Run => {
@@ -302,6 +306,14 @@ async fn enrol(config: &Config, how: Enrol) -> Result<()> {
 async fn serve(config: &Config) -> Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     Ok(Agent::start(config, stop).await?.stopped().await?)
+}
+
+fn rotate_receipt_key(config: &Config) -> Result<()> {
+    let present = receipts::present(&config.data_dir)?;
+    let next = receipts::stage(&config.data_dir)?;
+    writeln!(io::stderr(), "{next} takes the place of {present} when the hub has it on its register")?;
+    writeln!(io::stdout(), "{next}")?;
+    Ok(())
 }
 
 fn print_audit(config: &Config) -> Result<()> {

@@ -73,6 +73,10 @@ pub const UNFINISHED_COMMANDS: usize = 100_000;
 pub const PROPOSALS: usize = 200;
 /// Audit entries that one proof may span, of some 200 bytes each; of a command that took longer its own entries are shown alone.
 pub const PROOF_ENTRIES: usize = 5_000;
+/// An agent's former receipt key is good for receipts that are on their way; commands live as long.
+pub const RECEIPT_KEY_OVERLAP: Duration = COMMAND_VALIDITY_MAX;
+/// Former receipt keys that are remembered of an agent, for proofs of commands of then: one a month for as long as those are kept.
+pub const FORMER_RECEIPT_KEYS: usize = 14;
 /// Finished commands are kept for so long, so that a year's audit can be answered.
 pub const COMMANDS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Operations that wait for one group commit; bounds the memory of a burst.

@@ -177,8 +177,8 @@ impl Commands {
         envelope: wire::Envelope,
         now: Timestamp,
     ) -> Result<CommandId, ReceiptError> {
-        let key = self.fleet.receipt_key(agent).ok_or_else(|| ReceiptError::Signature(agent.clone()))?;
-        if !envelope::is_signed_by(&envelope, RECEIPT_PAYLOAD_TYPE, &key) {
+        let keys = self.fleet.receipt_keys(agent, now);
+        if envelope::count_signers(&envelope, RECEIPT_PAYLOAD_TYPE, &keys) == 0 {
             return Err(ReceiptError::Signature(agent.clone()));
         }
         let receipt = wire::Receipt::decode(&envelope.payload[..]).map_err(|_| ReceiptError::Malformed)?;

@@ -5,6 +5,7 @@
 
 mod leaves;
 mod operators;
+pub mod receipts;
 
 pub use self::leaves::ca_id;
 
@@ -205,11 +206,6 @@ impl Fleet {
     /// What the authoriser needs of an agent.
     pub fn facts(&self, agent: &AgentId) -> Option<Facts> {
         self.read().agents.get(agent).map(|agent| agent.facts.clone())
-    }
-
-    /// The key that verifies an agent's receipts.
-    pub fn receipt_key(&self, agent: &AgentId) -> Option<PublicKey> {
-        self.read().agents.get(agent).and_then(|agent| PublicKey::from_bytes(&agent.record.receipt_key))
     }
 
     /// Change one agent: the new record and its audit entry in one batch, in the order of the calls.

@@ -33,7 +33,7 @@ use crate::{
     audit,
     commands::{Commands, ReceiptError},
     dispatch::{Burst, Dispatcher, Failed, Signed, Signing},
-    fleet::Fleet,
+    fleet::{Fleet, receipts},
     lifecycle::Event,
     metrics::Metrics,
     queue::Queue,
@@ -426,6 +426,16 @@ impl Session<'_> {
                     let sealed = progress.sealed.filter(|part| part.encoded_len() <= limits::SEALED_PART_BYTES);
                     let progress = wire::CommandProgress { step, percent: progress.percent, sealed };
                     self.link.queue.progress(self.agent, id, progress, now);
+                }
+            }
+            FromAgent::ReceiptKey(statement) => {
+                match self.link.fleet.change_receipt_key(self.agent, &statement, now).await {
+                    Ok(key) => {
+                        let public_key = key.as_bytes().to_vec().into();
+                        self.send(ToAgent::ReceiptKeyKept(wire::ReceiptKeyKept { public_key })).await?;
+                    }
+                    Err(receipts::Error::Store(error)) => return Err(Status::unavailable(error.to_string())),
+                    Err(error) => warn!(agent = %self.agent, %error, "another receipt key is not taken"),
                 }
             }
             FromAgent::TrustTaken(taken) => self.link.fleet.trusts(self.agent, taken.version),

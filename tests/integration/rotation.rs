@@ -5,20 +5,28 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use prost::Message as _;
+use sfdata_agent::identity::receipts;
 use sfdata_common::{
     Timestamp,
+    dispatch::RECEIPT_KEY_PAYLOAD_TYPE,
+    envelope,
     ids::{AgentId, CommandId},
+    keys::SigningKey,
     outcome::Outcome,
     trust::{Role, hub_identity_from_pem},
 };
 use sfdata_hub::{enrol::identity::IDENTITY_FILE, hub};
-use sfdata_proto::v1::CommandState;
+use sfdata_proto::v1::{
+    self as wire, CommandState, connect_request::Message as FromAgent, connect_response::Message as FromHub,
+};
 use sfdata_tests::{
     eventually,
     fleet::{Fleet, Options, hub_config},
     kms::{ARN, Kms, Mood},
     operator::Operator,
     process::{get, outcome},
+    rogue::RogueAgent,
     settings::write_hub,
 };
 use tokio::task::JoinHandle;
@@ -394,5 +402,75 @@ async fn dispatches_move_from_a_file_to_kms_and_stay_there_while_it_is_away() {
     kms.mood(Mood::Well);
     let outcome = fleet.alice.outcome(id, &la).await.unwrap();
     assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_get_a_new_key_by_the_word_of_the_old_one_and_old_proofs_hold() {
+    let mut fleet = Fleet::without_aws(2).await;
+    let keeper = Keeper::of(&mut fleet).await;
+    let load = Load::start(&mut fleet).await;
+    let agent = fleet.agents[0].id.clone();
+    let before = fleet.alice.submit(harmless(), &[&agent]).await.unwrap();
+    fleet.alice.outcome(before, &agent).await.unwrap();
+    let data_dir = fleet.agents[0].config.data_dir.clone();
+    let (old, kept) = (receipts::present(&data_dir).unwrap(), std::fs::read(data_dir.join("receipt.key")).unwrap());
+
+    // By who has the agent's certificate without its receipt key: nothing.
+    let stranger = SigningKey::generate().unwrap();
+    let word = |by: &[&SigningKey]| {
+        let public_key = stranger.public().as_bytes().to_vec().into();
+        let said = wire::ReceiptKey { agent_id: agent.to_string(), public_key, made_unix_ms: 0 };
+        let mut signed = envelope::seal(RECEIPT_KEY_PAYLOAD_TYPE, said.encode_to_vec(), by[0]);
+        by[1..].iter().for_each(|key| envelope::add_signature(&mut signed, key));
+        signed
+    };
+    let hello = wire::Hello { version: "1".into(), boot_id: "x".into(), epoch: 1, ..Default::default() };
+    fleet.stop_agent(0).await;
+    let real = SigningKey::read(&data_dir.join("receipt.key")).unwrap();
+    let mut rogue = RogueAgent::connect(&fleet, 0, hello).await.unwrap();
+    assert!(matches!(rogue.next().await, Ok(Some(FromHub::Welcome(_)))));
+    for signed in [word(&[&stranger]), word(&[&real])] {
+        rogue.send(FromAgent::ReceiptKey(signed)).await;
+    }
+    while let Ok(Some(said)) = rogue.next().await {
+        assert!(!matches!(said, FromHub::ReceiptKeyKept(_)), "it is taken");
+    }
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    let changed = async || {
+        let entries = fleet.alice.audit().await.unwrap();
+        entries.into_iter().filter(|entry| entry.kind == "agent.receipt-key").map(|entry| entry.detail).collect::<Vec<_>>()
+    };
+    assert_eq!(changed().await, Vec::<String>::new());
+
+    // Staged while the agent runs; it tells the hub by itself.
+    let next = receipts::stage(&data_dir).unwrap();
+    assert_eq!(receipts::stage(&data_dir).unwrap(), next, "again is the same");
+    eventually("the new key is in use", Duration::from_secs(60), async || {
+        (receipts::present(&data_dir).ok()? == next).then_some(())
+    })
+    .await;
+    assert_eq!(changed().await, [next.to_string()]);
+    let after = fleet.alice.submit(harmless(), &[&agent]).await.unwrap();
+    fleet.alice.outcome(after, &agent).await.unwrap();
+    // Each proof by the key of its time.
+    for (id, key) in [(before, old), (after, next)] {
+        let shown = keeper.does(&["commands", "show", &id.to_string(), "--proof", "-o", "json"]).await;
+        assert!(shown.contains(&format!("succeeded, by {key}")), "{shown}");
+    }
+    // Killed after the hub had it and before the file was in place: told again, and nothing changes.
+    fleet.stop_agent(0).await;
+    std::fs::rename(data_dir.join("receipt.key"), data_dir.join("receipt-next.key")).unwrap();
+    std::fs::write(data_dir.join("receipt.key"), kept).unwrap();
+    std::fs::set_permissions(data_dir.join("receipt.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    eventually("the new key is in use again", SOON, async || {
+        (receipts::present(&data_dir).ok()? == next).then_some(())
+    })
+    .await;
+    assert_eq!(changed().await, [next.to_string()]);
+    load.ends_well(&fleet).await;
     fleet.stop().await;
 }

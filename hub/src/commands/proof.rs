@@ -20,14 +20,16 @@ impl Commands {
         let targets = self.targets(id)?;
         let proofs = targets.iter().map(|target| {
             let Ok(agent) = target.agent_id.parse() else { return Ok(wire::TargetProof::default()) };
+            // The one that signed it, be it another's turn by now.
+            let keys = self.fleet.all_receipt_keys(&agent);
+            let signed = target.receipt.as_ref().and_then(|receipt| receipt.signatures.first());
+            let of_then = signed.and_then(|signed| keys.iter().find(|key| key.id() == signed.key_id));
+            let key = of_then.or(keys.first());
             Ok(wire::TargetProof {
                 agent_id: target.agent_id.clone(),
                 dispatch: self.store.get(&keys::dispatch(id, &agent))?,
                 receipt: target.receipt.clone(),
-                receipt_key: self
-                    .fleet
-                    .receipt_key(&agent)
-                    .map_or_else(Default::default, |key| key.as_bytes().to_vec().into()),
+                receipt_key: key.map_or_else(Default::default, |key| key.as_bytes().to_vec().into()),
             })
         });
         let submitted = self.store.get::<records::Command>(&keys::command(id))?.map_or(0, |record| record.submitted);

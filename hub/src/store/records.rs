@@ -124,6 +124,20 @@ pub struct Agent {
     /// The certificate that it was given last.
     #[prost(message, optional, tag = "17")]
     pub leaf: Option<Leaf>,
+    /// Keys that signed its receipts before, the oldest first.
+    #[prost(message, repeated, tag = "18")]
+    pub former_receipt_keys: Vec<FormerKey>,
+}
+
+/// A receipt key that another has taken the place of.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FormerKey {
+    /// The public half.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
+    /// Receipts by it are taken until then.
+    #[prost(int64, tag = "2")]
+    pub until: i64,
 }
 
 /// A certificate that was given to a member.
