@@ -17,7 +17,6 @@ use std::{
 use jiff::Timestamp;
 use sfdata_common::{
     ids::{AccountId, AgentId, OperatorName, RoleName},
-    keys::PublicKey,
     limits,
     peer::Subject,
     policy::AgentFacts,

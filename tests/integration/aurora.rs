@@ -311,6 +311,7 @@ async fn an_agent_that_is_killed_goes_on_with_its_snapshot_and_its_restoration()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_instance_is_operated_and_what_is_auroras_alone_is_refused_by_name() {
     let mut fleet = Fleet::start(1).await;
+    let bob = fleet.operator("bob", Role::Admin).await;
     let la = fleet.agents[0].id.clone();
     fleet.aws().seed_instance(la.as_str(), &fleet.agents[0].account.id, "plain").await.unwrap();
     fleet.stop_agent(0).await;
@@ -347,7 +348,7 @@ async fn a_plain_instance_is_operated_and_what_is_auroras_alone_is_refused_by_na
         assert!(failed == code && message.contains(words), "{message}");
     }
     fleet.with_policy(0, "permit(principal, action, resource);").await;
-    assert_eq!(snapshots(run(&fleet, delete("kept")).await), [("kept".to_owned(), "deleted".to_owned())]);
+    assert_eq!(snapshots(delete_by_two(&fleet, &bob, "kept").await), [("kept".to_owned(), "deleted".to_owned())]);
     assert_eq!(calls(&fleet, "DeleteDBSnapshot").await, 1);
 
     let called = fleet.aws().actions(&fleet.agents[0].account.id).await.unwrap();

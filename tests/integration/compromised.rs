@@ -51,11 +51,13 @@ async fn with_all_keys_and_all_that_was_ever_signed_a_hub_repeats_revives_and_co
     let soon = Command { expires: Timestamp::now() + Duration::from_secs(3), ..fleet.alice.command(restart(), &[&la]) };
     fleet.alice.hand_in(fleet.alice.sign(&soon)).await.unwrap();
     let delete = Action::Aurora(Aurora::DeleteSnapshot { name: "kept".into(), deadline: MINUTE });
-    let half = fleet.alice.sign(&fleet.alice.command(delete, &[&la]));
-    fleet.alice.proposals().propose(wire::ProposeRequest { command: Some(half) }).await.unwrap();
+    for _ in 0..2 {
+        let half = fleet.alice.sign(&fleet.alice.command(delete.clone(), &[&la]));
+        fleet.alice.proposals().propose(wire::ProposeRequest { command: Some(half) }).await.unwrap();
+    }
     fleet.stop_hub().await;
     let (commands, proposals) = stolen(&fleet);
-    assert_eq!((commands.len(), proposals.len()), (3, 1));
+    assert_eq!((commands.len(), proposals.len()), (3, 2));
     fleet.start_hub().await;
     fleet.start_agent(0).await;
     fleet.connected(0).await;
@@ -77,8 +79,7 @@ async fn with_all_keys_and_all_that_was_ever_signed_a_hub_repeats_revives_and_co
         assert!(used && (refused == why || refused == Why::AlreadySeen), "{id}: {refused:?}");
     }
     // The hub's own key is no second operator, nor are two signatures of the first.
-    let mut half = proposals[0].clone();
-    for complete in [false, true] {
+    for (mut half, complete) in proposals.into_iter().zip([false, true]) {
         if complete {
             envelope::add_signature(&mut half, taken.rogue.key());
             half.signatures.push(half.signatures[0].clone());

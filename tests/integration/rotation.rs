@@ -438,11 +438,15 @@ async fn receipts_get_a_new_key_by_the_word_of_the_old_one_and_old_proofs_hold()
     }
     fleet.start_agent(0).await;
     fleet.connected(0).await;
-    let changed = async || {
+    let changed = async |fleet: &Fleet| {
         let entries = fleet.alice.audit().await.unwrap();
-        entries.into_iter().filter(|entry| entry.kind == "agent.receipt-key").map(|entry| entry.detail).collect::<Vec<_>>()
+        entries
+            .into_iter()
+            .filter(|entry| entry.kind == "agent.receipt-key")
+            .map(|entry| entry.detail)
+            .collect::<Vec<_>>()
     };
-    assert_eq!(changed().await, Vec::<String>::new());
+    assert_eq!(changed(&fleet).await, Vec::<String>::new());
 
     // Staged while the agent runs; it tells the hub by itself.
     let next = receipts::stage(&data_dir).unwrap();
@@ -451,7 +455,7 @@ async fn receipts_get_a_new_key_by_the_word_of_the_old_one_and_old_proofs_hold()
         (receipts::present(&data_dir).ok()? == next).then_some(())
     })
     .await;
-    assert_eq!(changed().await, [next.to_string()]);
+    assert_eq!(changed(&fleet).await, [next.to_string()]);
     let after = fleet.alice.submit(harmless(), &[&agent]).await.unwrap();
     fleet.alice.outcome(after, &agent).await.unwrap();
     // Each proof by the key of its time.
@@ -463,14 +467,15 @@ async fn receipts_get_a_new_key_by_the_word_of_the_old_one_and_old_proofs_hold()
     fleet.stop_agent(0).await;
     std::fs::rename(data_dir.join("receipt.key"), data_dir.join("receipt-next.key")).unwrap();
     std::fs::write(data_dir.join("receipt.key"), kept).unwrap();
-    std::fs::set_permissions(data_dir.join("receipt.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(data_dir.join("receipt.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     fleet.start_agent(0).await;
     fleet.connected(0).await;
     eventually("the new key is in use again", SOON, async || {
         (receipts::present(&data_dir).ok()? == next).then_some(())
     })
     .await;
-    assert_eq!(changed().await, [next.to_string()]);
+    assert_eq!(changed(&fleet).await, [next.to_string()]);
     load.ends_well(&fleet).await;
     fleet.stop().await;
 }

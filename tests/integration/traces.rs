@@ -39,7 +39,7 @@ impl Hubctl {
     pub(crate) async fn join(fleet: &mut Fleet) -> Self {
         let key_file = fleet.folder.path().join("bob.key");
         let key = SigningKey::create(&key_file).unwrap();
-        let expires = Timestamp::now() + Duration::from_secs(3600);
+        let expires = Timestamp::now() + Duration::from_secs(100 * 24 * 3600);
         let (name, roles) = ("bob".parse().unwrap(), vec![Role::Admin]);
         fleet.bundle.version += 1;
         fleet.bundle.operators.push(OperatorKey { name, key: key.public(), roles, expires });

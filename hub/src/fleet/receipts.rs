@@ -51,7 +51,8 @@ impl Fleet {
         let wrong = || Error::Signature(id.clone());
         // Which keys have to have signed it stands in it: nothing else of it is read before both have been verified.
         let said = wire::ReceiptKey::decode(&envelope.payload[..]).map_err(|_| wrong())?;
-        let next = PublicKey::from_bytes(&said.public_key).filter(|_| said.agent_id == id.as_str()).ok_or_else(wrong)?;
+        let next =
+            PublicKey::from_bytes(&said.public_key).filter(|_| said.agent_id == id.as_str()).ok_or_else(wrong)?;
         let signed = |key: &PublicKey| envelope::is_signed_by(envelope, RECEIPT_KEY_PAYLOAD_TYPE, key);
         let written = {
             let mut registry = self.write();
