@@ -48,6 +48,8 @@ pub struct Agent {
     decision: Option<Decision>,
     idle: bool,
     stirred: bool,
+    /// What ECS answered at the last look was so then.
+    saw: Ms,
     /// When each source fails: the current or next span, and since when the agent knows.
     dark: [(Ms, Ms); 3],
     dark_known: [Option<Ms>; 3],
@@ -73,6 +75,7 @@ impl Agent {
             decision: None,
             idle: true,
             stirred: false,
+            saw: Ms::MIN,
             dark: [(Ms::MAX, Ms::MAX); 3],
             dark_known: [None; 3],
             skew,
@@ -150,7 +153,8 @@ impl Agent {
             wait = world.rng.i64(SECOND..15 * SECOND);
         }
         let stale = if faults && world.rng.f64() < 0.05 { world.rng.i64(0..8 * SECOND) } else { 0 };
-        let estate = world.estate(world.now - stale);
+        self.saw = world.now - stale;
+        let estate = world.estate(self.saw);
         let page = estate.services[WEBSERVER].running > 0;
         let ecs = if self.is_dark(ECS, world) { self.unread(ECS) } else { Reading::At(now, estate) };
         let dagster_dark = self.is_dark(DAGSTER, world) || !world.answers();
@@ -231,7 +235,8 @@ impl Agent {
         self.rest(world, wait, same.then_some(&decision));
     }
 
-    /// Wait for the next look. What can't change until then need not be computed: as many looks are left out.
+    /// Wait for the next look. What can't change until then need not be computed: as many looks are left out, unless something
+    /// has changed already that the last look did not see.
     fn rest(&mut self, world: &mut World<'_>, wait: Ms, same: Option<&Decision>) {
         if std::mem::take(&mut self.stirred) {
             return self.next(world, Doing::Look, 50);
@@ -248,7 +253,8 @@ impl Agent {
             Phase::Awake => decision.reasons.iter().any(|one| matches!(one.kind, Kind::Runs | Kind::RunTasks)),
             _ => false,
         });
-        let looks = if constant && !dark && wait >= SECOND { ((until - world.now) / wait).max(1) } else { 1 };
+        let seen = world.changed_at() <= self.saw;
+        let looks = if constant && seen && !dark && wait >= SECOND { ((until - world.now) / wait).max(1) } else { 1 };
         self.idle = true;
         self.next(world, Doing::Look, wait.max(50) * looks);
     }

@@ -157,3 +157,13 @@ proptest! {
         prop_assert!(verdict.is_clean(), "{:#?}", verdict.faults);
     }
 }
+
+/// A deploy between a slow answer and the decision on it: the look that comes next sees it, and is not left out.
+#[test]
+fn a_deploy_behind_a_slow_answer_is_seen_at_the_next_look() {
+    let mut trace = Trace::any(14_856_162_916_037_736_432);
+    trace.until = trace.from + 8 * 86_400_000;
+    trace.events.retain(|(_, what)| matches!(what, sfdata_sim::trace::What::Deploy(_)));
+    let (verdict, _) = ours(&trace, Weather { faults: true, spot: false }, 12_001_661_789_356_404_107, OURS);
+    assert!(verdict.is_clean(), "{:#?}", verdict.faults);
+}

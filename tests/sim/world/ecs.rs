@@ -213,6 +213,11 @@ impl World<'_> {
         }
     }
 
+    /// When what ECS tells last changed.
+    pub fn changed_at(&self) -> Ms {
+        self.shown.back().map_or(Ms::MIN, |(at, _)| *at)
+    }
+
     /// What ECS tells, as it was then.
     pub fn estate(&self, at: Ms) -> Estate {
         let shown = self.shown.iter().rev().find(|(since, _)| *since <= at).or(self.shown.front());
