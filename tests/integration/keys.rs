@@ -117,6 +117,9 @@ async fn a_protected_key_signs_with_its_passphrase_and_whoami_tells_what_is_kept
     assert_eq!((code, &offline["key_id"], &offline["last_seen"]), (Some(1), &before["key_id"], &Value::Null), "{said}");
     assert!(said.contains("was not asked"), "{said}");
     fleet.start_hub().await;
+    fleet.bundle.version += 1;
+    fleet.bundle.operators.last_mut().unwrap().expires = Timestamp::now() + Duration::from_secs(3600);
+    fleet.publish().await.unwrap();
     let (code, shown, said) = hubctl.run(&["operators", "list", "-o", "json"], "").await;
     assert_eq!(code, Some(0), "{said}");
     let shown: Value = serde_json::from_str(&shown).unwrap();
