@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use serde_json::Value;
-use sfdata_common::keyfile;
+use sfdata_common::{Timestamp, keyfile};
 use sfdata_tests::{eventually, fleet::Fleet, process::outcome, screen::Screen};
 
 use crate::traces::Hubctl;
