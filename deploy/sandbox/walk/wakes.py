@@ -19,15 +19,15 @@ def take(walk, count):
     steps.start_quietly(walk, f"{count} pairs of wakes")
     walk.estate.manage_power()
     walk.until_state(HOSTED, "connected")
-    power.until_asleep(walk, 120)
+    power.until_asleep(walk)
     by_hand, by_file = [], []
     for number in range(1, count + 1):
         walk.hubctl("power", "settings", "--manual", *steps.NORTHSHIRE, "--reason", "by hand")
         by_hand.append(power.start_by_hand(walk))
         walk.hubctl("power", "settings", "--automatic", *steps.NORTHSHIRE, "--reason", "by the product")
-        power.until_asleep(walk, 240)
+        power.until_asleep(walk)
         by_file.append(arrive(walk, f"ssda903/wakes/{number}.csv"))
-        power.until_asleep(walk, 240)
+        power.until_asleep(walk)
         talk.say(f"pair {number} of {count}: by hand {by_hand[-1]:.2f} s, by a file {by_file[-1]:.2f} s")
     ratios = [file / hand for file, hand in zip(by_file, by_hand)]
     power.tell(walk, "by_hand_p50_s", median(by_hand))

@@ -116,8 +116,8 @@ class Walker:
             if came != expected:
                 raise Failed(what, expected, came, log)
 
-    def until(self, what, condition, seconds=60, log=LOG, pause=0.1):
-        """Wait for something, and give it."""
+    def until(self, what, condition, seconds=180, log=LOG, pause=0.1):
+        """Wait for something, and give it. The time is for a busy machine: it tells what hangs, and judges nothing."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if dead := self.estate.dead():
@@ -132,7 +132,7 @@ class Walker:
         answer = self.hubctl("agents", "list", quiet=True)
         return {agent["agent_id"]: agent for agent in answer.json["agents"]}
 
-    def until_state(self, name, state, seconds=60):
+    def until_state(self, name, state, seconds=180):
         log = self.estate.agents[name].log
         return self.until(f"{name} is {state}", lambda: self.agents()[name]["state"] == state, seconds, log)
 
