@@ -80,6 +80,9 @@ enum Command {
         /// File to read; - for standard input
         #[arg(long)]
         from: PathBuf,
+        /// Move a store that is there, whole or damaged, to a folder beside it first
+        #[arg(long)]
+        set_aside: bool,
     },
 }
 
@@ -130,7 +133,7 @@ fn run() -> Result<()> {
                     Step::Show
                 },
             ),
-            Command::Restore { from } => restore(&config, &from),
+            Command::Restore { from, set_aside } => restore(&config, &from, set_aside),
         }
     })
 }
@@ -183,12 +186,15 @@ fn rotate(config: &Config, key: Rotated, step: Step) -> Result<()> {
     Ok(())
 }
 
-fn restore(config: &Config, from: &PathBuf) -> Result<()> {
+fn restore(config: &Config, from: &PathBuf, set_aside: bool) -> Result<()> {
     let source: Box<dyn io::Read> = if from.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
         Box::new(File::open(from).with_context(|| format!("cannot read {}", from.display()))?)
     };
+    if set_aside && let Some(aside) = backup::set_aside(&config.data_dir)? {
+        writeln!(io::stderr(), "The store that was there is in {} now", aside.display())?;
+    }
     let (summary, epoch) = backup::restore(&config.data_dir, source)?;
     writeln!(io::stderr(), "{} records restored; the hub is now in epoch {epoch}.", summary.records)?;
     writeln!(

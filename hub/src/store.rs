@@ -58,8 +58,7 @@ pub enum Error {
     },
     /// It can't be read.
     #[error(
-        "the store in {path} is damaged; move the folder away, and keep it, then run \
-         `sfdata-hub restore --from BACKUP`"
+        "the store in {path} is damaged; run `sfdata-hub restore --from BACKUP --set-aside`, which keeps it beside the new one"
     )]
     Damaged {
         /// The folder.

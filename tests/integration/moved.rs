@@ -176,6 +176,16 @@ async fn a_hub_is_made_anew_on_a_bare_machine_from_its_own_backup_and_its_keys()
     crate::delivery::accept_restore(&fleet).await;
     succeeds(&fleet, waits).await;
     eprintln!("restored_s: {:.2}", began.elapsed().as_secs_f64());
+    // In the place of a store that is there as well, but not of one that is in use.
+    let again = ["--config", &file, "restore", "--from", &from];
+    let (code, _, said) = outcome("sfdata-hub", &again).await;
+    assert!(code == Some(1) && said.contains("already"), "{said}");
+    let aside = [&again[..], &["--set-aside"]].concat();
+    let (code, _, said) = outcome("sfdata-hub", &aside).await;
+    assert!(code == Some(1) && said.contains("in use"), "{said}");
     hub.kill();
+    let (code, _, said) = outcome("sfdata-hub", &aside).await;
+    assert!(code == Some(0) && said.contains("store.aside-1"), "{said}");
+    assert!(fleet.hub_config.data_dir.join("store.aside-1/db").exists());
     fleet.stop().await;
 }

@@ -219,7 +219,7 @@ async fn a_damaged_store_is_told_at_the_start_wherever_it_is_damaged() {
         .await;
         if ended {
             refused += 1;
-            run.refuses(&["is damaged", "move the folder away", "`sfdata-hub restore --from BACKUP`"]).await;
+            run.refuses(&["is damaged", "`sfdata-hub restore --from BACKUP --set-aside`"]).await;
         } else {
             // Nothing was there, so nothing may be missing.
             run.process.terminate().unwrap();

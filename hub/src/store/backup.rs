@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, BufReader, BufWriter, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -113,6 +113,27 @@ pub fn read(input: impl Read, mut each: impl FnMut(Vec<u8>, Vec<u8>) -> io::Resu
         return Err(Error::NotWhole("its digest does not match"));
     }
     Ok(Summary { records })
+}
+
+/// Move the store of `data_dir` aside, whole or damaged, to a folder beside it that is told; nothing if there is none. One that a
+/// hub has open stays.
+pub fn set_aside(data_dir: &Path) -> Result<Option<PathBuf>, Error> {
+    let path = data_dir.join(FOLDER);
+    if !path.exists() {
+        return Ok(None);
+    }
+    // The file that the database itself locks. If it is missing, nobody has it open.
+    let locked = std::fs::File::open(path.join("db"));
+    if let Ok(file) = &locked
+        && let Err(std::fs::TryLockError::WouldBlock) = file.try_lock()
+    {
+        return Err(super::Error::InUse { path }.into());
+    }
+    let aside = (1..).map(|number| data_dir.join(format!("{FOLDER}.aside-{number}"))).find(|path| !path.exists());
+    let aside = aside.unwrap_or_default();
+    std::fs::rename(&path, &aside)?;
+    std::fs::File::open(data_dir)?.sync_all()?;
+    Ok(Some(aside))
 }
 
 /// Make a new store in `data_dir` from a backup, in the epoch after the backup's: the agents may have seen
