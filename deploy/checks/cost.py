@@ -172,7 +172,7 @@ def enough(asleep: float, shared: float, las: int, price: float) -> int:
     return math.ceil(shared * MONTH * price / rest) if rest > 0 else 0
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], templates: list[Template]) -> int:
     parser = argparse.ArgumentParser(description="What an LA costs a month.")
     parser.add_argument("--set", action="append", default=[], metavar="Parameter=value", help="a parameter of the templates")
     parser.add_argument("--las", type=int, default=LAS, help="LAs that share the core's endpoints (%(default)s)")
@@ -184,7 +184,7 @@ def main(arguments: list[str]) -> int:
         if "=" not in one:
             parser.error(f"--set {one}: write Parameter=value")
     given = dict(one.split("=", 1) for one in options.set)
-    templates, p = load(), prices()
+    p = prices()
     shared, of_hub = core_endpoints(templates)
 
     def costs_with(more: dict[str, str]) -> dict[tuple[str, str], list[Line]]:
@@ -231,4 +231,4 @@ def tell(costs: dict[tuple[str, str], list[Line]], sums: dict[tuple[str, str], f
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], load()))

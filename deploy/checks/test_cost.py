@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import unittest
@@ -10,12 +11,14 @@ import unittest
 from . import cost
 from .template import load
 
+TEMPLATES = load()
+
 
 def run(*arguments: str) -> tuple[int, str]:
     """Its exit code, and all that it says."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = cost.main(list(arguments))
+        code = cost.main(list(arguments), TEMPLATES)
     return code, said.getvalue()
 
 
@@ -53,7 +56,7 @@ class Cost(unittest.TestCase):
         self.assertLess(instance["shared", "always on"], aurora["shared", "always on"])
 
     def test_a_key_more_is_a_dollar_more(self) -> None:
-        templates, p = load(), cost.prices()
+        templates, p = copy.deepcopy(TEMPLATES), cost.prices()
 
         def asleep() -> float:
             estate = cost.estates(templates, {})["shared"]
