@@ -106,8 +106,11 @@ def groups(estate: Estate) -> tuple[set[Rule], set[Rule], set[str]]:
         add(into, group_id(rule["GroupId"]), rule, *sources)
     for _, rule in estate.resources("AWS::EC2::SecurityGroupEgress"):
         add(out, group_id(rule["GroupId"]), rule, *targets)
-    strip = lambda rules: {Rule(group_id(one.group), group_id(one.peer), one.port) for one in rules}  # noqa: E731
-    return strip(out), strip(into), known
+    return plain(out), plain(into), known
+
+
+def plain(rules: set[Rule]) -> set[Rule]:
+    return {Rule(group_id(one.group), group_id(one.peer), one.port) for one in rules}
 
 
 def group_id(name: str) -> str:
