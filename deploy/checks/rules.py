@@ -97,10 +97,10 @@ def reasons(template: Template) -> Iterator[str]:
     for name, resource in template.resources.items():
         metadata = resource.get("Metadata") or {}
         for why, said in (metadata.get("sfdata") or {}).items():
-            if why == "template":
-                continue
+            if why in ("template", "user", "writable"):
+                continue  # looked at where they are used
             if why not in ("wide", "public"):
-                yield f"{template.name}: {name} has Metadata.sfdata.{why}; wide, public and template are what is known"
+                yield f"{template.name}: {name} has Metadata.sfdata.{why}; wide, public, user, writable and template are known"
                 continue
             for sid in set(said) - sids.get(name, set()):
                 yield f"{template.name}: {name} explains the statement {sid}, which is not there; take it out"
