@@ -5,7 +5,7 @@ mod say;
 
 use std::{
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -20,7 +20,13 @@ use sfdata_agent::{
     policy::{Brake, Rules, Sharing},
     services::{self, Services, survey::Survey},
 };
-use sfdata_common::{Timestamp, config, outcome::FailureCode, shutdown, telemetry};
+use sfdata_common::{
+    Timestamp,
+    config::{self, Source},
+    ops,
+    outcome::FailureCode,
+    shutdown, telemetry,
+};
 use sfdata_proto::v1::S3ShareState;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +37,14 @@ struct Cli {
     /// The agent's configuration
     #[arg(long, global = true, default_value = "/etc/sfdata/agent.toml", env = "SFDATA_AGENT_CONFIG")]
     config: PathBuf,
+    /// The configuration itself, in place of a file: for containers
+    #[arg(long, global = true, value_name = "TOML", env = TEXT, hide_env_values = true)]
+    config_text: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+const TEXT: &str = "SFDATA_AGENT_TOML";
 
 #[derive(Subcommand)]
 enum Command {
@@ -56,6 +67,8 @@ enum Configured {
         #[arg(long)]
         aws: bool,
     },
+    /// Ask the agent that runs here whether it lives, and exit with 1 if it does not: for a container's health check
+    Healthcheck,
     /// Refuse everything but reads from now on; the hub sees that, and why
     Hold {
         /// Why, in your words
@@ -147,16 +160,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
+    let source = Source::new(TEXT, cli.config_text, cli.config);
     match cli.command {
-        Command::Discover(options) => runtime()?.block_on(discover(&cli.config, options)),
-        Command::Configured(command) => configured(&cli.config, command),
+        Command::Discover(options) => runtime()?.block_on(discover(&source, options)),
+        Command::Configured(command) => configured(&source, command),
     }
 }
 
-fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
-    let mut config: Config = config::load(file)?;
+fn configured(source: &Source, command: Configured) -> Result<ExitCode> {
+    let mut config: Config = source.load()?;
     config.check()?;
-    config.file = Some(file.into());
+    config.file = source.file().map(Into::into);
     let brake = Brake::new(&config.data_dir);
     match command {
         Configured::CheckConfig { aws } => {
@@ -164,7 +178,12 @@ fn configured(file: &Path, command: Configured) -> Result<ExitCode> {
             if aws {
                 runtime()?.block_on(check_presence(&config))?;
             }
-            writeln!(io::stderr(), "{} is valid", file.display())?;
+            writeln!(io::stderr(), "{} is valid", source.name().display())?;
+        }
+        Configured::Healthcheck => {
+            let address = config.ops.address.context("[ops] address is not set, so that nobody can ask the agent")?;
+            let asked = runtime()?.block_on(ops::ask(address));
+            asked.with_context(|| format!("no agent that lives answers at {address} ([ops] address)"))?;
         }
         Configured::Hold { reason } => {
             brake.hold(&reason, Timestamp::now())?;
@@ -263,12 +282,16 @@ async fn check_presence(config: &Config) -> Result<()> {
     Ok(services.presence(&config.platform).await.check()?)
 }
 
-async fn discover(file: &Path, options: Discover) -> Result<ExitCode> {
-    let draft = match config::load(file) {
+async fn discover(configured: &Source, options: Discover) -> Result<ExitCode> {
+    let draft = match configured.load() {
         Err(config::Error::Read { source, .. })
             if source.kind() == io::ErrorKind::NotFound && options.region.is_some() =>
         {
-            writeln!(io::stderr(), "There is no {}: AWS is asked with the credentials of this place", file.display())?;
+            writeln!(
+                io::stderr(),
+                "There is no {}: AWS is asked with the credentials of this place",
+                configured.name().display()
+            )?;
             Draft::default()
         }
         read => read?,

@@ -1,5 +1,5 @@
-//! Reading the one TOML file of a process. A key that is not known is an error with its line, so that
-//! a misspelt setting never passes for a default.
+//! Reading the one TOML of a process, from a file or, where a container is given no files, from a variable of its environment.
+//! A key that is not known is an error with its line, so that a misspelt setting never passes for a default.
 
 use std::{
     io,
@@ -31,8 +31,51 @@ pub enum Error {
     },
 }
 
+/// Where a configuration stands.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file, or what messages call the text.
+    name: PathBuf,
+    text: Option<String>,
+}
+
+impl Source {
+    /// In the environment's variable `variable`, if that is set, whose value is the whole TOML; in `file` otherwise.
+    pub fn new(variable: &str, text: Option<String>, file: PathBuf) -> Self {
+        Self { name: if text.is_some() { variable.into() } else { file }, text }
+    }
+
+    /// Read and parse it.
+    pub fn load<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        match &self.text {
+            Some(text) => parse(text, &self.name),
+            None => load(&self.name),
+        }
+    }
+
+    /// The file, or the variable's name.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The file, if it is one: it can be read again.
+    pub fn file(&self) -> Option<&Path> {
+        self.text.is_none().then_some(&self.name)
+    }
+}
+
+impl From<&Path> for Source {
+    fn from(file: &Path) -> Self {
+        Self { name: file.into(), text: None }
+    }
+}
+
 /// Read and parse `path`.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
-    toml::from_str(&text).map_err(|source| Error::Parse { path: path.into(), source: Box::new(source) })
+    parse(&text, path)
+}
+
+fn parse<T: DeserializeOwned>(text: &str, name: &Path) -> Result<T, Error> {
+    toml::from_str(text).map_err(|source| Error::Parse { path: name.into(), source: Box::new(source) })
 }

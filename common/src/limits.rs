@@ -102,6 +102,10 @@ pub const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Bytes of messages that have begun to come and are not whole, of all streams of one subject together: sixteen of the
 /// greatest, or a thousand commands of one target.
 pub const UNFINISHED_BYTES: usize = 16 * MESSAGE_BYTES;
+/// Requests of one operator: twice as many as the load test submits commands on this way (2,200 a second).
+pub const OPERATOR_REQUESTS_PER_SECOND: u32 = 4_000;
+/// Requests of one agent, whose link is one request for hours, or of one address that joins.
+pub const REQUESTS_PER_SECOND: u32 = 100;
 /// All headers of one request: ours have some hundred bytes.
 pub const HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// A refused join by AWS identity is put on the audit record again after so long, or when the reason is another one.

@@ -16,6 +16,7 @@ use axum::{
     routing::get,
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
@@ -34,6 +35,8 @@ const CONNECTIONS: usize = 64;
 const LIFETIME: Duration = Duration::from_secs(300);
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Of an answer to a health check, which has some hundred.
+const ANSWER_BYTES: u64 = 4096;
 /// For open connections to end after the stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -73,6 +76,21 @@ pub async fn serve(listener: TcpListener, shown: Shown, stop: CancellationToken)
     };
     kill.cancel();
     result
+}
+
+/// Ask the process that listens on `address` whether it lives, as a container's health check does.
+pub async fn ask(address: SocketAddr) -> io::Result<()> {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.take(ANSWER_BYTES).read_to_string(&mut answer).await?;
+        match answer.split(' ').nth(1) {
+            Some("200") => Ok(()),
+            _ => Err(io::Error::other(format!("it answered {:?}", answer.lines().next().unwrap_or_default()))),
+        }
+    };
+    timeout(ANSWER, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
@@ -130,8 +148,6 @@ impl axum::serve::Listener for Bounded {
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
     use super::*;
 
     struct Ops {
@@ -176,6 +192,22 @@ mod tests {
         assert!(ops.get("/healthz").await.starts_with("HTTP/1.1 200"));
         ops.reasons.lock().unwrap().clear();
         assert!(ops.get("/readyz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_health_check_believes_only_who_says_that_all_is_well() {
+        let ops = start().await;
+        ask(ops.address).await.unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = other.local_addr().unwrap();
+        let answering = async {
+            let (mut tcp, _) = other.accept().await.unwrap();
+            tcp.write_all(b"HTTP/1.0 503 Service Unavailable\r\n\r\n").await.unwrap();
+        };
+        let (asked, ()) = tokio::join!(ask(address), answering);
+        assert!(asked.unwrap_err().to_string().contains("503"));
+        drop(other);
+        assert_eq!(ask(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ use crate::{
     },
     audit,
     authorize::Authorizer,
+    backups,
     commands::Commands,
     config::Config,
     disk,
@@ -488,6 +489,13 @@ impl Parts {
             fleet.pass();
             std::future::ready(Ok::<_, store::Error>(()))
         }));
+        if let Some(settings) = self.config.backup.clone() {
+            let store = self.ground.store.clone();
+            self.tasks.spawn(tasks::every("backup", 60 * second, stop(), move || {
+                let (settings, store) = (settings.clone(), store.clone());
+                async move { backups::pass(&settings, &store, Timestamp::now()).await }
+            }));
+        }
         self.look();
         let alerts = Arc::clone(&self.alerts);
         self.tasks.spawn(tasks::every("notices", second, stop(), move || {

@@ -26,6 +26,8 @@ pub mod audit;
 pub mod store;
 
 pub mod admin;
+mod aws;
+pub mod backups;
 pub mod rotation;
 pub mod disk;
 pub mod metrics;

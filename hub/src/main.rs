@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use sfdata_common::{Timestamp, ids::OperatorName, shutdown, telemetry};
+use sfdata_common::{Timestamp, config::Source, ids::OperatorName, ops, shutdown, telemetry};
 use sfdata_hub::{
     admin,
     config::Config,
@@ -25,9 +25,14 @@ struct Cli {
     /// The hub's configuration
     #[arg(long, global = true, default_value = "/etc/sfdata/hub.toml", env = "SFDATA_HUB_CONFIG")]
     config: PathBuf,
+    /// The configuration itself, in place of a file: for containers
+    #[arg(long, global = true, value_name = "TOML", env = TEXT, hide_env_values = true)]
+    config_text: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+const TEXT: &str = "SFDATA_HUB_TOML";
 
 #[derive(Subcommand)]
 enum Command {
@@ -43,6 +48,8 @@ enum Command {
     Run,
     /// Say what is wrong with the configuration, and exit with 1 if anything is
     CheckConfig,
+    /// Ask the hub that runs here whether it lives, and exit with 1 if it does not: for a container's health check
+    Healthcheck,
     /// Write a backup of the store, also while the hub runs
     ///
     /// The hub's keys (ca.key, dispatch.key) are not in it; keep them apart.
@@ -97,14 +104,19 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let cli = Cli::parse();
-    let config = Config::open(&cli.config)?;
+    let source = Source::new(TEXT, cli.config_text, cli.config);
+    let config = Config::open(source.clone())?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?.block_on(async {
         match cli.command {
             Command::Init { operator } => init(&config, &operator).await,
             Command::Run => serve(&config).await,
             Command::CheckConfig => {
-                writeln!(io::stderr(), "{} is valid", cli.config.display())?;
+                writeln!(io::stderr(), "{} is valid", source.name().display())?;
                 Ok(())
+            }
+            Command::Healthcheck => {
+                let address = config.listen.ops;
+                ops::ask(address).await.with_context(|| format!("no hub that lives answers at {address} (listen.ops)"))
             }
             Command::Backup { out } => write_backup(&config, out).await,
             Command::Rotate { key, stage, activate, force } => rotate(

@@ -6,6 +6,7 @@
 
 mod address;
 mod connection;
+mod pace;
 mod unfinished;
 mod whole;
 
@@ -208,7 +209,7 @@ pub struct Server {
 impl Server {
     /// Serve until `stop`, then drain: no new connections, GOAWAY on the open ones, and after `limits.drain` their end.
     pub async fn serve(self, listener: TcpListener, routes: Routes, stop: CancellationToken) -> Result<(), Error> {
-        let (name, drain) = (self.name, self.limits.drain);
+        let (name, drain, metrics) = (self.name, self.limits.drain, self.metrics.clone());
         let (sender, accepted) = mpsc::channel(HANDOVER);
         let kill = CancellationToken::new();
         let door = Arc::new(Door {
@@ -221,6 +222,7 @@ impl Server {
         let accepting = door.accept(listener, sender, stop.clone());
         let requests = TaskTracker::new();
         let serving = transport()
+            .layer(pace::Pace::new(metrics))
             .layer(whole::Whole { tasks: requests.clone() })
             .layer(unfinished::Unfinished::default())
             .add_routes(routes)
@@ -407,7 +409,13 @@ impl Door {
                 (Some(Arc::new(peer)), Some(seat))
             }
         };
-        Ok(Connection::new(tls, ConnectedPeer { peer, remote }, kill, lifetime, (room, slot, counted, seat)))
+        Ok(Connection::new(
+            tls,
+            ConnectedPeer { peer, remote, kill: kill.clone() },
+            kill,
+            lifetime,
+            (room, slot, counted, seat),
+        ))
     }
 }
 

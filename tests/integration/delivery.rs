@@ -387,7 +387,7 @@ async fn restore(fleet: &mut Fleet, backup: &Path) {
     fleet.start_hub().await;
 }
 
-async fn accept_restore(fleet: &Fleet) {
+pub(crate) async fn accept_restore(fleet: &Fleet) {
     let statement = wire::EpochStatement {
         trust_domain: fleet.bundle.trust_domain.clone(),
         epoch: 2,

@@ -32,6 +32,7 @@ use sfdata_tests::{
     fleet::{Fleet, Options, ROLE},
     process::outcome,
     settings::write_agent,
+    standin::sdk,
     sts::{Answer, Sts},
 };
 use tonic::{Code, Status, transport::Channel};
@@ -343,6 +344,44 @@ async fn the_agent_signs_for_no_other_host_than_that_of_its_aws() {
         let asked = Asked { host, region, challenge: &[7; 32], server_id: "sfdata.example", csr_der: b"request" };
         assert_eq!(services.prove_identity(&asked, Timestamp::now()).await.is_ok(), signs, "{host} {region}");
     }
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_accounts_of_the_organisation_join_where_the_hub_is_told_of_one_and_nobody_while_aws_does_not_tell() {
+    const CORE: &str = "111111111111";
+    let mut fleet = Fleet::with(0, Options { aws: true, ..Default::default() }).await;
+    let folder = fleet.folder.path().to_owned();
+    let core = fleet.aws().role(&folder, CORE, "Hub", false).await.unwrap();
+    let organizations = aws_sdk_organizations::Client::new(&sdk(&fleet.aws().url(), &core).await);
+    let made = organizations.create_organization().send().await.unwrap().organization.unwrap();
+    let member = organizations.create_account().account_name("camden").email("camden@region.example").send().await;
+    let member = member.unwrap().create_account_status.unwrap().account_id.unwrap();
+
+    fleet.stop_hub().await;
+    fleet.hub_config.enrol.aws.organization = made.id;
+    fleet.hub_config.enrol.aws.credentials_file = Some(core);
+    fleet.start_hub().await;
+    let applicant = async |agent: &str, account: &str| {
+        let join = fleet.register(agent, account, ROLE, false).await.unwrap();
+        let credentials = fleet.aws().role(&folder, account, ROLE, false).await.unwrap();
+        Applicant::new(&join, services(&credentials, fleet.aws().url()).await)
+    };
+    let [camden, barnet] = [applicant("camden", &member).await, applicant("barnet", ACCOUNT).await];
+    barnet.refused("barnet", &["not in the organisation", ACCOUNT]).await;
+    camden.join("camden", &TlsKey::generate().unwrap()).await.unwrap();
+
+    organizations.close_account().account_id(&member).send().await.unwrap();
+    camden.refused("camden", &["is not active", "SUSPENDED"]).await;
+
+    // A role that may not ask, or an Organizations that does not answer: nobody is let in.
+    fleet.stop_hub().await;
+    fleet.hub_config.enrol.aws.credentials_file =
+        Some(fleet.aws().role(&folder, ACCOUNT, "Other", false).await.unwrap());
+    fleet.start_hub().await;
+    let status = camden.join("camden", &TlsKey::generate().unwrap()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("organizations:DescribeAccount"), "{status}");
     fleet.stop().await;
 }
 

@@ -27,6 +27,7 @@ mod full_disk;
 mod health;
 mod history;
 mod main_job;
+mod moved;
 mod operations;
 mod ops;
 mod page;

@@ -419,6 +419,7 @@ pub fn hub_config(folder: &Path, agent_lifetime: Option<Duration>) -> Result<Con
         costs: hub_config::Costs::default(),
         enrol: hub_config::Enrol::default(),
         dispatch: hub_config::Dispatch::default(),
+        backup: None,
     })
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use serde_json::{Value, json};
 use sfdata_common::{Timestamp, image::Image};
 use tokio::{
@@ -437,4 +438,21 @@ impl Drop for Standin {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Ready to call the stand-in at `url` past the product, with these credentials.
+#[expect(deprecated, reason = "the new name is in a crate that nothing else here needs")]
+pub async fn sdk(url: &str, credentials: &Path) -> SdkConfig {
+    use aws_config::profile::{
+        ProfileFileCredentialsProvider,
+        profile_file::{ProfileFileKind, ProfileFiles},
+    };
+    let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, credentials).build();
+    let provider = ProfileFileCredentialsProvider::builder().profile_files(files).profile_name("default").build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("eu-west-2"))
+        .endpoint_url(url)
+        .credentials_provider(provider)
+        .load()
+        .await
 }

@@ -1,13 +1,9 @@
 //! What an action adds to the calls that it makes of AWS: the same calls are made by a bare SDK program in turn, in the
 //! same run, against the same stand-in. And what the platform costs in calls while nothing happens.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecs::types::DesiredStatus;
 use futures::future::try_join_all;
 use sfdata_common::{
@@ -15,7 +11,10 @@ use sfdata_common::{
     command::{Action, Ecs, LogSource, Logs, LogsUntil, S3},
     outcome::Outcome,
 };
-use sfdata_tests::{fleet::Fleet, standin::Account};
+use sfdata_tests::{
+    fleet::Fleet,
+    standin::{Account, sdk},
+};
 
 use crate::numbers::{Latencies, ms, say, show};
 
@@ -104,7 +103,7 @@ struct Bare {
 
 impl Bare {
     async fn new(url: &str, credentials: &std::path::Path) -> Self {
-        let config = sdk(url, credentials.to_owned()).await;
+        let config = sdk(url, credentials).await;
         Self {
             ecs: aws_sdk_ecs::Client::new(&config),
             s3: aws_sdk_s3::Client::from_conf(
@@ -140,20 +139,4 @@ impl Bare {
         }
         Ok(())
     }
-}
-
-#[expect(deprecated, reason = "the new name is in a crate that nothing else here needs")]
-async fn sdk(url: &str, credentials: PathBuf) -> SdkConfig {
-    use aws_config::profile::{
-        ProfileFileCredentialsProvider,
-        profile_file::{ProfileFileKind, ProfileFiles},
-    };
-    let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, credentials).build();
-    let provider = ProfileFileCredentialsProvider::builder().profile_files(files).profile_name("default").build();
-    aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new("eu-west-2"))
-        .endpoint_url(url)
-        .credentials_provider(provider)
-        .load()
-        .await
 }

@@ -77,7 +77,7 @@ impl Estate {
 
         let (now, operator, viewer) =
             (Timestamp::now(), "alice".parse::<OperatorName>()?, "victor".parse::<OperatorName>()?);
-        let (operator_token, _) = hub::init(&Config::open(&config)?, &operator, now).await?;
+        let (operator_token, _) = hub::init(&Config::open(config.as_path())?, &operator, now).await?;
         let keys = HubKeys::open_or_create(&data_dir, TRUST_DOMAIN, HUB_ID, now)?;
         let operator_key = Arc::new(SigningKey::create(&folder.path().join(OPERATOR_KEY))?);
         let (root, receipt_key) = (SigningKey::generate()?, Arc::new(SigningKey::generate()?));

@@ -172,6 +172,12 @@ fn profile_folder(home: &Path, name: &str) -> Result<PathBuf, Usage> {
     Ok(home.join(name))
 }
 
+/// A SHA-256, as a plan's or a root key's is printed.
+pub(crate) fn digest(text: &str) -> Result<[u8; 32], String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "a digest has 64 hexadecimal digits".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

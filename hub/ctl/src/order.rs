@@ -21,7 +21,7 @@ use sfdata_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cli::Context,
+    cli::{self, Context},
     client::Hub,
     exit::{Exit, Usage},
     follow::{self, Board, Events, Stop},
@@ -64,13 +64,8 @@ struct Plan {
     #[arg(long, help_heading = "Planning")]
     plan: bool,
     /// Act only if the plan still has this digest
-    #[arg(long, value_name = "DIGEST", value_parser = digest, help_heading = "Planning")]
+    #[arg(long, value_name = "DIGEST", value_parser = cli::digest, help_heading = "Planning")]
     if_plan: Option<[u8; 32]>,
-}
-
-fn digest(text: &str) -> Result<[u8; 32], String> {
-    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| "a plan's digest has 64 hexadecimal digits, as --plan shows them".to_owned())
 }
 
 impl Change {

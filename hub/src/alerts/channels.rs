@@ -2,7 +2,6 @@
 
 use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
 
-use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{Method, Request, header::CONTENT_TYPE};
@@ -25,6 +24,7 @@ use super::{
     notice,
     rules::{self, Settings, topic_region},
 };
+use crate::aws::Place;
 use crate::store::records::Notice;
 
 /// A try that takes longer has failed.
@@ -104,17 +104,13 @@ pub async fn open(settings: &Settings, hub: &str) -> Result<Vec<Channel>, Error>
         }
     }
     if let Some(sns) = &settings.sns {
-        let region = topic_region(&sns.topic).unwrap_or_default().to_owned();
-        let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .region(aws_config::Region::new(region))
-            .timeout_config(aws_config::timeout::TimeoutConfig::builder().operation_timeout(TRY).build());
-        if let Some(url) = &sns.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        if let Some(file) = &sns.credentials_file {
-            loader = loader.credentials_provider(from_file(file));
-        }
-        ways.push(Way::Sns { client: aws_sdk_sns::Client::new(&loader.load().await), topic: sns.topic.clone() });
+        let place = Place {
+            region: topic_region(&sns.topic).unwrap_or_default(),
+            endpoint_url: sns.endpoint_url.as_deref(),
+            credentials_file: sns.credentials_file.as_deref(),
+        };
+        let client = aws_sdk_sns::Client::new(&place.config(1, TRY).await);
+        ways.push(Way::Sns { client, topic: sns.topic.clone() });
     }
     Ok(ways.into_iter().map(|way| Channel { hub: hub.to_owned(), way }).collect())
 }
@@ -135,13 +131,6 @@ fn smtp(email: &rules::Email) -> Result<AsyncSmtpTransport<Tokio1Executor>, Erro
         builder = builder.credentials(Credentials::new(user, secret("email.password_file", path)?));
     }
     Ok(builder.build())
-}
-
-#[expect(deprecated, reason = "the new name is in a crate that nothing else here needs")]
-fn from_file(file: &Path) -> ProfileFileCredentialsProvider {
-    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
-    let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, file).build();
-    ProfileFileCredentialsProvider::builder().profile_files(files).profile_name("default").build()
 }
 
 fn secret(key: &'static str, path: &Path) -> Result<String, Error> {

@@ -31,6 +31,12 @@ pub(super) fn conditions(parts: &Parts, operators: &[OperatorSummary], now: Time
             own.push(("hub-certificate-expires", name.to_owned(), text));
         }
     }
+    own.extend(of_operators(operators, now));
+    own
+}
+
+fn of_operators(operators: &[OperatorSummary], now: Timestamp) -> Vec<Own> {
+    let mut own = Vec::new();
     for operator in operators {
         for flag in operator.flags() {
             let (rule, text) = match flag {
@@ -63,4 +69,41 @@ fn since(operator: &OperatorSummary) -> i64 {
 
 fn days(seconds: i64) -> i64 {
     seconds / (24 * 3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_who_is_out_of_sight_and_a_key_that_ends_are_told_by_name_and_days() {
+        let now: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+        let day = |days: i64| now.as_millisecond() + days * 24 * 3_600_000;
+        let operator = |name: &str, seen, flags: &[OperatorFlag]| OperatorSummary {
+            name: name.into(),
+            joined_unix_ms: day(-400),
+            last_seen_unix_ms: seen,
+            key_expires_unix_ms: day(9),
+            flags: flags.iter().map(|flag| (*flag).into()).collect(),
+            ..Default::default()
+        };
+        let told = of_operators(
+            &[
+                operator("alice", day(0), &[]),
+                operator("bob", day(-91), &[OperatorFlag::Unused]),
+                // Never seen since then.
+                operator("carol", 0, &[OperatorFlag::Unused, OperatorFlag::KeyExpires]),
+            ],
+            now,
+        );
+        let short: Vec<_> = told.iter().map(|(rule, of, text)| (*rule, of.as_str(), text.as_str())).collect();
+        assert_eq!(short.len(), 3, "{short:?}");
+        for ((rule, of, text), (wanted, whose, days)) in short.into_iter().zip([
+            ("operator-unused", "bob", " 91 days"),
+            ("operator-unused", "carol", " 400 days"),
+            ("operator-key-expires", "carol", " 9 days"),
+        ]) {
+            assert!((rule, of) == (wanted, whose) && text.contains(days), "{rule} {of} {text}");
+        }
+    }
 }

@@ -155,13 +155,16 @@ impl ToStatus for joins::Refusal {
 
 impl ToStatus for iam::Error {
     fn code(&self) -> Code {
-        use iam::sts;
+        use iam::{organization, sts};
         match self {
             Self::Challenge | Self::Request(_) | Self::Sts(sts::Error::Denied { .. }) => Code::PermissionDenied,
             Self::Name(_) | Self::ReceiptKey | Self::Issue(authority::Error::Request(_)) => Code::InvalidArgument,
             Self::Sts(sts::Error::Busy) => Code::ResourceExhausted,
             Self::Sts(sts::Error::Odd { odd: iam::reply::Odd::NotARole(_), .. }) => Code::PermissionDenied,
-            Self::Sts(_) | Self::Signer(_) => Code::Unavailable,
+            Self::Organization(organization::Error::Foreign { .. } | organization::Error::Inactive { .. }) => {
+                Code::PermissionDenied
+            }
+            Self::Sts(_) | Self::Organization(_) | Self::Signer(_) => Code::Unavailable,
             Self::Random(_) | Self::Issue(_) => Code::Internal,
             Self::Fleet(error) => error.code(),
             Self::Store(error) => error.code(),

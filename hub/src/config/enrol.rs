@@ -1,7 +1,7 @@
 //! The `[enrol]` section: how agents join beside tokens. Who answers the hub's question to STS says who may join, so that it is
 //! AWS's own over https, or a stand-in on this machine.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 use sfdata_common::sts;
@@ -24,11 +24,15 @@ pub struct Aws {
     pub region: String,
     /// A stand-in for AWS on this machine, in its place.
     pub endpoint_url: Option<String>,
+    /// Only accounts of this organisation may join.
+    pub organization: Option<String>,
+    /// A credentials file of the AWS tools for asking about the organisation, instead of the task's role; outside AWS only.
+    pub credentials_file: Option<PathBuf>,
 }
 
 impl Default for Aws {
     fn default() -> Self {
-        Self { region: "eu-west-2".into(), endpoint_url: None }
+        Self { region: "eu-west-2".into(), endpoint_url: None, organization: None, credentials_file: None }
     }
 }
 
@@ -46,10 +50,18 @@ impl Aws {
         let is_local = |url: &String| {
             sts::authority(url).and_then(|host| host.parse::<SocketAddr>().ok()).is_some_and(|at| at.ip().is_loopback())
         };
+        let odd = self.organization.iter().filter(|id| !is_organization(id));
+        problems.extend(odd.map(|id| Problem::Organization { value: id.clone() }));
         problems.extend(
             self.endpoint_url.iter().filter(|url| !is_local(url)).map(|url| Problem::StsUrl { value: url.clone() }),
         );
     }
+}
+
+/// `o-` and 10 to 32 lower-case letters and digits (Organizations API reference, "Organization").
+fn is_organization(id: &str) -> bool {
+    let rest = id.strip_prefix("o-").unwrap_or_default();
+    (10..=32).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 #[cfg(test)]

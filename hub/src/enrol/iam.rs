@@ -1,10 +1,11 @@
 //! Joining by AWS identity, without any secret: the agent signs one request to AWS STS with its task's role, over a challenge
 //! of this hub and its certificate request; the hub looks at it strictly ([`request`]), has STS say who signed it ([`sts`],
-//! [`reply`]), and compares that with what an admin has registered.
+//! [`reply`]), and compares that with what an admin has registered; the account may have to be one of an organisation ([`organization`]).
 //!
 //! Invariants: a challenge takes one attempt, whatever comes of it; STS is asked for nobody who is not registered, and
 //! nothing but a checked request; the role that joins first is pinned by its unique id ([`super::joins`]).
 
+pub mod organization;
 pub mod reply;
 pub mod request;
 pub mod sts;
@@ -27,6 +28,7 @@ use sfdata_proto::v1 as wire;
 use tracing::info;
 
 use self::{
+    organization::Organization,
     request::{Expected, Refusal},
     sts::Sts,
 };
@@ -62,6 +64,9 @@ pub enum Error {
     /// STS.
     #[error(transparent)]
     Sts(#[from] sts::Error),
+    /// The organisation.
+    #[error(transparent)]
+    Organization(#[from] organization::Error),
     /// The certificate request, or the CA.
     #[error(transparent)]
     Issue(#[from] authority::Error),
@@ -128,6 +133,7 @@ pub struct Parts {
 pub struct Iam {
     parts: Parts,
     sts: Sts,
+    organization: Option<Organization>,
     challenges: Mutex<Challenges>,
     /// Of each agent the refusal that was put on record last, and when.
     noted: Mutex<HashMap<AgentId, (String, Timestamp)>>,
@@ -137,7 +143,8 @@ impl Iam {
     /// With these parts; nothing is asked yet.
     pub fn new(parts: Parts) -> Self {
         let sts = Sts::new(&parts.settings);
-        Self { parts, sts, challenges: Mutex::default(), noted: Mutex::default() }
+        let organization = Organization::new(&parts.settings);
+        Self { parts, sts, organization, challenges: Mutex::default(), noted: Mutex::default() }
     }
 
     fn challenges(&self) -> std::sync::MutexGuard<'_, Challenges> {
@@ -185,6 +192,9 @@ impl Iam {
         info!(%agent, account = %caller.account, role = %caller.role, session = caller.session, "AWS tells who asks to join");
         let subject = Subject::Agent(agent.clone());
         let admitted = async {
+            if let Some(organization) = &self.organization {
+                organization.has(caller.account.as_str()).await?;
+            }
             let certificates = issue(&subject)?;
             let told = who.joined.as_ref().and_then(|joined| {
                 let mut keys = trust.dispatch_keys();

@@ -76,7 +76,8 @@ impl Drop for Slot {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// The address, or the /64 that it is of.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,6 +16,8 @@ use sfdata_common::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::address::network;
+
 /// Who is at the other end, as found in every request's extensions.
 #[derive(Debug, Clone)]
 pub struct ConnectedPeer {
@@ -23,12 +25,33 @@ pub struct ConnectedPeer {
     pub peer: Option<Arc<Peer>>,
     /// Where the connection comes from.
     pub remote: SocketAddr,
+    pub(super) kill: CancellationToken,
+}
+
+/// Whom a peer's use of the hub is put down to: all of its connections together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Whose {
+    Subject(Subject),
+    Address(IpAddr),
 }
 
 impl ConnectedPeer {
     /// The other end of the connection that brought a request.
     pub fn of<T>(request: &tonic::Request<T>) -> Option<&Self> {
         request.extensions().get()
+    }
+
+    /// Its subject, or on the enrolment listener its address.
+    pub(super) fn whose(&self) -> Whose {
+        match &self.peer {
+            Some(known) => Whose::Subject(known.subject.clone()),
+            None => Whose::Address(network(self.remote.ip())),
+        }
+    }
+
+    /// End its connection, with all that is open on it.
+    pub(super) fn end(&self) {
+        self.kill.cancel();
     }
 }
 

@@ -295,3 +295,29 @@ async fn a_port_in_use_is_named_and_so_is_what_to_do() {
     assert!(error.contains(&format!("port {} is in use", address.port())), "{error}");
     assert!(error.contains("listen.enrol") && error.contains("ss -ltnp"), "{error}");
 }
+
+#[tokio::test]
+async fn a_peer_that_sends_too_many_requests_loses_its_connection_and_the_others_keep_theirs() {
+    let hub = Hub::start().await;
+    let now = Timestamp::now();
+    let barnet = Subject::Agent("barnet".parse().unwrap());
+    let [flooder, other] = [&camden(), &barnet].map(|subject| Hub::identity(&hub.authority, subject, HOUR, now));
+    let (mut client, mut calm) = (hub.client(Some(&flooder)), hub.client(Some(&other)));
+    let mut flooders = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let mut calms = calm.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    for open in [&mut flooders, &mut calms] {
+        open.message().await.unwrap().unwrap();
+    }
+    let ask = |_| {
+        let mut client = client.clone();
+        async move { client.check(HealthCheckRequest::default()).await }
+    };
+    // Its burst, and so many that they would have to wait too long.
+    let answers = future::join_all((0..4 * limits::REQUESTS_PER_SECOND).map(ask)).await;
+    assert!(answers.iter().any(Result::is_err));
+    assert!(hub.metrics.load_shed.value("requests") > 0);
+    flooders.message().await.unwrap_err();
+    calm.check(HealthCheckRequest::default()).await.unwrap();
+    assert!(timeout(Duration::from_millis(100), calms.message()).await.is_err(), "it is still open");
+    hub.stop().await;
+}

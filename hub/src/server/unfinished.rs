@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -15,21 +14,14 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::Request;
 use http_body_util::{BodyStream, StreamBody};
-use sfdata_common::{limits, peer::Subject};
+use sfdata_common::limits;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::connection::ConnectedPeer;
+use super::connection::{ConnectedPeer, Whose};
 
 /// Before each message: whether it is packed, and its length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
-
-/// Whose bytes are counted together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Whose {
-    Subject(Subject),
-    Address(IpAddr),
-}
 
 /// What each peer has the hub keep.
 #[derive(Debug, Clone, Default)]
@@ -79,11 +71,9 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Counting<S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> S::Future {
-        let whose = request.extensions().get::<ConnectedPeer>().map(|peer| match &peer.peer {
-            Some(known) => Whose::Subject(known.subject.clone()),
-            None => Whose::Address(peer.remote.ip()),
-        });
-        let Some(whose) = whose else { return self.inner.call(request) };
+        let Some(whose) = request.extensions().get::<ConnectedPeer>().map(ConnectedPeer::whose) else {
+            return self.inner.call(request);
+        };
         let mut message = Message { unfinished: self.unfinished.clone(), whose, framing: Framing::default() };
         self.inner.call(request.map(|body| {
             Body::new(StreamBody::new(BodyStream::new(body).map(move |frame| {

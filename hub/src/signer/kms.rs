@@ -1,13 +1,7 @@
 //! A dispatch key in AWS KMS: of the spec ECC_NIST_EDWARDS25519, for trust bundles list Ed25519 keys alone.
 //!
-//! Beside `alerts/channels.rs` this is the one file of the hub that names an AWS service. Retries are the SDK's own; calls at a
-//! time are bounded here, so that a burst of dispatches is not answered by throttling.
+//! Retries are the SDK's own; calls at a time are bounded here, so that a burst of dispatches is not answered by throttling.
 
-use std::path::Path;
-
-use aws_config::{
-    BehaviorVersion, Region, profile::ProfileFileCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig,
-};
 use aws_sdk_kms::{
     Client,
     primitives::Blob,
@@ -17,7 +11,7 @@ use sfdata_common::{error::chain, keys::PublicKey, limits};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::{config::Dispatch, enrol::identity::OfKms};
+use crate::{aws::Place, config::Dispatch, enrol::identity::OfKms};
 
 /// Why a key of KMS can't be the dispatch key.
 #[derive(Debug, thiserror::Error)]
@@ -58,18 +52,12 @@ pub struct Key {
 impl Key {
     /// Get ready to ask for that key; nobody is called.
     pub async fn open(settings: &Dispatch, arn: &str) -> Self {
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(limits::KMS_TRY).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(region(arn).unwrap_or_default().to_owned()))
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .timeout_config(timeouts);
-        if let Some(url) = &settings.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        if let Some(file) = &settings.credentials_file {
-            loader = loader.credentials_provider(from_file(file));
-        }
-        let client = Client::new(&loader.load().await);
+        let place = Place {
+            region: region(arn).unwrap_or_default(),
+            endpoint_url: settings.endpoint_url.as_deref(),
+            credentials_file: settings.credentials_file.as_deref(),
+        };
+        let client = Client::new(&place.config(3, limits::KMS_TRY).await);
         Self { client, arn: arn.to_owned(), calls: Semaphore::new(limits::KMS_CALLS) }
     }
 
@@ -125,13 +113,6 @@ pub(crate) fn region(arn: &str) -> Option<&str> {
     let ["arn", _, "kms", region, account, key] = parts[..] else { return None };
     let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
     (is_account && !region.is_empty() && key.strip_prefix("key/").is_some_and(|id| !id.is_empty())).then_some(region)
-}
-
-#[expect(deprecated, reason = "the new name is in a crate that nothing else here needs")]
-fn from_file(file: &Path) -> ProfileFileCredentialsProvider {
-    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
-    let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, file).build();
-    ProfileFileCredentialsProvider::builder().profile_files(files).profile_name("default").build()
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Endless,
     /// Messages packed with gzip that are all zeros.
     Gzip,
+    /// Whole requests without a fault in their form, which are refused for what they ask or for who asks it.
+    Requests,
 }
 
 /// A gzip file of 1 MiB of zeros, made by `head -c 1048576 /dev/zero | gzip -9n`, is a kilobyte; what matters is that
@@ -125,12 +127,13 @@ impl Kind {
                 let head = if turn == 0 { h2::request(1, &path) } else { Vec::new() };
                 Some([head, frame(kind::DATA, 0, 1, &[]).repeat(1_000)].concat())
             }),
-            Self::ZeroWindow => Box::new(move |_| {
+            Self::ZeroWindow | Self::Requests => Box::new(move |_| {
                 let whole = |_| {
                     let id = next();
                     [h2::request(id, &path), frame(kind::DATA, END_STREAM, id, &message(&[]))].concat()
                 };
-                Some((0..16).flat_map(whole).collect())
+                let count = if self == Self::Requests { 128 } else { 16 };
+                Some((0..count).flat_map(whole).collect())
             }),
             Self::WindowUpdate => Box::new(move |turn| {
                 let head = if turn == 0 { h2::request(1, &path) } else { Vec::new() };

@@ -18,7 +18,7 @@ use sfdata_proto::v1::{Envelope, GetCommandRequest, GetCommandResponse, TargetSt
 
 use super::{ask, list::to_json};
 use crate::{
-    cli::Context,
+    cli::{self, Context},
     client::Hub,
     exit::Exit,
     follow::Board,
@@ -45,7 +45,7 @@ pub(crate) struct Show {
     #[arg(long, value_name = "FILE", requires = "proof", conflicts_with = "save", help_heading = "Proof")]
     from: Option<PathBuf>,
     /// Trust the holders of these root keys, in place of those in this profile's trust bundle
-    #[arg(long, value_name = "DIGEST", requires = "proof", value_parser = digest, help_heading = "Proof")]
+    #[arg(long, value_name = "DIGEST", requires = "proof", value_parser = cli::digest, help_heading = "Proof")]
     root_pin: Option<[u8; 32]>,
 }
 
@@ -142,11 +142,6 @@ impl Show {
     }
 }
 
-fn digest(text: &str) -> Result<[u8; 32], String> {
-    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| "it has 64 hexadecimal digits, as hubctl trust show prints it".to_owned())
-}
-
 fn target(status: &TargetStatus) -> Value {
     let mut json = results::target(&status.agent_id, &status.into());
     json["epoch"] = status.epoch.into();
@@ -176,7 +171,9 @@ impl Signature {
     fn text(&self) -> &'static str {
         match self {
             Self::Valid => "valid, by the key in the trust bundle",
-            Self::Invalid => "NOT VALID: the hub shows a command that this operator's present key did not sign",
+            Self::Invalid => {
+                "NOT VALID: no key that the trust bundle lists for this operator signed it; had it another key then, --proof tells"
+            }
             Self::Unknown => "not checked: the trust bundle held here does not list the operator",
         }
     }
