@@ -119,6 +119,13 @@ class Comparison(unittest.TestCase):
         for wider in ('"*"', '!Sub "arn:aws:kms:${AWS::Region}:${AWS::AccountId}:key/*"'):
             self.assertIn("its resources", self.found(wanted, rest + wider)[0])
 
+    def test_what_no_template_gives(self) -> None:
+        (file, *_) = policies.ELSEWHERE
+        wanted = {file: [QUEUE]}
+        given = "Sid: Take, Effect: Allow, Action: sqs:ReceiveMessage, Resource: !GetAtt Queue.Arn"
+        self.assertEqual(policies.findings([read(template("Sid: Other, Effect: Allow"), "one.yaml")], wanted), [])
+        self.assertIn("ELSEWHERE", policies.findings([read(template(given), "one.yaml")], wanted)[0])
+
     def test_what_is_not_understood(self) -> None:
         odd = SAME.replace('!Sub "arn', '[!Select [0, [a, b]], [x], !Sub "arn').replace('/*",', '/*"],')
         self.assertIn("is not understood", self.found(AGENT, f"Sid: Operate, {odd}")[0])
