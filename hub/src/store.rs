@@ -118,6 +118,7 @@ impl Store {
         }
         let db = open_sled(&path)?;
         let log = Log::create(&path, 0).map_err(|source| failed(&path, source))?;
+        log.lock().map_err(|source| failed(&path, source))?;
         db.insert(keys::SCHEMA, &[SCHEMA]).map_err(|source| damaged(&path, source))?;
         metrics.kept.changed(keys::SCHEMA, None, Some(1));
         writer::sync(&db, &path).map_err(|source| failed(&path, source))?;
@@ -174,6 +175,7 @@ impl Store {
         let uncounted = Kept::default(); // all of it is counted when this is done
         let each = |changes: &log::Changes| changes.apply(db, &uncounted);
         let mut log = Log::open(path, began, each).map_err(|source| damaged(path, source))?;
+        log.lock().map_err(|_| Error::InUse { path: path.into() })?;
         let entries = entries_of(db).map_err(|source| damaged(path, source))?;
         writer::sync(db, path).and_then(|()| log.restart(entries)).map_err(|source| failed(path, source))?;
         Ok(log)

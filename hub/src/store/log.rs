@@ -17,6 +17,7 @@ use std::{
 };
 
 use prost::Message;
+use rustix::fs::{FlockOperation, flock};
 use sfdata_common::keys::{random, sha256};
 
 use crate::metrics::Kept;
@@ -172,6 +173,13 @@ impl Log {
         Ok(log)
     }
 
+    /// Keep it for this process alone, as long as it is open. The database's own lock does not do: on NFS (EFS) a hub that was cut off
+    /// for so long that the next one was let in gets errors from those files alone that it had locked, and would go on writing
+    /// into the next one's log.
+    pub(super) fn lock(&self) -> io::Result<()> {
+        Ok(flock(&self.file, FlockOperation::NonBlockingLockExclusive)?)
+    }
+
     /// One that was cut off, or is of an earlier generation, is none: nobody was told of it, or it is in the database.
     fn frame_at_end<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let (head, rest) = bytes.get(self.end..)?.split_at_checked(HEAD)?;
@@ -302,6 +310,17 @@ mod tests {
             file.write_all_at(&byte, at as u64).unwrap();
         }
         assert_eq!(held(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn it_is_one_processs_until_that_lets_go_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::create(folder.path(), 0).unwrap();
+        log.lock().unwrap();
+        let (next, ..) = read(folder.path()).unwrap();
+        assert_eq!(next.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(log);
+        next.lock().unwrap();
     }
 
     #[test]

@@ -131,9 +131,11 @@ pub(super) fn start(db: sled::Db, log: Log, path: PathBuf, head: AuditHead, metr
     Ok(Handle { jobs, failed, thread: Arc::new(Mutex::new(Some(thread))) })
 }
 
-/// Make what is in the database durable: with all its files, since sled keeps large values beside the one.
+/// Make what is in the database durable: with all its files, since sled keeps large values beside the one. That one is synced by
+/// itself, because on NFS `syncfs` does not wait for the server to have written; the others were, when sled closed them.
 pub(super) fn sync(db: &sled::Db, path: &Path) -> io::Result<()> {
     db.flush().map_err(io::Error::other)?;
+    File::open(path.join("db"))?.sync_all()?;
     Ok(rustix::fs::syncfs(File::open(path)?)?)
 }
 
