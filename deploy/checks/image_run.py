@@ -1,13 +1,15 @@
-"""Runs hub or agent in its image's root file system as ECS does: the root read only, nothing but its data folder writable,
-as the image's user and with the image's own variables. In namespaces of its own, which images.py makes: no address but
-loopback, where every name that is looked up is answered here, so that it shows what the programs ask for.
+"""Runs hub and agent in their images' root file systems as ECS does: the root read only, nothing but the data folder
+writable, as the image's user and with the image's own variables. An agent joins, is seen online, and a backup is taken.
 
-Arguments: agent|hub, the root's folder, the image's variables as JSON.
+In namespaces of its own, which images.py makes: no address but loopback, where every name that is looked up is answered
+here, so that it shows what the programs ask for. Argument: {image: {root, variables}} as JSON.
 """
 
+import contextlib
 import fcntl
 import json
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -17,6 +19,8 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+
+from checks import sts
 
 TREE = Path(__file__).resolve().parents[2]
 USER = 10001
@@ -74,7 +78,7 @@ class Image:
 
     def command(self, arguments, variables):
         environment = [f"{name}={value}" for name, value in (self.variables | variables).items()]
-        return ["env", "-i", *environment, "chroot", f"--userspec={USER}:{USER}", self.root, f"/usr/bin/{self.program}",
+        return ["env", "-i", *environment, shutil.which("chroot"), f"--userspec={USER}:{USER}", self.root, f"/usr/bin/{self.program}",
                 *arguments]
 
     def run(self, *arguments, variables={}, code=0):
@@ -91,15 +95,16 @@ class Image:
         (self.data / name).write_text(text)
         return f"/var/lib/{self.program}/{name}"
 
-    def serve(self, *arguments, health, then):
-        """Starts it, waits for its health, does `then`, and has it end by SIGTERM; returns what it logged."""
+    @contextlib.contextmanager
+    def serving(self, *arguments, health):
+        """Runs it until it is healthy, and has it end by SIGTERM."""
         log = self.root.parent / "run.log"
         with log.open("w") as lines:
             running = subprocess.Popen(self.command([*arguments, "run"], {}), stdin=subprocess.DEVNULL, stdout=lines, stderr=lines)
         try:
-            eventually(lambda: running.poll() is None and answers(health),
-                       f"{self.program} run does not answer at {health}", log)
-            then(log)
+            eventually(lambda: running.poll() is not None or answers(health), f"{self.program} run does not answer at {health}", log)
+            demand(running.poll() is None, f"{self.program} run ended with {running.returncode}; it logged:\n{log.read_text()}")
+            yield log
             running.send_signal(signal.SIGTERM)
             demand(running.wait(DEADLINE_SECONDS) == 0, f"{self.program} ended with {running.returncode}: {log.read_text()}")
         finally:
@@ -135,40 +140,69 @@ def example(name, *sections):
     return "\n".join(lines)
 
 
-def agent(image, names):
-    credentials = image.place("credentials", "[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = example\n")
-    settings = example("agent", "[join]", "[ops]").replace("[aws]\n", f'[aws]\ncredentials_file = "{credentials}"\n')
-    config = image.place("agent.toml", settings)
-    image.run("check-config", "--config", config)
-    # Nobody listens there: the certificates were read, the name was looked up, and the connection was refused.
-    said = image.run("discover", "--config", config, code=1)
-    demand("ecs.eu-west-2.amazonaws.com" in names.asked, f"sfdata-agent looked up {names.asked} and not ECS: {said}")
-    image.serve("--config", config, health="http://127.0.0.1:9465/healthz", then=lambda log: eventually(
-        lambda: "hub.example.org" in names.asked, f"sfdata-agent looked up {names.asked} and not its hub", log))
+def hubctl(folder, *arguments):
+    """An operator's own machine: not in an image, and in the same network."""
+    done = subprocess.run([TREE / "target/debug/hubctl", "--home", folder / "home", *arguments, "-o", "json"], cwd=folder,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+    demand(done.returncode == 0, f"hubctl {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def hub(image, _names):
-    config = image.place("hub.toml", example("hub"))
-    image.run("check-config", "--config", config)
-    said = image.run("init", "--config", config, "--operator", "alice")
-    demand(re.search(r"^sfjoin_", said, re.MULTILINE), f"sfdata-hub init printed no token: {said}")
+def trust(folder, hub, token):
+    """Steps 2 and 3 of the README's setup, with one root key to throw away."""
+    (folder / "hub-identity.pem").write_text((hub.data / "hub-identity.pem").read_text())
+    hubctl(folder, "login", token)
+    hubctl(folder, "trust", "init", "--hub", "hub-identity.pem", "--generate", "1", "--threshold", "1")
+    key = hubctl(folder, "key", "show")["public_key"]
+    hubctl(folder, "trust", "add-operator", "alice", "--key", key, "--role", "admin")
+    hubctl(folder, "trust", "sign", "--root-key", "root-1.key")
+    hubctl(folder, "trust", "publish")
 
-    def back_up(log):
-        image.run("backup", "--config", config, "--out", "/var/lib/sfdata-hub/backup")
-        demand((image.data / "backup").stat().st_size > 0, "sfdata-hub backup wrote nothing")
 
-    image.serve("--config", config, health="http://127.0.0.1:9464/readyz", then=back_up)
+def versions(*images):
+    version = re.search(r'^version = "(.*)"$', (TREE / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    for image in images:
+        said = image.run("--version")
+        demand(said.split() == [image.program, version], f"{image.program} --version says {said!r}")
 
 
 def main():
-    name, root, variables = sys.argv[1:]
+    told = json.loads(sys.argv[1])
     loopback_up()
     names = Names()
-    image = Image(name, root, json.loads(variables))
-    version = re.search(r'^version = "(.*)"$', (TREE / "Cargo.toml").read_text(), re.MULTILINE)[1]
-    said = image.run("--version")
-    demand(said.split() == [image.program, version], f"{image.program} --version says {said!r}")
-    {"agent": agent, "hub": hub}[name](image, names)
+    hub, agent = (Image(name, told[name]["root"], told[name]["variables"]) for name in ("hub", "agent"))
+    # hubctl, which is in no image, looks names up at the same place.
+    subprocess.run(["mount", "--bind", hub.root / "etc/resolv.conf", "/etc/resolv.conf"], check=True)
+    versions(hub, agent)
+
+    hub_config = hub.place("hub.toml", example("hub"))
+    hub.run("check-config", "--config", hub_config)
+    said = hub.run("init", "--config", hub_config, "--operator", "alice")
+    token = re.search(r"^sfjoin_\S+", said, re.MULTILINE)
+    demand(token, f"sfdata-hub init printed no token: {said}")
+
+    # Nobody listens there: the CA certificates were read, the name was looked up, and the connection was refused.
+    credentials = agent.place("credentials", "[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = example\n")
+    aws = f'[aws]\ncredentials_file = "{credentials}"\n'
+    said = agent.run("discover", "--config", agent.place("aws.toml", f'{aws}region = "eu-west-2"\n'), code=1)
+    demand("sts.eu-west-2.amazonaws.com" in names.asked and "Connection refused" in said,
+           f"sfdata-agent looked up {names.asked}, and did not get as far as asking STS: {said}")
+
+    settings = example("agent", "[ops]").replace("[aws]\n", f'{aws}endpoint_url = "{sts.serve()}"\n')
+    agent_config = agent.place("agent.toml", settings)
+    agent.run("check-config", "--config", agent_config)
+
+    folder = hub.root.parent / "operator"
+    folder.mkdir()
+    with hub.serving("--config", hub_config, health="http://127.0.0.1:9464/readyz"):
+        trust(folder, hub, token[0])
+        invited = hubctl(folder, "agents", "invite", "camden", "--account", "222222222222")
+        agent.run("enrol", "--config", agent_config, "--token", invited["token"])
+        with agent.serving("--config", agent_config, health="http://127.0.0.1:9465/healthz") as log:
+            eventually(lambda: answers("http://127.0.0.1:9465/readyz"), "sfdata-agent did not get through to its hub", log)
+            demand("hub.sfdata.example" in names.asked, f"sfdata-agent looked up {names.asked} and not its hub")
+            hub.run("backup", "--config", hub_config, "--out", "/var/lib/sfdata-hub/backup")
+            demand((hub.data / "backup").stat().st_size > 0, "sfdata-hub backup wrote nothing")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 to a few rules, the build's context has all that the build reads, the root file systems that they ship are assembled by
 the same script and hold nothing else than what is listed here, and the programs work in them (image_run.py).
 
-Run by deploy/check; needs root, target/debug/sfdata-agent and sfdata-hub, and hadolint and syft beside this Python.
+Run by deploy/check; needs root, the programs in target/debug, and hadolint and syft beside this Python.
 """
 
 import json
@@ -155,15 +155,14 @@ def root(name):
 
 def main():
     demand(os.getuid() == 0, "the images' roots have to be made and entered by root: run this as root")
-    for name in IMAGES:
-        demand((BUILT / f"sfdata-{name}").exists(), f"target/debug/sfdata-{name} is missing: cargo build --workspace --bins")
+    for name in ("sfdata-agent", "sfdata-hub", "hubctl"):
+        demand((BUILT / name).exists(), f"target/debug/{name} is missing: cargo build --workspace --bins")
     shutil.rmtree(WORK, ignore_errors=True)
     environments = dockerfile()
     context()
-    for name in IMAGES:
-        folder = root(name)
-        inside = ["unshare", "--mount", "--net", sys.executable, Path(__file__).with_name("image_run.py")]
-        subprocess.run([*inside, name, folder, json.dumps(environments[name])], check=True)
+    told = {name: {"root": str(root(name)), "variables": environments[name]} for name in IMAGES}
+    inside = ["unshare", "--mount", "--net", sys.executable, "-m", "checks.image_run", json.dumps(told)]
+    subprocess.run(inside, cwd=TREE / "deploy", check=True)
     print("images: what they are made of, and hub and agent in them: as they should be")
 
 
