@@ -26,7 +26,7 @@ USER = 10001
 SHIPPED = [
     r"lib(64)?/ld-linux-[a-z0-9-]+\.so\.\d",
     r"lib/[a-z0-9_]+-linux-gnu/lib(c\.so\.6|m\.so\.6|gcc_s\.so\.1)",
-    r"etc/(passwd|group|nsswitch\.conf|os-release|ssl/certs/ca-certificates\.crt)",
+    r"etc/(passwd|group|os-release|ssl/certs/ca-certificates\.crt)",
     r"var/lib/dpkg/status\.d/(ca-certificates|libc6|libgcc-s1)",
     r"usr/share/doc/(ca-certificates|libc6|libgcc-s1)/copyright",
 ]
@@ -118,7 +118,7 @@ def context():
     for name in IMAGES:
         # make's syntax: the program, a colon, and each file that went into it.
         for word in (BUILT / f"sfdata-{name}.d").read_text().replace("\\ ", "\0").split()[1:]:
-            path = Path(word.replace("\0", " "))
+            path = Path(os.path.normpath(word.replace("\0", " ")))
             if path.is_relative_to(TREE):
                 needed.add(path.relative_to(TREE))
     demand(Path("agent/src/main.rs") in needed, f"{BUILT}/sfdata-agent.d names no file of this tree: build it here")
