@@ -21,8 +21,8 @@ ENVIRONMENTS = {
     "core": {"core/ecr.yaml": True, "core/network.yaml": True, "core/store.yaml": True, "core/hub.yaml": True,
              "core/shared.yaml": False, "stackset.yaml": False},
     "child": {"child/network.yaml": True, "child/endpoints.yaml": True, "child/storage.yaml": True, "child/database.yaml": True,
-              "child/balancer.yaml": False, "child/dagster.yaml": True, "child/frontend.yaml": False, "child/role.yaml": True,
-              "child/agent.yaml": True},
+              "child/balancer.yaml": False, "child/dagster-roles.yaml": True, "child/dagster.yaml": True, "child/frontend.yaml": False,
+              "child/role.yaml": True, "child/agent.yaml": True},
 }
 # The parameter by which an environment's stacks know each other; they are named after it.
 NAMED = {"core": ("Prefix", "{}"), "child": ("LaName", "sfdata-{}")}
