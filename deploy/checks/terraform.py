@@ -95,6 +95,9 @@ def environment(name):
             wanted, declared = kind(takes[key]), only(variables[used.pop()]["type"]).strip("${}").replace(" ", "")
             demand(declared == wanted, f"{name}: {key} of {path} is {takes[key]['Type']}, and its variable {declared}, not {wanted}")
             demand(("join(" in value) == wanted.startswith("list"), f"{name}: {key} of {stack} is a {wanted}, passed as {value}")
+        told = [rule["message"] for rule in only(block["rules"])]
+        asserted = [each["AssertDescription"] for rule in (body.body.get("Rules") or {}).values() for each in rule["Assertions"]]
+        demand(told == asserted, f"{name}: {path} demands {asserted}, and {stack} {told}")
         roles = any(resource["Type"].startswith("AWS::IAM::") for resource in body.resources.values())
         demand(not roles or any("IAM" in word for word in only(block["capabilities"])),
                f"{name}: {path} makes IAM resources, and {stack} does not allow it")
@@ -159,7 +162,7 @@ def planned(folder, name, endpoint):
             demand(value == wanted, f"{name}: {stack} is passed {key} = {value!r}, and example.tfvars has {wanted!r}")
 
 
-def refused(folder, endpoint):
+def refused(folder, child, endpoint):
     """One of the two will do for what both have alike. Each plan takes seconds, most of them to start the provider."""
     alone = plan(folder, endpoint, '-var=stacks=["ecr"]')
     demand(isinstance(alone, dict) and len(alone) == 1, f"one stack alone: {alone}")
@@ -167,6 +170,8 @@ def refused(folder, endpoint):
     demand("There are the stacks" in nothing, f"a stack that there is not was planned: {nothing}")
     foreign = plan(folder, endpoint, "-var=account=111111111111")
     demand("AWS account ID not allowed" in foreign, f"another account's credentials were taken: {foreign}")
+    unreachable = plan(child, endpoint, "-var=hub_service=")
+    demand("An own network needs HubService" in unreachable, f"what a template's rules refuse was planned: {unreachable}")
     optional = plan(folder, endpoint, '-var=stacks=["shared"]')
     demand("needs SharedWith" in optional, f"a stack was planned without what it needs: {optional}")
 
@@ -191,8 +196,8 @@ def checked():
             break
         demand(code == 0, f"{name}: terraform init: {error}")
         planned(folder, name, endpoint)
-        if name == "core":
-            refused(folder, endpoint)
+    else:
+        refused(*(WORK / "terraform/environments" / name for name in ("core", "child")), endpoint)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,35 @@ def capabilities(body):
     return (["CAPABILITY_NAMED_IAM"] if named else ["CAPABILITY_IAM"] if iam else []) + transforms
 
 
+def expression(value, parameters):
+    """A condition of a template's rule in Terraform's language; what is not given is the template's default there as well."""
+    if not isinstance(value, dict):
+        return text(str(value))
+    (function, inner), *_ = value.items()
+    if function == "Ref":
+        variable, default = f"var.{variable_name(inner)}", parameters[inner].get("Default")
+        if variable_type(parameters[inner]) != "string":
+            sys.exit(f"generate: a rule compares {inner}, which is no text")
+        return variable if default is None else f"({variable} == null ? {text(str(default))} : {variable})"
+    parts = [expression(each, parameters) for each in inner]
+    joins = {"Fn::Equals": " == ", "Fn::And": " && ", "Fn::Or": " || "}
+    if function == "Fn::Not":
+        return f"!{parts[0]}"
+    if function not in joins:
+        sys.exit(f"generate: a rule has {function}, which is not understood here: Equals, And, Or, Not and Ref are")
+    return f"({joins[function].join(parts)})"
+
+
+def rules(body):
+    """What CloudFormation refuses of parameters together, so that a plan tells it already."""
+    for rule in (body.body.get("Rules") or {}).values():
+        for asserted in rule["Assertions"]:
+            holds = expression(asserted["Assert"], body.parameters)
+            if "RuleCondition" in rule:
+                holds = f"!{expression(rule['RuleCondition'], body.parameters)} || {holds}"
+            yield f"    {{ holds = {holds}, message = {text(asserted['AssertDescription'])} }},"
+
+
 def stacks(environment):
     key, shape = NAMED[environment]
     parameters, _ = gather(environment)
@@ -176,7 +205,8 @@ def stacks(environment):
             if variable_type(parameter).startswith("list"):
                 passed = f'{passed} == null ? null : join(",", {passed})'
             lines.append(f"    {each.ljust(width)} = {passed}")
-        lines.append("  }")
+        demands = list(rules(body))
+        lines += ["  }", *(["  rules = [", *demands, "  ]"] if demands else ["  rules = []"])]
         # All of them, since one that is not made passes nothing on.
         if before:
             lines += ["", f"  depends_on = [{', '.join(before)}]"]

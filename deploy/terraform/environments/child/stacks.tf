@@ -30,6 +30,11 @@ module "network" {
     FrontendPort    = var.frontend_port
     ClientCidr      = var.client_cidr
   }
+  rules = [
+    { holds = !((var.network == null ? "own" : var.network) == "own") || !((var.hub_service == null ? "" : var.hub_service) == ""), message = "An own network needs HubService" },
+    { holds = !((var.network == null ? "own" : var.network) == "shared") || (!((var.shared_vpc_id == null ? "" : var.shared_vpc_id) == "") && !((var.hub_address == null ? "" : var.hub_address) == "")), message = "A shared network needs SharedVpcId, SharedSubnetIds, SharedVpcCidr and HubAddress" },
+    { holds = !(((var.load_balancer == null ? "no" : var.load_balancer) == "yes") || ((var.frontend == null ? "no" : var.frontend) == "yes")) || !((var.client_cidr == null ? "" : var.client_cidr) == ""), message = "A load balancer needs ClientCidr, the network of those who may reach it" },
+  ]
 }
 
 module "endpoints" {
@@ -43,6 +48,7 @@ module "endpoints" {
   parameters = {
     LaName = var.la_name
   }
+  rules = []
 
   depends_on = [module.network]
 }
@@ -61,6 +67,7 @@ module "storage" {
     CoreReader = var.core_reader
     AlarmTopic = var.alarm_topic
   }
+  rules = []
 
   depends_on = [module.network, module.endpoints]
 }
@@ -81,6 +88,7 @@ module "database" {
     PauseSeconds  = var.pause_seconds
     InstanceClass = var.instance_class
   }
+  rules = []
 
   depends_on = [module.network, module.endpoints, module.storage]
 }
@@ -100,6 +108,7 @@ module "balancer" {
     Frontend       = var.frontend
     FrontendPort   = var.frontend_port
   }
+  rules = []
 
   depends_on = [module.network, module.endpoints, module.storage, module.database]
 }
@@ -115,6 +124,7 @@ module "dagster-roles" {
   parameters = {
     CoreAccount = var.core_account
   }
+  rules = []
 
   depends_on = [module.network, module.endpoints, module.storage, module.database, module.balancer]
 }
@@ -141,6 +151,7 @@ module "dagster" {
     LogDays       = var.log_days
     LoadBalancer  = var.load_balancer
   }
+  rules = []
 
   depends_on = [module.network, module.endpoints, module.storage, module.database, module.balancer, module.dagster-roles]
 }
@@ -161,6 +172,7 @@ module "frontend" {
     FrontendTag        = var.frontend_tag
     FrontendPort       = var.frontend_port
   }
+  rules = []
 
   depends_on = [module.network, module.endpoints, module.storage, module.database, module.balancer, module.dagster-roles, module.dagster]
 }
@@ -192,6 +204,9 @@ module "role" {
     ReplicationRole  = var.replication_role
     KmsKey           = var.kms_key
   }
+  rules = [
+    { holds = !((var.storage == null ? "new" : var.storage) == "adopted") || (!((var.data_store == null ? "" : var.data_store) == "") && !((var.workspace == null ? "" : var.workspace) == "") && !((var.shared == null ? "" : var.shared) == "")), message = "Where Storage is adopted, name DataStore, Workspace and Shared" },
+  ]
 
   depends_on = [module.network, module.endpoints, module.storage, module.database, module.balancer, module.dagster-roles, module.dagster, module.frontend]
 }
@@ -235,6 +250,9 @@ module "agent" {
     ReplicationRole  = var.replication_role
     KmsKey           = var.kms_key
   }
+  rules = [
+    { holds = !((var.storage == null ? "new" : var.storage) == "adopted") || (!((var.data_store == null ? "" : var.data_store) == "") && !((var.workspace == null ? "" : var.workspace) == "") && !((var.shared == null ? "" : var.shared) == "")), message = "Where Storage is adopted, name DataStore, Workspace and Shared" },
+  ]
 
   depends_on = [module.network, module.endpoints, module.storage, module.database, module.balancer, module.dagster-roles, module.dagster, module.frontend, module.role]
 }

@@ -17,6 +17,7 @@ module "ecr" {
     OrganizationId = var.organization_id
     UntaggedDays   = var.untagged_days
   }
+  rules = []
 }
 
 module "network" {
@@ -37,6 +38,7 @@ module "network" {
     S3PrefixList      = var.s3_prefix_list
     LogRetentionDays  = var.log_retention_days
   }
+  rules = []
 
   depends_on = [module.ecr]
 }
@@ -54,6 +56,7 @@ module "store" {
     StoreFolder = var.store_folder
     BackupDays  = var.backup_days
   }
+  rules = []
 
   depends_on = [module.ecr, module.network]
 }
@@ -80,6 +83,7 @@ module "hub" {
     Cpu              = var.cpu
     Memory           = var.memory
   }
+  rules = []
 
   depends_on = [module.ecr, module.network, module.store]
 }
@@ -98,6 +102,7 @@ module "shared" {
     SharedWith        = var.shared_with
     SharedSubnetCidrs = var.shared_subnet_cidrs == null ? null : join(",", var.shared_subnet_cidrs)
   }
+  rules = []
 
   depends_on = [module.ecr, module.network, module.store, module.hub]
 }
@@ -117,6 +122,7 @@ module "stackset" {
     RoleTemplateUrl       = var.role_template_url
     CallAs                = var.call_as
   }
+  rules = []
 
   depends_on = [module.ecr, module.network, module.store, module.hub, module.shared]
 }

@@ -15,6 +15,7 @@ locals {
   # What is not given is not passed, so that the template's own default holds.
   parameters = { for name, value in var.parameters : name => value if value != null }
   missing    = setsubtract(var.required, keys(local.parameters))
+  broken     = [for rule in var.rules : rule.message if !rule.holds]
 }
 
 resource "aws_cloudformation_stack" "this" {
@@ -27,6 +28,10 @@ resource "aws_cloudformation_stack" "this" {
     precondition {
       condition     = length(local.missing) == 0
       error_message = "The stack ${var.name} needs ${join(", ", local.missing)} (deploy/cloudformation says what for)."
+    }
+    precondition {
+      condition     = length(local.broken) == 0
+      error_message = "The stack ${var.name} can't be made so: ${join("; ", local.broken)}."
     }
   }
 

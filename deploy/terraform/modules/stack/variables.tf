@@ -18,6 +18,11 @@ variable "required" {
   description = "Parameters that the template has no default for."
 }
 
+variable "rules" {
+  type        = list(object({ holds = bool, message = string }))
+  description = "What the template demands of several parameters together."
+}
+
 variable "capabilities" {
   type        = set(string)
   description = "What the template has to be allowed beside making resources, as in CAPABILITY_NAMED_IAM."
