@@ -516,8 +516,8 @@ variable "data_store" {
   default     = null
 
   validation {
-    condition     = var.data_store == null ? true : can(regex("^(?:^[A-Za-z0-9_,.-]*$)$", var.data_store))
-    error_message = "data_store: AllowedPattern ^[A-Za-z0-9_,.-]*$."
+    condition     = var.data_store == null ? true : can(regex("^(?:^[a-z0-9.-]*$)$", var.data_store))
+    error_message = "data_store: AllowedPattern ^[a-z0-9.-]*$."
   }
 }
 
@@ -527,8 +527,8 @@ variable "workspace" {
   default     = null
 
   validation {
-    condition     = var.workspace == null ? true : can(regex("^(?:^[A-Za-z0-9_,.-]*$)$", var.workspace))
-    error_message = "workspace: AllowedPattern ^[A-Za-z0-9_,.-]*$."
+    condition     = var.workspace == null ? true : can(regex("^(?:^[a-z0-9.-]*$)$", var.workspace))
+    error_message = "workspace: AllowedPattern ^[a-z0-9.-]*$."
   }
 }
 
@@ -538,8 +538,8 @@ variable "shared" {
   default     = null
 
   validation {
-    condition     = var.shared == null ? true : can(regex("^(?:^[A-Za-z0-9_,.-]*$)$", var.shared))
-    error_message = "shared: AllowedPattern ^[A-Za-z0-9_,.-]*$."
+    condition     = var.shared == null ? true : can(regex("^(?:^[a-z0-9.-]*$)$", var.shared))
+    error_message = "shared: AllowedPattern ^[a-z0-9.-]*$."
   }
 }
 
@@ -549,8 +549,8 @@ variable "backup" {
   default     = null
 
   validation {
-    condition     = var.backup == null ? true : can(regex("^(?:^[A-Za-z0-9_,.-]*$)$", var.backup))
-    error_message = "backup: AllowedPattern ^[A-Za-z0-9_,.-]*$."
+    condition     = var.backup == null ? true : can(regex("^(?:^[a-z0-9.-]*$)$", var.backup))
+    error_message = "backup: AllowedPattern ^[a-z0-9.-]*$."
   }
 }
 
@@ -561,7 +561,7 @@ variable "replication_role" {
 
   validation {
     condition     = var.replication_role == null ? true : can(regex("^(?:^$|^arn:aws:iam::[0-9]{12}:role/.+$)$", var.replication_role))
-    error_message = "replication_role: AllowedPattern ^$|^arn:aws:iam::[0-9]{12}:role/.+$."
+    error_message = "replication_role: empty, or an ARN."
   }
 }
 
@@ -572,7 +572,7 @@ variable "kms_key" {
 
   validation {
     condition     = var.kms_key == null ? true : can(regex("^(?:^$|^arn:aws:kms:[a-z0-9-]+:[0-9]{12}:key/.+$)$", var.kms_key))
-    error_message = "kms_key: AllowedPattern ^$|^arn:aws:kms:[a-z0-9-]+:[0-9]{12}:key/.+$."
+    error_message = "kms_key: empty, or an ARN."
   }
 }
 
@@ -670,7 +670,7 @@ variable "access_logs" {
   default     = null
 
   validation {
-    condition     = var.access_logs == null ? true : can(regex("^(?:^[A-Za-z0-9_,.-]*$)$", var.access_logs))
-    error_message = "access_logs: AllowedPattern ^[A-Za-z0-9_,.-]*$."
+    condition     = var.access_logs == null ? true : can(regex("^(?:^[a-z0-9.-]*$)$", var.access_logs))
+    error_message = "access_logs: AllowedPattern ^[a-z0-9.-]*$."
   }
 }
