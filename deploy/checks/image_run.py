@@ -76,13 +76,13 @@ class Image:
                           ["--bind", volume, self.data]):
             subprocess.run(["mount", *arguments], check=True)
 
-    def command(self, arguments, variables):
-        environment = [f"{name}={value}" for name, value in (self.variables | variables).items()]
+    def command(self, arguments):
+        environment = [f"{name}={value}" for name, value in self.variables.items()]
         return ["env", "-i", *environment, shutil.which("chroot"), f"--userspec={USER}:{USER}", self.root, f"/usr/bin/{self.program}",
                 *arguments]
 
-    def run(self, *arguments, variables={}, code=0):
-        ended = subprocess.run(self.command(arguments, variables), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    def run(self, *arguments, code=0):
+        ended = subprocess.run(self.command(arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                timeout=DEADLINE_SECONDS)
         said = ended.stdout + ended.stderr
         demand(ended.returncode == code, f"{self.program} {' '.join(arguments)} in its image: exit code {ended.returncode}, "
@@ -90,21 +90,21 @@ class Image:
         demand("Read-only file system" not in said, f"{self.program} writes outside of its data folder: {said}")
         return said
 
-    def place(self, name, text):
-        """A file in the data folder: the only place where a test can put one."""
-        (self.data / name).write_text(text)
-        return f"/var/lib/{self.program}/{name}"
+    def configure(self, text):
+        """As the templates do it: by a variable, so that no file has to be in the image."""
+        self.variables[f"{self.program.upper().replace('-', '_')}_TOML"] = text
 
     @contextlib.contextmanager
-    def serving(self, *arguments, health):
-        """Runs it until it is healthy, and has it end by SIGTERM."""
+    def serving(self, ready):
+        """Runs it until it is ready, has it asked as ECS asks, and has it end by SIGTERM."""
         log = self.root.parent / "run.log"
         with log.open("w") as lines:
-            running = subprocess.Popen(self.command([*arguments, "run"], {}), stdin=subprocess.DEVNULL, stdout=lines, stderr=lines)
+            running = subprocess.Popen(self.command(["run"]), stdin=subprocess.DEVNULL, stdout=lines, stderr=lines)
         try:
-            eventually(lambda: running.poll() is not None or answers(health), f"{self.program} run does not answer at {health}", log)
+            eventually(lambda: running.poll() is not None or answers(ready), f"{self.program} is not ready at {ready}", log)
             demand(running.poll() is None, f"{self.program} run ended with {running.returncode}; it logged:\n{log.read_text()}")
-            yield log
+            self.run("healthcheck")
+            yield
             running.send_signal(signal.SIGTERM)
             demand(running.wait(DEADLINE_SECONDS) == 0, f"{self.program} ended with {running.returncode}: {log.read_text()}")
         finally:
@@ -175,33 +175,30 @@ def main():
     subprocess.run(["mount", "--bind", hub.root / "etc/resolv.conf", "/etc/resolv.conf"], check=True)
     versions(hub, agent)
 
-    hub_config = hub.place("hub.toml", example("hub"))
-    hub.run("check-config", "--config", hub_config)
-    said = hub.run("init", "--config", hub_config, "--operator", "alice")
+    hub.configure(example("hub"))
+    hub.run("check-config")
+    said = hub.run("init", "--operator", "alice")
     token = re.search(r"^sfjoin_\S+", said, re.MULTILINE)
     demand(token, f"sfdata-hub init printed no token: {said}")
 
-    # Nobody listens there: the CA certificates were read, the name was looked up, and the connection was refused.
-    credentials = agent.place("credentials", "[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = example\n")
-    aws = f'[aws]\ncredentials_file = "{credentials}"\n'
-    said = agent.run("discover", "--config", agent.place("aws.toml", f'{aws}region = "eu-west-2"\n'), code=1)
+    # Nobody listens at AWS's address: the CA certificates were read, the name was looked up, and the connection was refused.
+    agent.variables |= {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+    said = agent.run("discover", "--region", "eu-west-2", code=1)
     demand("sts.eu-west-2.amazonaws.com" in names.asked and "Connection refused" in said,
            f"sfdata-agent looked up {names.asked}, and did not get as far as asking STS: {said}")
-
-    settings = example("agent", "[ops]").replace("[aws]\n", f'{aws}endpoint_url = "{sts.serve()}"\n')
-    agent_config = agent.place("agent.toml", settings)
-    agent.run("check-config", "--config", agent_config)
+    agent.configure(example("agent", "[ops]").replace("[aws]\n", f'[aws]\nendpoint_url = "{sts.serve()}"\n'))
+    agent.run("check-config")
 
     folder = hub.root.parent / "operator"
     folder.mkdir()
-    with hub.serving("--config", hub_config, health="http://127.0.0.1:9464/readyz"):
+    with hub.serving("http://127.0.0.1:9464/readyz"):
         trust(folder, hub, token[0])
-        invited = hubctl(folder, "agents", "invite", "camden", "--account", "222222222222")
-        agent.run("enrol", "--config", agent_config, "--token", invited["token"])
-        with agent.serving("--config", agent_config, health="http://127.0.0.1:9465/healthz") as log:
-            eventually(lambda: answers("http://127.0.0.1:9465/readyz"), "sfdata-agent did not get through to its hub", log)
+        invited = hubctl(folder, "agents", "invite", "camden", "--account", sts.ACCOUNT)
+        agent.run("enrol", "--token", invited["token"])
+        # Ready is an agent that is connected.
+        with agent.serving("http://127.0.0.1:9465/readyz"):
             demand("hub.sfdata.example" in names.asked, f"sfdata-agent looked up {names.asked} and not its hub")
-            hub.run("backup", "--config", hub_config, "--out", "/var/lib/sfdata-hub/backup")
+            hub.run("backup", "--out", "/var/lib/sfdata-hub/backup")
             demand((hub.data / "backup").stat().st_size > 0, "sfdata-hub backup wrote nothing")
 
 
