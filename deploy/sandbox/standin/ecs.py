@@ -30,9 +30,10 @@ from .behaviour import NO_CAPACITY, START_FAILURES, Behaviour, Timing
 
 # Fields of CreateService and UpdateService that DescribeServices gives back as they came.
 SHAPING = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration",
-           "loadBalancers", "serviceRegistries")  # a change of one of these makes a new deployment
+           "loadBalancers", "serviceRegistries", "serviceConnectConfiguration")  # a change of one of these makes a new deployment
 KEPT = SHAPING + ("deploymentConfiguration", "healthCheckGracePeriodSeconds", "schedulingStrategy", "propagateTags",
-                  "deploymentController", "enableECSManagedTags", "enableExecuteCommand")
+                  "deploymentController", "enableECSManagedTags", "enableExecuteCommand",
+                  "availabilityZoneRebalancing")
 STOPPED_TASKS_KEPT = 500
 EVENTS_KEPT = 100
 CIRCUIT_BREAKER_FAILURES = (3, 200)  # ECS trips at half the desired count, within these bounds
