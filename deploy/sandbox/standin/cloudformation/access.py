@@ -2,7 +2,21 @@
 
 import json
 
+from moto.iam.aws_managed_policies import aws_managed_policies_data
+from moto.iam.models import AWSManagedPolicy, iam_backends
+
 from .kinds import Made, kind
+
+
+def attach(api, role, arn):
+    """A policy to a role. moto has those of AWS's own by the thousand or not at all: here each is there when it is named."""
+    own = iam_backends[api.account]["aws"].managed_policies
+    if arn.startswith("arn:aws:iam::aws:policy/") and arn not in own:
+        known = json.loads(aws_managed_policies_data).get(arn.split("/")[-1])
+        if known:
+            policy = AWSManagedPolicy.from_data(arn.split("/")[-1], api.account, api.region, known)
+            own[policy.arn] = policy
+    api("iam", "AttachRolePolicy", RoleName=role, PolicyArn=arn)
 
 
 @kind("AWS::IAM::Role")
@@ -16,7 +30,7 @@ def role(api, given, name):
         for policy in policies:
             api("iam", "PutRolePolicy", RoleName=name, **policy)
         for arn in arns:
-            api("iam", "AttachRolePolicy", RoleName=name, PolicyArn=arn)
+            attach(api, name, arn)
         for policy in gone:
             api("iam", "DeleteRolePolicy", RoleName=name, PolicyName=policy)
         for arn in detached:

@@ -183,17 +183,17 @@ def instance(api, given, name):
 
 @kind("AWS::EFS::FileSystem")
 def file_system(api, given, name):
-    policy, backup, life = (given.take(part, None) for part in ("FileSystemPolicy", "BackupPolicy", "LifecyclePolicies"))
-    made = api("efs", "CreateFileSystem", CreationToken=name, Tags=given.tags("Key", "Value") if "Tags" in given.left else
-               [{"Key": tag["Key"], "Value": tag["Value"]} for tag in given.take("FileSystemTags", [])], **given.rest())
+    policy, life = given.take("FileSystemPolicy", None), given.take("LifecyclePolicies", None)
+    backup = given.take("BackupPolicy", {"Status": "DISABLED"})["Status"] == "ENABLED"
+    tags = [{"Key": tag["Key"], "Value": tag["Value"]} for tag in given.take("FileSystemTags", [])]
+    made = api("efs", "CreateFileSystem", CreationToken=name, Tags=tags, Backup=backup, **given.rest())
     id = made["FileSystemId"]
     if life:
         api("efs", "PutLifecycleConfiguration", FileSystemId=id, LifecyclePolicies=life)
-    if backup:
-        api("efs", "PutBackupPolicy", FileSystemId=id, BackupPolicy=backup)
     if policy:
         api("efs", "PutFileSystemPolicy", FileSystemId=id, Policy=policy)
-    return Made(id, {"FileSystemId": id, "Arn": made["FileSystemArn"]}, lambda: api("efs", "DeleteFileSystem", FileSystemId=id))
+    return Made(id, {"FileSystemId": id, "Arn": made["FileSystemArn"]},
+                lambda: api("efs", "DeleteFileSystem", FileSystemId=id))
 
 
 @kind("AWS::EFS::MountTarget")

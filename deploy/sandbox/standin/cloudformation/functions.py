@@ -42,7 +42,7 @@ def install():
         if isinstance(value, bool):
             return value
         [(function, given)] = value.items()
-        if function == "Condition":
+        if function in ("Condition", "Fn::Condition"):  # YAML's short form is the second to moto
             return conditions[given]
         if function == "Fn::Equals":
             one, other = (clean_json(part, resources) for part in given)
@@ -52,7 +52,19 @@ def install():
         parts = [condition(part, resources, conditions) for part in given]
         return {"Fn::Not": not parts[0], "Fn::And": all(parts), "Fn::Or": any(parts)}[function]
 
+    def load_conditions(resources):
+        """And the rules, which judge parameters together."""
+        moto_conditions(resources)
+        conditions = resources.lazy_condition_map
+        for name, rule in (resources._template.get("Rules") or {}).items():
+            if condition(rule.get("RuleCondition", True), resources, conditions):
+                for one in rule["Assertions"]:
+                    if not condition(one["Assert"], resources, conditions):
+                        raise Failed(f"Rule {name}: {one.get('AssertDescription', 'an assertion')}")
+
+    moto_conditions = parsing.ResourceMap.load_conditions
     parsing.clean_json, parsing.parse_condition = clean_json, condition
+    parsing.ResourceMap.load_conditions = load_conditions
 
 
 def cidr(block, count, bits=8):
