@@ -39,10 +39,10 @@ def tearDownModule():
 
 
 class Account:
-    """A fresh account."""
+    """A fresh account, or one that there is."""
 
-    def __init__(self):
-        self.id = f"5{next(numbers):011}"
+    def __init__(self, id=None):
+        self.id = id or f"5{next(numbers):011}"
         keys = boto3.client(
             "sts", endpoint_url=test_standin.url, region_name="eu-west-2", aws_access_key_id="anybody",
             aws_secret_access_key="none").assume_role(
@@ -104,6 +104,11 @@ class Stacks(unittest.TestCase):
         self.assert_fails({"Queue": {"Type": "AWS::SQS::Queue"}}, "Colour", name="second",
                           outputs={"Out": {"Value": {"Fn::GetAtt": ["Queue", "Colour"]}}})
 
+    def test_an_alias_of_yaml_is_refused_as_cloudformation_does(self):
+        body = "Resources:\n  One: &one { Type: AWS::SQS::Queue }\n  Other: *one\n"
+        with self.assertRaisesRegex(ClientError, "aliases"):
+            self.account.cloudformation.create_stack(StackName="estate", TemplateBody=body)
+
     def test_parameters_are_judged_before_anything_is_made(self):
         slots = {"Name": {"Type": "String", "AllowedPattern": "[a-z]+"}}
         for given in ({"Name": "Bad1"}, {"Name": "good", "More": "x"}, {}):
@@ -126,6 +131,27 @@ class Stacks(unittest.TestCase):
         self.assertEqual([one["Name"] for one in self.account.client("s3").list_buckets()["Buckets"]], ["kept"])
         vpcs = self.account.client("ec2").describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.1.0.0/16"]}])["Vpcs"]
         self.assertEqual(vpcs, [])
+
+
+    def test_a_stack_set_brings_its_template_to_every_account_of_a_unit_and_tells_what_fails(self):
+        organisations = self.account.client("organizations")
+        organisations.create_organization(FeatureSet="ALL")
+        [root] = organisations.list_roots()["Roots"]
+        unit = organisations.create_organizational_unit(ParentId=root["Id"], Name="LAs")["OrganizationalUnit"]["Id"]
+        account = organisations.create_account(AccountName="one", Email="one@example.org")["CreateAccountStatus"]["AccountId"]
+        organisations.move_account(AccountId=account, SourceParentId=root["Id"], DestinationParentId=unit)
+
+        def roll_out(name, resources):
+            return {"Set": {"Type": "AWS::CloudFormation::StackSet", "Properties": {
+                "StackSetName": name, "PermissionModel": "SERVICE_MANAGED",
+                "TemplateBody": json.dumps({"Resources": resources}),
+                "StackInstancesGroup": [{"Regions": ["eu-west-2"], "DeploymentTargets": {"OrganizationalUnitIds": [unit]}}]}}}
+
+        self.account.made(roll_out("roles", {"Role": {"Type": "AWS::IAM::Role", "Properties": {
+            "RoleName": "sfdata-agent", "AssumeRolePolicyDocument": ASSUME}}}))
+        role = Account(account).client("iam").get_role(RoleName="sfdata-agent")["Role"]
+        self.assertIn(account, role["Arn"])
+        self.assert_fails(roll_out("odd", {"Odd": {"Type": "AWS::Odd::Thing"}}), account, "AWS::Odd::Thing", name="second")
 
 
 class Resources(unittest.TestCase):
@@ -234,7 +260,8 @@ class Resources(unittest.TestCase):
                     "Secrets": [{"Name": "PASSWORD", "ValueFrom": "arn:aws:secretsmanager:eu-west-2:1:secret:s:password::"}],
                     "LogConfiguration": {"LogDriver": "awslogs", "Options": {"awslogs-group": {"Ref": "Logs"}}}}]}},
             "Daemon": {"Type": "AWS::ECS::Service", "Properties": {
-                "ServiceName": "daemon", "Cluster": {"Ref": "Cluster"}, "TaskDefinition": {"Ref": "Task"}, "DesiredCount": desired,
+                "ServiceName": "daemon", "Cluster": {"Ref": "Cluster"}, "TaskDefinition": {"Ref": "Task"},
+                "DesiredCount": {"Ref": "AWS::NoValue"} if desired is None else desired,
                 "CapacityProviderStrategy": [{"CapacityProvider": "FARGATE_SPOT", "Weight": 1}],
                 "DeploymentConfiguration": {"MinimumHealthyPercent": 0, "MaximumPercent": 100,
                                             "DeploymentCircuitBreaker": {"Enable": True, "Rollback": True}},
@@ -265,15 +292,15 @@ class Resources(unittest.TestCase):
         [group] = self.account.client("logs").describe_log_groups(logGroupNamePrefix="/platform")["logGroups"]
         self.assertEqual(group["retentionInDays"], 90)
 
-    def test_an_update_rolls_the_service_and_leaves_the_count_that_somebody_set(self):
+    def test_an_update_rolls_the_service_and_sends_a_count_only_where_the_template_says_one(self):
         self.account.made(self.daemon())
         self.account.client("ecs").update_service(cluster="platform", service="daemon", desiredCount=1)
-        self.account.made(self.daemon(image="dagster:2"), update=True)
+        self.account.made(self.daemon(image="dagster:2", desired=None), update=True)
         service = self.service()
         self.assertEqual(service["desiredCount"], 1)
         self.assertRegex(service["taskDefinition"], "daemon:2$")
-        self.account.made(self.daemon(image="dagster:2", desired=0, cpu=1024), update=True)
-        self.assertRegex(self.service()["taskDefinition"], "daemon:3$")
+        self.account.made(self.daemon(image="dagster:3"), update=True)
+        self.assertEqual(self.service()["desiredCount"], 0)
         vpcs = self.account.client("ec2").describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.1.0.0/16"]}])["Vpcs"]
         self.assertEqual(len(vpcs), 1)
 

@@ -31,26 +31,22 @@ def task_definition(api, given, name):
 
 @kind("AWS::ECS::Service")
 def service(api, given, name):
-    count, cluster = given.take("DesiredCount", 1), given.take("Cluster")
-    made = api("ecs", "CreateService", Cluster=cluster, ServiceName=given.take("ServiceName", name), DesiredCount=count,
-               Tags=given.tags("key", "value"), **given.rest())["service"]
+    cluster = given.take("Cluster")
+    made = api("ecs", "CreateService", Cluster=cluster, ServiceName=given.take("ServiceName", name),
+               DesiredCount=given.take("DesiredCount", 1), Tags=given.tags("key", "value"), **given.rest())["service"]
     name, arn = made["serviceName"], made["serviceArn"]
 
     def change(now):
-        """CloudFormation leaves the count alone where the template does not say another one than before."""
+        """A count that the template says is sent with every change; without one it stays as it is."""
         for fixed in ("Cluster", "ServiceName", "Tags", "LaunchType", "SchedulingStrategy"):
             now.take(fixed, None)
-        wanted = now.take("DesiredCount", 1)
-        api("ecs", "UpdateService", Cluster=cluster, Service=name, **now.rest(),
-            **({} if wanted == resource.count else {"DesiredCount": wanted}))
-        resource.count = wanted
+        api("ecs", "UpdateService", Cluster=cluster, Service=name, **now.rest())
         return resource
 
     def undo():
         api("ecs", "DeleteService", Cluster=cluster, Service=name, Force=True)
 
     resource = Made(arn, {"Name": name, "ServiceArn": arn}, undo, change)
-    resource.count = count
     return resource
 
 

@@ -6,10 +6,11 @@ are updating and taking away: here an update resolves the template anew and chan
 
 import re
 
+import yaml
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
 
-from . import functions
+from . import functions, stackset
 from .api import Api, Failed
 from .kinds import KINDS
 
@@ -18,7 +19,15 @@ def install(url):
     """`url` is where the stand-in itself is reached: its handlers call it."""
     Api.url = url
     functions.install()
+    stackset.install()
     moto_load, moto_init = parsing.ResourceMap.load_parameters, parsing.ResourceMap.__init__
+
+    moto_parse = models.Stack.parse_template
+
+    def parse_template(template):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(template)):
+            raise Failed("Template error: YAML aliases are not allowed in CloudFormation templates")
+        return moto_parse(template)
 
     def init(resources, *arguments, **options):
         resources.before, resources.replaced = {}, []
@@ -34,6 +43,8 @@ def install(url):
     parsing.OutputMap.exports = property(exports)
     models.Stack.create_resources, models.Stack.update, models.Stack.delete = create_resources, update, delete
     models.Stack.exports = property(lambda stack: [] if stack.status == "CREATE_PENDING" else stack.output_map.exports)
+    models.CloudFormationBackend._resolve_update_parameters = previous
+    models.Stack.parse_template = staticmethod(parse_template)
     models.ChangeSet.apply = apply
 
 
@@ -143,12 +154,17 @@ def made_by(stack):
 
 
 def update(stack, template, role_arn=None, parameters=None, tags=None):
-    stack.status = "UPDATE_IN_PROGRESS"
-    stack._add_stack_event("UPDATE_IN_PROGRESS", resource_status_reason="User Initiated")
-    before = stack.resource_map
+    before, had = stack.resource_map, (stack.template, stack.parameters)
     stack.template, stack.parameters = template, stack.parameters if parameters is None else parameters
     stack._parse_template()
-    stack.resource_map = stack._create_resource_map()
+    try:
+        stack.resource_map = stack._create_resource_map()
+    except Exception:  # refused, as if it had not been asked for
+        stack.template, stack.parameters = had
+        stack._parse_template()
+        raise
+    stack.status = "UPDATE_IN_PROGRESS"
+    stack._add_stack_event("UPDATE_IN_PROGRESS", resource_status_reason="User Initiated")
     stack.resource_map.before = {made.logical_resource_id: made for made in before._parsed_resources.values()
                                  if hasattr(made, "logical_resource_id")}
     stack.output_map = stack._create_output_map()
@@ -165,6 +181,15 @@ def update(stack, template, role_arn=None, parameters=None, tags=None):
         stack._add_stack_event("UPDATE_COMPLETE")
     else:  # AWS would go back; here it stays as it came, to be looked at
         stack.status = "UPDATE_FAILED"
+
+
+def previous(_, instance, incoming_params):
+    """The parameters of an update; a previous value may also be a default."""
+    had = getattr(instance, "resource_map", None)
+    had = {name: ",".join(value) if isinstance(value, list) else str(value)
+           for name, value in had.resolved_parameters.items()} if had else instance.parameters
+    return {one["ParameterKey"]: one["ParameterValue"] if "ParameterValue" in one else had[one["ParameterKey"]]
+            for one in incoming_params}
 
 
 def delete(stack):
