@@ -247,6 +247,9 @@ class Gate:
     def list_hosted(self, query):
         return hosting.tasks(query)
 
+    def host(self, body):
+        return hosting.host(body)
+
     def report_hosted(self, body):
         return hosting.report(body)
 
@@ -271,6 +274,7 @@ ROUTES = {
     "POST /standin/seed": Gate.seed,
     "POST /standin/role": Gate.role,
     "GET /standin/hosting": Gate.list_hosted,
+    "POST /standin/hosted": Gate.host,
     "POST /standin/hosting": Gate.report_hosted,
     "POST /standin/policy": Gate.keep_policy,
 }

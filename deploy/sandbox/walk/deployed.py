@@ -16,6 +16,7 @@ REGION = "eu-west-2"
 CORE = "111111111111"
 TRUST_DOMAIN = "sandbox.example"
 RELEASE = "0.1.0"
+PLACE = "sfdata-core-templates"  # the bucket that StackSets read a template from
 TAG = "2024.11.2"
 TAGS = (TAG, "2024.12.0", "2024.12.1")
 REPOSITORIES = {"hub": [RELEASE], "agent": [RELEASE], "dagster": TAGS, "code-server": TAGS}
@@ -29,8 +30,10 @@ key_tag = "file"
 """
 DATASETS = ("ssda903", "cin")
 OBJECTS = {
-    "DataStore": {"ssda903/2024/header.csv": "CHILD,SEX,DOB\n1,1,01/02/2014\n",
-                  "ssda903/2024/episodes.csv": "CHILD,DECOM,RNE\n1,03/04/2024,S\n", "cin/2024/cin.xml": "<Message/>\n"},
+    # Of no rule, so that it starts nothing when the agent takes over.
+    "DataStore": {"archive/ssda903/2024/header.csv": "CHILD,SEX,DOB\n1,1,01/02/2014\n",
+                  "archive/ssda903/2024/episodes.csv": "CHILD,DECOM,RNE\n1,03/04/2024,S\n",
+                  "archive/cin/2024/cin.xml": "<Message/>\n"},
     "Workspace": {"ssda903/clean/2024.csv": "CHILD,SEX\n1,1\n", "logs/clean.log": "ok\n"},
     "Shared": {"ssda903/concatenated.csv": "LA,CHILD\n301,1\n"},
 }
@@ -58,7 +61,7 @@ POWER = (("[power]\n", '[power]\nquiet = "{quiet}"\nperson = "1m"\nmargin = "10s
 
 
 class Region:
-    """The organisation with its stacks. Each of its accounts has what its stacks' outputs say."""
+    """The organisation with its stacks. `outputs` has what each account's stacks say."""
 
     def __init__(self, url):
         self.url, self.organisation, self.outputs, self.images = url, None, {}, None
@@ -68,22 +71,24 @@ class Region:
         return self.organisation["accounts"]
 
     def set_up(self, names):
-        """An organisation, with an account for each LA and its unit shared with, and the core account up to a hub that waits
-        for its keys."""
+        """An organisation with an account for each LA, the agent's role in each of them, and the core account up to a hub
+        that waits for its keys."""
         [self.organisation] = self.ask({"step": "organise", "names": list(names)})
-        id = self.organisation["id"]
-        self.load(CORE, "ecr", "core/ecr.yaml", OrganizationId=id)
-        registry = f"{CORE}.dkr.ecr.{REGION}.amazonaws.com/sfdata"
+        of_organisation = {"OrganizationId": self.organisation["id"]}
+        self.load(CORE, stack("ecr", "core/ecr.yaml", **of_organisation))
         pushed = self.ask(*({"step": "push", "repository": f"sfdata/{name}", "tags": list(tags)}
                             for name, tags in REPOSITORIES.items()))
         self.images = dict(zip(REPOSITORIES, pushed))
-        self.load(CORE, "network", "core/network.yaml", OrganizationId=id)
-        self.load(CORE, "store", "core/store.yaml")
-        self.load(CORE, "hub", "core/hub.yaml", HubImage=f"{registry}/hub:{RELEASE}", TrustDomain=TRUST_DOMAIN)
+        self.ask({"step": "put", "bucket": PLACE, "new": True, "objects": {"role.yaml": (TEMPLATES / "child/role.yaml").read_text()}})
+        self.load(
+            CORE, stack("network", "core/network.yaml", **of_organisation), stack("store", "core/store.yaml"),
+            stack("hub", "core/hub.yaml", HubImage=f"{CORE}.dkr.ecr.{REGION}.amazonaws.com/sfdata/hub:{RELEASE}",
+                  TrustDomain=TRUST_DOMAIN),
+            stack("roles", "stackset.yaml", CoreAccount=CORE, OrganizationalUnitIds=self.organisation["unit_id"], CallAs="SELF",
+                  RoleTemplateUrl=f"https://{PLACE}.s3.{REGION}.amazonaws.com/role.yaml"))
 
     def start_hub(self):
-        """What setting Tasks to 1 does."""
-        self.load(CORE, "hub", "core/hub.yaml", update=True, Tasks=1)
+        self.load(CORE, stack("hub", "core/hub.yaml", update=True, Tasks=1))
 
     def hub_text(self, **places):
         [found] = self.ask({"step": "service", "cluster": "sfdata-core", "service": "hub"})
@@ -91,32 +96,42 @@ class Region:
         return fitted("hub.yaml", found["environment"]["SFDATA_HUB_TOML"], HUB, host=host, url=self.url, **places)
 
     def bring_in(self, name, pin):
-        """An LA's stacks, in the order of the page."""
-        account = self.accounts[name]
-        la, core = {"LaName": name}, {"CoreAccount": CORE}
-        self.load(account, "network", "child/network.yaml", **la, HubService=self.outputs[CORE]["HubService"])
-        self.load(account, "endpoints", "child/endpoints.yaml", **la)
-        self.load(account, "storage", "child/storage.yaml", **la)
-        self.load(account, "dagster", "child/dagster.yaml", **la, **core, DagsterTag=TAG, CodeTag=TAG)
-        self.load(account, "role", "child/role.yaml", **la, **core)
+        """An LA's stacks, in the order of the page, and what it has uploaded so far."""
+        account, la, core = self.accounts[name], {"LaName": name}, {"CoreAccount": CORE}
         rules = "".join(RULE.format(dataset=dataset) for dataset in DATASETS)
-        self.load(account, "agent", "child/agent.yaml", **la, **core, TrustPin=pin, Sleep="no", MoreToml=rules)
+        self.load(
+            account, stack("network", "child/network.yaml", **la, HubService=self.outputs[CORE]["HubService"]),
+            stack("endpoints", "child/endpoints.yaml", **la), stack("storage", "child/storage.yaml", **la),
+            stack("database", "child/database.yaml", **la),
+            stack("dagster-roles", "child/dagster-roles.yaml", **la, **core),
+            stack("dagster", "child/dagster.yaml", **la, **core, DagsterTag=TAG, CodeTag=TAG),
+            stack("agent", "child/agent.yaml", **la, **core, TrustPin=pin, AgentTag=RELEASE, Sleep="no", MoreToml=rules))
         self.ask(*({"step": "put", "account": account, "bucket": self.outputs[account][kind], "objects": objects}
                    for kind, objects in OBJECTS.items()))
 
     def let_sleep(self, name):
-        self.load(self.accounts[name], "agent", "child/agent.yaml", update=True, Sleep="yes")
+        """The agent puts the LA's platform to sleep from now on."""
+        self.load(self.accounts[name], stack("agent", "child/agent.yaml", update=True, Sleep="yes"))
 
-    def agent_text(self, name, power=None, **places):
-        """And the credentials of its role."""
-        [found] = self.ask({"step": "service", "account": self.accounts[name], "cluster": "sfdata", "service": "sfdata-agent"})
-        [keys] = self.ask({"step": "keys", "account": self.accounts[name], "role": found["role"]})
-        text = found["environment"]["SFDATA_AGENT_TOML"]
+    def agent(self, name, power=None, **places):
+        """What an LA's agent runs with: its configuration's text, and the role that its task has."""
+        [found] = self.services(name, "sfdata-agent").values()
         host = self.outputs[self.accounts[name]]["HubAddress"]
-        return fitted("agent.yaml", text, AGENT + (POWER if power else ()), host=host, url=self.url, **places, **(power or {})), keys
+        more = POWER if power else ()
+        return fitted("agent.yaml", found["environment"]["SFDATA_AGENT_TOML"], AGENT + more, host=host, url=self.url,
+                      **places, **(power or {})), found["role"]
+
+    def facts(self, name):
+        """What an LA's stacks made of its platform: for whoever runs its tasks, and for the walk's own looks."""
+        told, account = self.outputs[self.accounts[name]], self.accounts[name]
+        [keys] = self.ask({"step": "keys", "account": account})
+        return {"access_key_id": keys["aws_access_key_id"], "secret_access_key": keys["aws_secret_access_key"],
+                "session_token": keys["aws_session_token"], "account": account, "region": REGION, "cluster": told["Cluster"], "services": told["Services"].split(","),
+                "buckets": {"data-store": told["DataStore"], "workspace": told["Workspace"], "shared": told["Shared"]},
+                "password": f"{told['PasswordArn']}:password::", "database": told["Address"]}
 
     def services(self, name, *services):
-        """What its services run with, by name."""
+        """What services of an LA run with, by name."""
         found = self.ask(*({"step": "service", "account": self.accounts[name], "cluster": "sfdata", "service": service}
                            for service in services))
         return dict(zip(services, found))
@@ -125,10 +140,9 @@ class Region:
         [keys] = self.ask({"step": "keys", "account": self.accounts[name], "role": role})
         return keys
 
-    def load(self, account, stack, template, update=False, **parameters):
-        [outputs] = self.ask({"step": "load", "account": account, "stack": f"sfdata-{stack}", "template": str(TEMPLATES / template),
-                              "parameters": parameters, "update": update})
-        self.outputs.setdefault(account, {}).update(outputs)
+    def load(self, account, *stacks):
+        for outputs in self.ask(*({"account": account, **one} for one in stacks)):
+            self.outputs.setdefault(account, {}).update(outputs)
 
     def ask(self, *steps):
         given = [{"account": CORE, **step} for step in steps]
@@ -137,6 +151,11 @@ class Region:
         if done.returncode != 0:
             raise Problem(f"The estate was not deployed. {done.stderr.strip()[-2000:]}")
         return json.loads(done.stdout)
+
+
+def stack(name, template, update=False, **parameters):
+    return {"step": "load", "stack": f"sfdata-{name}", "template": str(TEMPLATES / template), "parameters": parameters,
+            "update": update}
 
 
 def fitted(template, text, places, **given):

@@ -105,8 +105,8 @@ def service(account, cluster, service):
         "log_group": container["logConfiguration"]["options"]["awslogs-group"]}
 
 
-def keys(account, role):
-    """Credentials of a role, as ECS gives them to a task."""
+def keys(account, role=WHO):
+    """Credentials of a role, as ECS gives them to a task; or the engineer's own."""
     return account.assume(role.split("/")[-1])
 
 
