@@ -49,8 +49,8 @@ HUB = (
 )
 AGENT = (
     ('data_dir = "/var/lib/sfdata-agent"', 'data_dir = "{data}"{policy}', "no EFS is mounted; and the LA's own policy is a file"),
-    ('address = "{host}:7443"', 'address = "{address}"', "there is no PrivateLink, nor a DNS that knows its endpoint"),
-    ('enrol_address = "{host}:7444"', 'enrol_address = "{enrol}"', "the same"),
+    ('address = "{link}"', 'address = "{address}"', "there is no PrivateLink, nor a DNS that knows its endpoint"),
+    ('enrol_address = "{link_of_enrol}"', 'enrol_address = "{enrol}"', "the same"),
     ('region = "eu-west-2"', 'region = "eu-west-2"\nendpoint_url = "{url}"\ncredentials_file = "{credentials}"',
      "AWS is the stand-in, and no ECS hands out the role's credentials"),
     ('address = "127.0.0.1:9465"', 'address = "{ops}"', "the agents share one loopback"),
@@ -103,7 +103,7 @@ class Region:
             account, stack("network", "child/network.yaml", **la, HubService=self.outputs[CORE]["HubService"]),
             stack("endpoints", "child/endpoints.yaml", **la), stack("storage", "child/storage.yaml", **la),
             stack("database", "child/database.yaml", **la),
-            stack("dagster-roles", "child/dagster-roles.yaml", **la, **core),
+            stack("dagster-roles", "child/dagster-roles.yaml", **core),
             stack("dagster", "child/dagster.yaml", **la, **core, DagsterTag=TAG, CodeTag=TAG),
             stack("agent", "child/agent.yaml", **la, **core, TrustPin=pin, AgentTag=RELEASE, Sleep="no", MoreToml=rules))
         self.ask(*({"step": "put", "account": account, "bucket": self.outputs[account][kind], "objects": objects}
@@ -116,10 +116,9 @@ class Region:
     def agent(self, name, power=None, **places):
         """What an LA's agent runs with: its configuration's text, and the role that its task has."""
         [found] = self.services(name, "sfdata-agent").values()
-        host = self.outputs[self.accounts[name]]["HubAddress"]
-        more = POWER if power else ()
-        return fitted("agent.yaml", found["environment"]["SFDATA_AGENT_TOML"], AGENT + more, host=host, url=self.url,
-                      **places, **(power or {})), found["role"]
+        told, more = self.outputs[self.accounts[name]], POWER if power else ()
+        return fitted("agent.yaml", found["environment"]["SFDATA_AGENT_TOML"], AGENT + more, url=self.url,
+                      link=told["HubAddress"], link_of_enrol=told["EnrolAddress"], **places, **(power or {})), found["role"]
 
     def facts(self, name):
         """What an LA's stacks made of its platform: for whoever runs its tasks, and for the walk's own looks."""
