@@ -41,7 +41,7 @@ class Hosted(Estate):
     """A hosted account whose seeded services are off, and its runner."""
 
     def __init__(self):
-        super().__init__(hosted={})
+        super().__init__(hosted=True)
         for name in ("daemon", "code-server"):
             self.update(name, desiredCount=0)
         self.folder = tempfile.TemporaryDirectory()

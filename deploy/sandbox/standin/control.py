@@ -235,7 +235,7 @@ class Gate:
             return foreign.estate(body["account"], region)
         if "instance" in body:
             seed.make_instance(body["account"], region, body["instance"])
-        made = seed.estate(body["account"], body["la"], region, body.get("hosted"))
+        made = seed.estate(body["account"], body["la"], region, body.get("hosted", False))
         if "arrivals" in body:
             made["arrivals"] = seed.make_arrivals(body["account"], region, body["la"])
         return made

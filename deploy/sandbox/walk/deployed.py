@@ -64,7 +64,7 @@ class Region:
     """The organisation with its stacks. `outputs` has what each account's stacks say."""
 
     def __init__(self, url):
-        self.url, self.organisation, self.outputs, self.images = url, None, {}, None
+        self.url, self.organisation, self.outputs, self.let_in = url, None, {}, []
 
     @property
     def accounts(self):
@@ -76,9 +76,7 @@ class Region:
         [self.organisation] = self.ask({"step": "organise", "names": list(names)})
         of_organisation = {"OrganizationId": self.organisation["id"]}
         self.load(CORE, stack("ecr", "core/ecr.yaml", **of_organisation))
-        pushed = self.ask(*({"step": "push", "repository": f"sfdata/{name}", "tags": list(tags)}
-                            for name, tags in REPOSITORIES.items()))
-        self.images = dict(zip(REPOSITORIES, pushed))
+        self.ask(*({"step": "push", "repository": f"sfdata/{name}", "tags": list(tags)} for name, tags in REPOSITORIES.items()))
         self.ask({"step": "put", "bucket": PLACE, "new": True, "objects": {"role.yaml": (TEMPLATES / "child/role.yaml").read_text()}})
         self.load(
             CORE, stack("network", "core/network.yaml", **of_organisation), stack("store", "core/store.yaml"),
@@ -91,13 +89,15 @@ class Region:
         self.load(CORE, stack("hub", "core/hub.yaml", update=True, Tasks=1))
 
     def hub_text(self, **places):
-        [found] = self.ask({"step": "service", "cluster": "sfdata-core", "service": "hub"})
+        [found] = self.services_of(CORE, "sfdata-core", "hub").values()
         host = self.outputs[CORE]["HubAddress"]
         return fitted("hub.yaml", found["environment"]["SFDATA_HUB_TOML"], HUB, host=host, url=self.url, **places)
 
     def bring_in(self, name, pin):
         """An LA's stacks, in the order of the page, and what it has uploaded so far."""
         account, la, core = self.accounts[name], {"LaName": name}, {"CoreAccount": CORE}
+        self.let_in.append(f"arn:aws:iam::{account}:root")
+        self.load(CORE, stack("network", "core/network.yaml", update=True, AllowedPrincipals=",".join(self.let_in)))
         rules = "".join(RULE.format(dataset=dataset) for dataset in DATASETS)
         self.load(
             account, stack("network", "child/network.yaml", **la, HubService=self.outputs[CORE]["HubService"]),
@@ -131,8 +131,10 @@ class Region:
 
     def services(self, name, *services):
         """What services of an LA run with, by name."""
-        found = self.ask(*({"step": "service", "account": self.accounts[name], "cluster": "sfdata", "service": service}
-                           for service in services))
+        return self.services_of(self.accounts[name], "sfdata", *services)
+
+    def services_of(self, account, cluster, *services):
+        found = self.ask(*({"step": "service", "account": account, "cluster": cluster, "service": service} for service in services))
         return dict(zip(services, found))
 
     def keys(self, name, role):

@@ -72,15 +72,13 @@ def load(account, stack, template, parameters, update=False):
 
 
 def push(account, repository, tags):
-    """Images, as far as a registry sees them: a manifest for each tag. Gives each one's name by digest."""
-    ecr, images = account.client("ecr"), {}
+    """Images, as far as a registry sees them: a manifest for each tag."""
+    ecr = account.client("ecr")
     for tag in tags:
         manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "annotations": {"version": tag}})
         digest = "sha256:" + hashlib.sha256(manifest.encode()).hexdigest()
         ecr.put_image(repositoryName=repository, imageManifest=manifest, imageManifestMediaType=MANIFEST, imageTag=tag,
                       imageDigest=digest)
-        images[tag] = f"{account.id}.dkr.ecr.{account.region}.amazonaws.com/{repository}@{digest}"
-    return images
 
 
 def put(account, bucket, objects, new=False):

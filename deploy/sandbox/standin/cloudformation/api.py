@@ -26,24 +26,24 @@ class Api:
     """Calls in one account and region."""
 
     session, lock, clients, url = get_session(), threading.Lock(), {}, None
+    caller = threading.local()  # a client takes a while to make, and serves all accounts
 
     def __init__(self, account, region):
         self.account, self.region = account, region
 
     def client(self, service):
         with Api.lock:  # a session makes one client at a time
-            key = self.account, self.region, service
-            if key not in Api.clients:
+            if (self.region, service) not in Api.clients:
                 client = Api.session.create_client(
                     service, self.region, endpoint_url=Api.url, aws_access_key_id="cloudformation",
                     aws_secret_access_key="none", config=Config(**OPTIONS))
-                client.meta.events.register(
-                    "before-sign", lambda request, **_: request.headers.add_header("x-moto-account-id", self.account))
-                Api.clients[key] = client
-            return Api.clients[key]
+                client.meta.events.register("before-sign", lambda request, **_: request.headers.add_header(
+                    "x-moto-account-id", Api.caller.account))
+                Api.clients[self.region, service] = client
+            return Api.clients[self.region, service]
 
     def __call__(self, service, operation, **given):
-        client = self.client(service)
+        client, Api.caller.account = self.client(service), self.account
         shape = client.meta.service_model.operation_model(operation).input_shape
         try:
             return client._make_api_call(operation, fit(given, shape, operation))

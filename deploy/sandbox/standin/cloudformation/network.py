@@ -1,5 +1,6 @@
 """Networks: VPC, subnets, routes, security groups, endpoints and endpoint services, load balancers, names."""
 
+from .api import Failed
 from .kinds import Made, kind
 
 ZONE = "Z7K1066E3PUKB"  # of eu-west-2's endpoints, in the names that CloudFormation gives
@@ -166,8 +167,22 @@ def endpoint_service(api, given, name):
 @kind("AWS::EC2::VPCEndpointServicePermissions")
 def endpoint_service_permissions(api, given, name):
     id, allowed = given.take("ServiceId"), given.take("AllowedPrincipals")
-    ec2(api, "ModifyVpcEndpointServicePermissions", ServiceId=id, AddAllowedPrincipals=allowed)
-    return Made(name, {}, lambda: ec2(api, "ModifyVpcEndpointServicePermissions", ServiceId=id, RemoveAllowedPrincipals=allowed))
+
+    def say(**changes):
+        ec2(api, "ModifyVpcEndpointServicePermissions", ServiceId=id, **{key: value for key, value in changes.items() if value})
+
+    def change(now):
+        if now.take("ServiceId") != id:
+            raise Failed("another ServiceId would be another service")
+        wanted = now.take("AllowedPrincipals")
+        say(AddAllowedPrincipals=[one for one in wanted if one not in allowed],
+            RemoveAllowedPrincipals=[one for one in allowed if one not in wanted])
+        allowed[:] = wanted
+        return made
+
+    say(AddAllowedPrincipals=allowed)
+    made = Made(name, {}, lambda: say(RemoveAllowedPrincipals=allowed), change)
+    return made
 
 
 @kind("AWS::EC2::FlowLog")
