@@ -1,6 +1,6 @@
 """`python -m runner --standin URL --facts FILE --home DIR --ready-file FILE`: run the tasks of one account until SIGTERM.
 
-`--facts` has what the stand-in's seed answered. The ready file appears, whole, when PostgreSQL serves and tasks are
+`--facts` tells of the account and its database. The ready file appears, whole, when PostgreSQL serves and tasks are
 taken; standard output is the log of processes, one JSON object a line.
 """
 
@@ -22,7 +22,6 @@ from .tasks import Job, note, spawn
 PAUSE_SECONDS = 0.1
 GRACE_SECONDS = 8  # the sandbox gives the runner 30
 CODE_SERVER, CODE_SERVER_PORT = "service:code-server", 4000
-PASSWORD = "correct-horse-battery"  # that of the stand-in's seed
 
 
 def main():
@@ -30,15 +29,15 @@ def main():
     ended = []  # the signals that ask for it; they are looked at between two turns, so that no step is cut in two
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ended.append(number))
-    standin = Standin(options.standin, json.loads(options.facts.read_text()))
+    facts = json.loads(options.facts.read_text())
+    standin = Standin(options.standin, facts)
     jobs, database = {}, None
     try:
         options.home.mkdir(mode=0o700)
-        database = Postgres(options.home / "postgres", free_port(), PASSWORD, options.home / "postgres.log")
+        database = Postgres(options.home / "postgres", free_port(), standin.secret(facts["password"]), options.home / "postgres.log")
         database.start(spawn)
         name = Name()
-        facts = json.loads(options.facts.read_text())
-        home = Home(options.home / "dagster", facts, standin.credentials, database.port, name.port)
+        home = Home(options.home / "dagster", facts, database.port, name.port)
         logs = options.home / "logs"
         logs.mkdir()
         ready(options.ready_file, {"database_port": database.port, "code_server_port": name.port})
@@ -87,7 +86,7 @@ def free_port():
 def read_options():
     parser = argparse.ArgumentParser(prog="runner", description="Run an account's ECS tasks as real processes")
     parser.add_argument("--standin", required=True, help="URL of the AWS stand-in")
-    parser.add_argument("--facts", type=Path, required=True, help="what the stand-in's seed answered, as JSON")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON: account, region, credentials, place of the database's password, its name, the image's variables")
     parser.add_argument("--home", type=Path, required=True, help="folder to make, for everything that a run leaves")
     parser.add_argument("--ready-file", type=Path, required=True, help="file to write when tasks are taken")
     parser.add_argument("--pull-seconds", type=float, default=1.0, help="how long pulling an image takes")

@@ -14,13 +14,17 @@ class Unreachable(Exception):
 class Standin:
     def __init__(self, url, facts):
         self.url, self.account, self.region = url, facts["account"], facts["region"]
-        self.credentials = {
-            "AWS_ACCESS_KEY_ID": facts["access_key_id"], "AWS_SECRET_ACCESS_KEY": facts["secret_access_key"],
-            "AWS_SESSION_TOKEN": facts["session_token"], "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region,
-            "AWS_ENDPOINT_URL": url}
-        self.manager = boto3.client(
-            "secretsmanager", endpoint_url=url, region_name=self.region, aws_access_key_id=facts["access_key_id"],
-            aws_secret_access_key=facts["secret_access_key"], aws_session_token=facts["session_token"])
+        self.session = boto3.Session(facts["access_key_id"], facts["secret_access_key"], facts["session_token"], self.region)
+        self.manager, self.sts = (self.session.client(name, endpoint_url=url) for name in ("secretsmanager", "sts"))
+
+    def credentials(self, role):
+        """Those of a task's role, as ECS hands them out, as variables; a task without a role has none."""
+        if not role:
+            return {}
+        keys = self.sts.assume_role(RoleArn=role, RoleSessionName="task")["Credentials"]
+        return {"AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+                "AWS_SESSION_TOKEN": keys["SessionToken"], "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region,
+                "AWS_ENDPOINT_URL": self.url}
 
     def tasks(self):
         return self.ask(f"hosting?account={self.account}&region={self.region}")["tasks"]

@@ -61,11 +61,11 @@ class Job:
         self.asked = True
         if not self.standin.report(self.task["id"], event="starting")["granted"]:
             return False
-        command, variables = self.home.command(self.task)
         try:
+            command, variables, folder = self.home.command(self.task, self.standin.credentials(self.task["role"]))
             variables |= {name: self.standin.secret(place) for name, place in self.task["secrets"].items()}
             with self.log.open("ab") as log:
-                self.process = spawn(command, env=variables, cwd=self.home.folder, stdin=subprocess.DEVNULL,
+                self.process = spawn(command, env=variables, cwd=folder, stdin=subprocess.DEVNULL,
                                      stdout=log, stderr=subprocess.STDOUT)
         except Exception as error:  # whatever keeps it from starting is told as ECS tells it
             note("failed", **self.named(), error=str(error))

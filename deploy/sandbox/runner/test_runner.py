@@ -41,13 +41,13 @@ class Hosted(Estate):
     """A hosted account whose seeded services are off, and its runner."""
 
     def __init__(self):
-        super().__init__(hosted={})
+        super().__init__(hosted=True)
         for name in ("daemon", "code-server"):
             self.update(name, desiredCount=0)
         self.folder = tempfile.TemporaryDirectory()
         self.home = Path(self.folder.name, "home")
         facts, ready = (Path(self.folder.name, name) for name in ("facts.json", "ready.json"))
-        facts.write_text(json.dumps(self.facts))
+        facts.write_text(json.dumps(self.facts | {"password": self.facts["secret"], "database": "database", "image": {}}))
         self.log = Path(self.folder.name, "runner.log").open("w+")
         self.runner = subprocess.Popen(
             [sys.executable, "-m", "runner", "--standin", test_standin.url, "--facts", facts, "--home", self.home,
@@ -213,7 +213,7 @@ class Hearsay(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         task = {"id": "one", "group": "service:one", "address": "127.0.0.2", "secrets": {}, "stop_timeout": 2}
-        home = SimpleNamespace(folder=folder.name, command=lambda _: (["sleep", "100"], dict(os.environ)))
+        home = SimpleNamespace(command=lambda *_: (["sleep", "100"], dict(os.environ), folder.name))
         self.standin, self.wanted, self.unwanted = Unheard(), {"wanted": True}, {"wanted": False}
         self.job = Job(task, 0, home, self.standin, Path(folder.name))
 

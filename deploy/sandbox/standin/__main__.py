@@ -15,7 +15,7 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from . import behaviour, control, ecr, ecs, logs, rds, s3
+from . import behaviour, cloudformation, control, ecr, ecs, logs, rds, s3
 
 
 class Handler(MotoRequestHandler):
@@ -35,9 +35,11 @@ def main():
     s3.install()
     gate = control.Gate(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", options.port, gate, threaded=True, request_handler=Handler)
+    url = f"http://127.0.0.1:{server.server_port}"
+    cloudformation.install(url)
     if options.until_stdin_closes:
         threading.Thread(target=end_with_stdin, daemon=True).start()
-    ready = json.dumps({"port": server.server_port, "url": f"http://127.0.0.1:{server.server_port}"})
+    ready = json.dumps({"port": server.server_port, "url": url})
     print(ready, flush=True)
     if options.ready_file:
         part = options.ready_file.with_name(options.ready_file.name + ".part")

@@ -235,7 +235,7 @@ class Gate:
             return foreign.estate(body["account"], region)
         if "instance" in body:
             seed.make_instance(body["account"], region, body["instance"])
-        made = seed.estate(body["account"], body["la"], region, body.get("hosted"))
+        made = seed.estate(body["account"], body["la"], region, body.get("hosted", False))
         if "arrivals" in body:
             made["arrivals"] = seed.make_arrivals(body["account"], region, body["la"])
         return made
@@ -246,6 +246,9 @@ class Gate:
 
     def list_hosted(self, query):
         return hosting.tasks(query)
+
+    def host(self, body):
+        return hosting.host(body)
 
     def report_hosted(self, body):
         return hosting.report(body)
@@ -271,6 +274,7 @@ ROUTES = {
     "POST /standin/seed": Gate.seed,
     "POST /standin/role": Gate.role,
     "GET /standin/hosting": Gate.list_hosted,
+    "POST /standin/hosted": Gate.host,
     "POST /standin/hosting": Gate.report_hosted,
     "POST /standin/policy": Gate.keep_policy,
 }

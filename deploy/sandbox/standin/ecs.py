@@ -30,9 +30,10 @@ from .behaviour import NO_CAPACITY, START_FAILURES, Behaviour, Timing
 
 # Fields of CreateService and UpdateService that DescribeServices gives back as they came.
 SHAPING = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration",
-           "loadBalancers", "serviceRegistries")  # a change of one of these makes a new deployment
+           "loadBalancers", "serviceRegistries", "serviceConnectConfiguration")  # a change of one of these makes a new deployment
 KEPT = SHAPING + ("deploymentConfiguration", "healthCheckGracePeriodSeconds", "schedulingStrategy", "propagateTags",
-                  "deploymentController", "enableECSManagedTags", "enableExecuteCommand")
+                  "deploymentController", "enableECSManagedTags", "enableExecuteCommand",
+                  "availabilityZoneRebalancing")
 STOPPED_TASKS_KEPT = 500
 EVENTS_KEPT = 100
 CIRCUIT_BREAKER_FAILURES = (3, 200)  # ECS trips at half the desired count, within these bounds
@@ -51,7 +52,7 @@ class Task:
         self.settings, self.service, self.deployment, self.overrides = settings, service, deployment, overrides or {}
         self.provider = provider
         self.timing, self.behaviour = backend.timing, backend.behaviour(cluster, group, definition, provider)
-        self.status, self.desired_status, self.settled, self.hosted = "PROVISIONING", "RUNNING", False, backend.hosted
+        self.status, self.desired_status, self.settled, self.hosted = "PROVISIONING", "RUNNING", False, backend.hosts(group)
         self.claimed = False  # its host is starting its process, or has
         self.created_at, self.started_at, self.stopping_at, self.stopped_at = at, None, None, None
         self.stop_code = self.stopped_reason = self.exit_code = None
@@ -342,7 +343,7 @@ class Backend(models.EC2ContainerServiceBackend):
         self.lock, self.now = threading.RLock(), time.time()
         self.live, self.stopped = [], deque()
         self.behaviours, self.runs = {}, {}  # by cluster and group; by cluster and client token
-        self.hosted = False  # whether new tasks are real processes, see hosting
+        self.hosted, self.not_hosted = False, []  # whether new tasks are real processes, but of which groups; see hosting
 
     def advance(self, now):
         while task := min((t for t in self.live if t.due and t.due <= now), key=lambda t: t.due, default=None):
@@ -366,6 +367,9 @@ class Backend(models.EC2ContainerServiceBackend):
         if len(self.stopped) > STOPPED_TASKS_KEPT:
             oldest = self.stopped.popleft()
             del self.tasks[oldest.cluster_arn.split("/")[-1]][oldest.task_arn]
+
+    def hosts(self, group):
+        return self.hosted and group not in self.not_hosted
 
     def behaviour(self, cluster, group, definition, provider):
         behaviour = self.behaviours.get((cluster.name, group), Behaviour())

@@ -34,8 +34,16 @@ def describe(task):
         "command": [*(container.get("entryPoint") or []), *(over.get("command") or container.get("command") or [])],
         "environment": {entry["name"]: entry["value"] for entry in variables},
         "secrets": {entry["name"]: entry["valueFrom"] for entry in container.get("secrets") or []},
-        "stop_timeout": container.get("stopTimeout") or STOP_TIMEOUT_SECONDS,
+        "role": task.definition.task_role_arn, "stop_timeout": container.get("stopTimeout") or STOP_TIMEOUT_SECONDS,
     }
+
+
+def host(body):
+    """From now on new tasks of an account are real processes, `but` those of some groups."""
+    backend = ecs_backends[body["account"]][body.get("region", REGION)]
+    with backend.lock:
+        backend.hosted, backend.not_hosted = True, body.get("but", [])
+    return {}
 
 
 def report(body):

@@ -9,11 +9,13 @@ blocks that. S3 may tell a policy as it was a moment ago: a request with STALE a
 
 import json
 import re
+from fnmatch import fnmatchcase
 
 from moto.core.responses import ActionResult
+from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.s3 import notifications
 from moto.s3.exceptions import NoSuchBucketPolicy, ReplicationConfigurationNotFoundError, S3ClientError
-from moto.s3.models import S3Backend, s3_backends
+from moto.s3.models import FakeBucket, S3Backend, s3_backends
 from moto.s3.responses import ACTION_MAP, S3Response
 
 POLICY_BYTES = 20 * 1024
@@ -125,6 +127,8 @@ def install():
         return event
 
     notifications._get_s3_event = get_s3_event
+    FakeBucket.get_permission = get_permission
+    FakeBucket._log_permissions_enabled_policy = staticmethod(may_be_logged_to)
     S3Backend.create_bucket, S3Backend.put_bucket_policy = create_bucket, put_bucket_policy
     S3Backend.delete_bucket_policy, S3Response.get_bucket_policy = delete_bucket_policy, get_bucket_policy
     S3Response._bucket_response_get, S3Response._bucket_response_put = bucket_response_get, bucket_response_put
@@ -149,6 +153,29 @@ def judge(policy, block):
             raise NoSuchPrincipal
         if "*" in named and one["Effect"] == "Allow" and "Condition" not in one and block and block.block_public_policy:
             raise PublicPolicy
+
+
+def get_permission(bucket, action, resource):
+    """moto's answer, which looks at no conditions. Whoever comes to the stand-in comes in the clear, and counts as by TLS."""
+    policy = json.loads(bucket.policy or "{}")
+    given = policy.get("Statement", [])
+    kept = [one for one in (given if isinstance(given, list) else [given])
+            if "aws:SecureTransport" not in one.get("Condition", {}).get("Bool", {})]
+    if not kept:
+        return PermissionResult.NEUTRAL
+    return IAMPolicy(json.dumps({**policy, "Statement": kept})).is_action_permitted(action, resource)
+
+
+def may_be_logged_to(target_bucket, target_prefix):
+    """Whether its policy lets S3 write logs under a prefix; moto knows no principal "*" and no other pattern than its own."""
+    logs = f"arn:aws:s3:::{target_bucket.name}/{target_prefix or ''}2027-01-01"
+    for one in json.loads(target_bucket.policy or "{}").get("Statement", []):
+        service = one["Principal"].get("Service") if isinstance(one["Principal"], dict) else None
+        actions, places = ([given] if isinstance(given, str) else given for given in (one["Action"], one["Resource"]))
+        if (one["Effect"], service) == ("Allow", "logging.s3.amazonaws.com") and "s3:PutObject" in actions \
+                and any(fnmatchcase(logs, place) for place in places):
+            return True
+    return False
 
 
 def rewritten(answer, root, more=""):

@@ -3,8 +3,7 @@
 It goes to moto's backends directly: no HTTP, no signatures, nothing in the log of calls, a fraction of a second.
 The services are made an hour ago and replayed to now, so that a new estate is already steady.
 Making an estate twice gives the same one, with new credentials.
-A hosted estate is one whose tasks are real processes (see hosting): its services begin now, they know their buckets, and
-the password of their database is a secret, but for the code server's, which somebody forgot.
+A hosted estate is one whose tasks are real processes (see hosting): its services begin now, and there is a secret.
 """
 
 import hashlib
@@ -54,8 +53,7 @@ OBJECTS = {
 images = threading.Lock()
 
 
-def estate(account, la, region, hosted=None):
-    """`hosted` has further variables of all containers, for an estate with real processes."""
+def estate(account, la, region, hosted=False):
     make_images(region)
     name = f"sfdata-{la}"
     ecs = ecs_backends[account][region]
@@ -65,7 +63,7 @@ def estate(account, la, region, hosted=None):
             subnets, groups = make_network(account, region, name)
             make_database(account, region, name, subnets, groups["database"])
             make_buckets(account, region, name)
-            ecs.hosted = hosted is not None
+            ecs.hosted = hosted
             make_services(account, region, name, subnets, groups["services"], hosted)
     credentials = assume(account, region)
     return {
@@ -197,16 +195,16 @@ def make_arrivals(account, region, la):
 def make_services(account, region, name, subnets, group, hosted):
     ecs = ecs_backends[account][region]
     logs_backends[account][region].create_log_group(f"/{name}", {})
-    if hosted is None:
+    if not hosted:
         ecs.advance(time.time() - AGE_SECONDS)
     else:
         make_secret(account, region, name)
     ecs.create_cluster(name, capacity_providers=["FARGATE", "FARGATE_SPOT"])
-    define(ecs, name, "run", 1024, 4096, None, ["dagster", "api", "execute_run"], hosted)
+    define(ecs, name, "run", 1024, 4096, None, ["dagster", "api", "execute_run"])
     for service, (desired, cpu, memory, port, command, configuration) in SERVICES.items():
         ecs.add_service({
             "cluster": name, "serviceName": service, "desiredCount": desired, "launchType": "FARGATE",
-            "taskDefinition": define(ecs, name, service, cpu, memory, port, command, hosted).arn,
+            "taskDefinition": define(ecs, name, service, cpu, memory, port, command).arn,
             "deploymentConfiguration": configuration,
             "networkConfiguration": {"awsvpcConfiguration": {
                 "subnets": [subnet.id for subnet in subnets], "securityGroups": [group],
@@ -214,7 +212,7 @@ def make_services(account, region, name, subnets, group, hosted):
     ecs.advance(time.time())
 
 
-def define(ecs, name, service, cpu, memory, port, command, hosted):
+def define(ecs, name, service, cpu, memory, port, command):
     container = {
         "name": service, "image": f"{CORE}.dkr.ecr.{ecs.region_name}.amazonaws.com/{REPOSITORY}:{TAG}",
         "command": command, "essential": True,
@@ -224,14 +222,6 @@ def define(ecs, name, service, cpu, memory, port, command, hosted):
                         *([PLAIN] if service == "code-server" else [])],
         "logConfiguration": {"logDriver": "awslogs", "options": {
             "awslogs-group": f"/{name}", "awslogs-region": ecs.region_name, "awslogs-stream-prefix": service}}}
-    if hosted is not None:
-        places = {kind.replace("-", "_").upper(): f"s3://{name}-{kind}" for kind in OBJECTS}
-        variables = {entry["name"]: entry["value"] for entry in container["environment"]}
-        variables |= {"DAGSTER_CURRENT_IMAGE": container["image"], **places, **hosted}
-        container["environment"] = [{"name": key, "value": value} for key, value in variables.items()]
-        if PLAIN["name"] not in variables:
-            secret = secret_arn(ecs.account_id, ecs.region_name, name)
-            container["secrets"] = [{"name": PLAIN["name"], "valueFrom": secret}]
     definition = ecs.register_task_definition(
         f"{name}-{service}", [container], network_mode="awsvpc", requires_compatibilities=["FARGATE"],
         cpu=str(cpu), memory=str(memory), task_role_arn=role_arn(ecs.account_id),

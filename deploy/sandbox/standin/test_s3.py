@@ -122,6 +122,17 @@ class Buckets(unittest.TestCase):
         test_standin.control("POST", "policy", account=self.estate.account, bucket=self.bucket, policy=gone)
         self.assertEqual(json.loads(self.s3.get_bucket_policy(Bucket=self.bucket)["Policy"]), gone)
 
+    def test_a_refusal_of_what_comes_in_the_clear_refuses_nobody_here_and_another_does(self):
+        def refuse(action, **more):
+            self.s3.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+                {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": f"arn:aws:s3:::{self.bucket}/*", **more}]}))
+
+        refuse("s3:*", Condition={"Bool": {"aws:SecureTransport": "false"}})
+        self.s3.put_object(Bucket=self.bucket, Key="k", Body=b"x")
+        refuse("s3:PutObject")
+        with self.assertRaises(ClientError):
+            self.s3.put_object(Bucket=self.bucket, Key="k", Body=b"x")
+
     def test_a_stale_policy_is_the_one_before(self):
         policies = [json.dumps({"Version": "2012-10-17", "Id": name, "Statement": []}) for name in "ab"]
         for policy in policies:

@@ -13,8 +13,8 @@ from .estate import Estate
 from .walker import SFDATA_HOME, Failed, Walker
 
 DESCRIPTION = """
-Start an AWS stand-in, a hub, two agents of two local authorities and one's real Dagster on this machine, walk through the main job of the
-product, and stay up until Ctrl-C. Everything lies in deploy/sandbox/.state and is made anew each time.
+Start an AWS stand-in, load the templates into it, start a hub, the agents of three local authorities and one's real Dagster on this machine,
+walk through the main job of the product, and stay up until Ctrl-C. Everything lies in deploy/sandbox/.state and is made anew each time.
 """
 
 

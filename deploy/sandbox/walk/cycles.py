@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from . import ground, power, steps, talk
-from .estate import DATASETS
+from .deployed import DATASETS
 from .walker import Failed
 
 SLOT_SECONDS = 0.1

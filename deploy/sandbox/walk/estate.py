@@ -1,7 +1,8 @@
-"""What the sandbox consists of: the stand-in with two seeded accounts, one hub, and an agent for each account; and a
-runner, which makes the tasks of one account real processes: its Dagster is a real one.
+"""What the sandbox consists of: the stand-in, into which `deployed` loads the templates, one hub, and an agent for each LA's
+account; and a runner, which makes the tasks of one account real processes: its Dagster is a real one.
 
-Configurations have the shape of deploy/config/. Ports lie below those that the system gives to outgoing connections.
+Hub and agents run with what their deployed task definitions say. Ports lie below those that the system gives to outgoing
+connections.
 """
 
 import json
@@ -14,81 +15,26 @@ import urllib.request
 
 from . import ground
 from .children import Problem, Server, end, environment
+from .deployed import Region
 
-AUTHORITIES = {"northshire": "222222222222", "southby": "333333333333"}
+AUTHORITIES = ("northshire", "southby", "westmere")
 HOSTED = "northshire"  # whose tasks the runner runs; the others' are the stand-in's make-believe
 PORTS = range(20_000, 32_000)
-HUB = """\
-data_dir = "{data}"
-trust_domain = "sandbox.example"
-hub_id = "core"
-
-[listen]
-address = "{address}"
-enrol = "{enrol}"
-ops = "{ops}"
-
-[public]
-address = "{address}"
-enrol_address = "{enrol}"
-{more}"""
-AGENT = """\
-data_dir = "{data}"
-{policy}
-[aws]
-region = "{region}"
-endpoint_url = "{url}"
-credentials_file = "{credentials}"
-
-[platform]
-cluster = "{cluster}"
-webserver = "webserver"
-daemon = "daemon"
-code_servers = ["code-server"]
-aurora_cluster = "{db_cluster}"
-
-[platform.buckets]
-data_store = "{data_store}"
-workspace = "{workspace}"
-shared = "{shared}"
-"""
-# What northshire's agent is given when it is to put its platform to sleep. Short, lest somebody who watches gets bored.
-POWER = """
-[power]
-quiet = "{quiet}"
-person = "1m"
-margin = "10s"
-wake = "30s"
-
-[log]
-level = "info,sfdata_agent::power=debug"
-
-[arrivals]
-queue = "{url}/{account}/{arrivals}"
-"""
-RULE = """
-[[arrivals.rule]]
-prefix = "{dataset}/"
-job = "ingest_{dataset}"
-tags = {{ dataset = "{dataset}" }}
-key_tag = "file"
-"""
-DATASETS = ("ssda903", "cin")
 # northshire lets one person read its logs and see what arrives; southby has the policy that ships, which shows none to anybody.
 POLICIES = {"northshire": """\
 permit (principal, action in [Action::"read", Action::"operate", Action::"change"], resource);
 permit (principal == Operator::"alice", action in [Action::"logs.read", Action::"arrivals.list"], resource);
 """}
-# Variables of the real Dagster's containers: polling every ten seconds, and no nightly tick while somebody walks.
+# What the image of the real Dagster has as variables: polling every ten seconds, and no nightly tick while somebody walks.
 SENSOR_SECONDS = 10
 TIMEZONE = "Europe/London"
 DAGSTER = {"SENSOR_MIN_INTERVAL": str(SENSOR_SECONDS), "NIGHTLY_TIMEZONE": TIMEZONE,
            "NIGHTLY_CRON": f"0 {(time.gmtime().tm_hour + 12) % 24} * * *"}
 CREDENTIALS = """\
 [default]
-aws_access_key_id = {access_key_id}
-aws_secret_access_key = {secret_access_key}
-aws_session_token = {session_token}
+aws_access_key_id = {aws_access_key_id}
+aws_secret_access_key = {aws_secret_access_key}
+aws_session_token = {aws_session_token}
 """
 # In a check, certificates live so short that their renewal is seen; otherwise 24 hours, as they should.
 SHORT_LIFE_SECONDS = 40
@@ -103,13 +49,10 @@ class Estate:
 
     def __init__(self, lock, check):
         self.check = check
-        address, enrol, ops = (f"127.0.0.1:{port}" for port in free_ports(3))
-        self.ops = f"http://{ops}"
+        self.address, self.enrol, ops, *own = (f"127.0.0.1:{port}" for port in free_ports(3 + len(AUTHORITIES)))
+        self.ops, self.agents_ops = f"http://{ops}", dict(zip(AUTHORITIES, own))
         for name in ("hub", *AUTHORITIES):
             (ground.STATE / name).mkdir(mode=0o700)
-        config = HUB.format(data=ground.STATE / "hub" / "data", address=address, enrol=enrol, ops=ops,
-                            more=SHORT_LIVES if check else "")
-        write(ground.STATE / "hub" / "hub.toml", config)
         self.ready_file = ground.STATE / "standin.json"
         options = {"keep": (lock,), "cwd": ground.STATE, "env": environment()}
         of_ours = {"env": environment(PYTHONPATH=str(ground.HERE), PYTHONDONTWRITEBYTECODE="1")}
@@ -127,7 +70,7 @@ class Estate:
                          [ground.BIN / "sfdata-agent", "--config", f"{name}/agent.toml", "run"],
                          ground.LOGS / f"{name}.log", **options)
             for name in AUTHORITIES}
-        self.url = self.facts = None
+        self.url = self.facts = self.region = None
         self.variables = dict(DAGSTER)
 
     def servers(self):
@@ -138,44 +81,62 @@ class Estate:
         self.standin.wait_until(self.ready_file.exists)
         self.url = json.loads(self.ready_file.read_text())["url"]
 
-    def seed(self, name):
-        """Make an authority's account, and the configuration of its agent."""
-        hosted = {"hosted": self.variables} if name == HOSTED else {}
-        facts = self.ask_standin("POST", "seed", account=AUTHORITIES[name], la=name, **hosted)
-        folder, buckets = ground.STATE / name, facts["buckets"]
-        if hosted:
-            self.start_runner(facts, folder)
-        write(folder / "credentials", CREDENTIALS.format(**facts))
-        policy = ""
+    def deploy_core(self):
+        """The organisation, and the core account's stacks; and what its hub runs with."""
+        self.region = Region(self.url)
+        self.region.set_up(AUTHORITIES)
+        self.write_hub()
+
+    def write_hub(self):
+        text = self.region.hub_text(data=ground.STATE / "hub" / "data", address=self.address, enrol=self.enrol,
+                                    ops=self.ops.removeprefix("http://"))
+        write(ground.STATE / "hub" / "hub.toml", text + (SHORT_LIVES if self.check else ""))
+
+    def start_hub(self):
+        """Its stack says that one task runs."""
+        self.region.start_hub()
+        self.write_hub()
+        self.hub.start()
+        self.hub.wait_until(lambda: self.get("/readyz")[0] == 200)
+
+    def deploy(self, name, pin):
+        """An authority's stacks, and its agent with what was deployed."""
+        if name == HOSTED:  # from the first task on
+            self.ask_standin("POST", "hosted", account=self.region.accounts[name], but=["service:sfdata-agent"])
+        self.region.bring_in(name, pin)
+        if name == HOSTED:
+            self.start_runner(name)
+        self.write_agent(name)
+        self.agents[name].start()
+
+    def write_agent(self, name, power=None):
+        folder, policy = ground.STATE / name, ""
         if name in POLICIES:
             write(folder / "policy.cedar", POLICIES[name])
-            policy = f'policy = "{folder / "policy.cedar"}"\n'
-        write(folder / "agent.toml", AGENT.format(
-            data=folder / "data", policy=policy, url=self.url, credentials=folder / "credentials", data_store=buckets["data-store"],
-            workspace=buckets["workspace"], shared=buckets["shared"], **facts))
+            policy = f'\npolicy = "{folder / "policy.cedar"}"'
+        text, role = self.region.agent(
+            name, power, data=folder / "data", policy=policy, address=self.address, enrol=self.enrol,
+            ops=self.agents_ops[name], credentials=folder / "credentials")
+        write(folder / "credentials", CREDENTIALS.format(**self.region.keys(name, role)))
+        write(folder / "agent.toml", text)
 
     def manage_power(self, quiet="10s"):
-        """From now on the agent of the hosted authority puts its platform to sleep, and takes in what arrives."""
-        facts = self.ask_standin("POST", "seed", account=AUTHORITIES[HOSTED], la=HOSTED, hosted=self.variables, arrivals=True)
-        agent, config = self.agents[HOSTED], ground.STATE / HOSTED / "agent.toml"
-        agent.stop()
-        rules = "".join(RULE.format(dataset=dataset) for dataset in DATASETS)
-        write(config, config.read_text() + POWER.format(url=self.url, quiet=quiet, **facts) + rules)
-        agent.start()
+        """From now on the agent of the hosted authority puts its platform to sleep, and hands on what arrives."""
+        self.region.let_sleep(HOSTED)
+        self.agents[HOSTED].stop()
+        self.write_agent(HOSTED, power={"quiet": quiet})
+        self.agents[HOSTED].start()
 
-    def start_runner(self, facts, folder):
+    def start_runner(self, name):
         """Have the tasks of an account run."""
-        self.facts = facts
-        write(folder / "facts.json", json.dumps(facts))
+        folder = ground.STATE / name
+        self.facts = self.region.facts(name) | {"image": self.variables}
+        write(folder / "facts.json", json.dumps(self.facts))
         ready_file = folder / "runner.json"
         self.runner.program = [ground.PYTHON, "-m", "runner", "--standin", self.url, "--facts", folder / "facts.json",
                                "--home", folder / "tasks", "--ready-file", ready_file]
         self.runner.start()
         self.runner.wait_until(ready_file.exists)
-
-    def start_hub(self):
-        self.hub.start()
-        self.hub.wait_until(lambda: self.get("/readyz")[0] == 200)
 
     def get(self, path):
         """Status and text of a page of the hub's operations listener; status 0 when nobody answers."""
@@ -199,7 +160,7 @@ class Estate:
 
     def calls(self, name, action, after):
         """What was asked of an authority's account since the log's entry `after`."""
-        reply = self.ask_standin("GET", f"calls?account={AUTHORITIES[name]}&action={action}&after={after}")
+        reply = self.ask_standin("GET", f"calls?account={self.region.accounts[name]}&action={action}&after={after}")
         return reply["calls"]
 
     def mark(self):

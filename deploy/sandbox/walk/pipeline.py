@@ -10,7 +10,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from .estate import AUTHORITIES, HOSTED
 
 LOCATION, REPOSITORY, WEBSERVER_PORT = "sfdata_pipelines", "sync", 3000
 RUNS = """query($limit: Int) { runsOrError(limit: $limit) { __typename ... on Runs { results {
@@ -60,8 +59,9 @@ class Pipeline:
         return re.findall(r"<Key>([^<]*)</Key>", found)
 
     def services(self):
-        """Desired and running tasks of each service, by the stand-in."""
-        return self.estate.ask_standin("GET", f"tasks?account={AUTHORITIES[HOSTED]}")["services"]
+        """Desired and running tasks of each of Dagster's services, by the stand-in."""
+        services = self.estate.ask_standin("GET", f"tasks?account={self.estate.facts['account']}")["services"]
+        return {name: service for name, service in services.items() if name in self.estate.facts["services"]}
 
     def is_asleep(self):
         """Nothing is wanted and nothing is left."""
@@ -86,7 +86,7 @@ class Pipeline:
 
     def page(self):
         """Where Dagster's page is, if it is anywhere."""
-        tasks = self.estate.ask_standin("GET", f"tasks?account={AUTHORITIES[HOSTED]}")["tasks"]
+        tasks = self.estate.ask_standin("GET", f"tasks?account={self.estate.facts['account']}")["tasks"]
         addresses = [task["address"] for task in tasks
                      if task["group"] == "service:webserver" and task["status"] == "RUNNING"]
         return f"http://{addresses[-1]}:{WEBSERVER_PORT}" if addresses else None
