@@ -304,11 +304,10 @@ mod tests {
     use sfdata_common::{
         Timestamp,
         command::Class,
-        policy::{AgentFacts, Question, Resource, Verdict},
+        error::chain,
+        policy::{self, AgentFacts, Question, Resource, Verdict},
         trust::Role,
     };
-
-    use sfdata_common::error::chain;
 
     use super::*;
 
@@ -367,7 +366,13 @@ mod tests {
         config.log.level = "sfdata=loud".into();
         config.telemetry.otlp_endpoint = Some("collector:4317".into());
         config.policy = Some("/nonexistent/hub.cedar".into());
-        config.enrol.aws = Aws { region: "us-east-1".into(), endpoint_url: Some("https://sts.example".into()) };
+        config.enrol.aws = Aws {
+            region: "us-east-1".into(),
+            endpoint_url: Some("https://sts.example".into()),
+            organization: Some("O-1".into()),
+            ..Aws::default()
+        };
+        config.backup = Some(backups::Settings { folder: PathBuf::new(), every: Duration::from_secs(3600), keep: 1 });
         let problems = config.check();
         let text: Vec<String> = problems.iter().map(|problem| chain(problem).to_string()).collect();
         for fact in [
@@ -384,10 +389,12 @@ mod tests {
             "/nonexistent/hub.cedar",
             "\"us-east-1\" is none whose STS is asked",
             "\"https://sts.example\" is not on this machine",
+            "\"O-1\" is no organisation's id",
+            "[backup] needs a folder",
         ] {
             assert!(text.iter().any(|problem| problem.contains(fact)), "{fact} is missing in {text:#?}");
         }
-        assert_eq!(problems.len(), 13, "{text:#?}");
+        assert_eq!(problems.len(), 15, "{text:#?}");
     }
 
     #[test]
