@@ -151,8 +151,7 @@ def planned(folder, name, endpoint):
     """What is given is passed, what is not given is left to the template, and what can't be is said before anything is made."""
     made = plan(folder, endpoint)
     demand(isinstance(made, dict), f"{name}: terraform plan with example.tfvars: {made}")
-    base = {"core": "sfdata", "child": "sfdata-camden"}[name]
-    by_default = {f"{base}-{generate.stack(path)}" for path, usual in generate.ENVIRONMENTS[name].items() if usual}
+    by_default = {f"sfdata-{generate.stack(path)}" for path, usual in generate.ENVIRONMENTS[name].items() if usual}
     demand(set(made) == by_default, f"{name}: a plan makes {sorted(made)}, not {sorted(by_default)}")
     given = hcl2.loads((folder / "example.tfvars").read_text())
     for stack, parameters in made.items():

@@ -24,8 +24,9 @@ ENVIRONMENTS = {
               "child/balancer.yaml": False, "child/dagster-roles.yaml": True, "child/dagster.yaml": True, "child/frontend.yaml": False,
               "child/role.yaml": True, "child/agent.yaml": True},
 }
-# The parameter by which an environment's stacks know each other; they are named after it.
-NAMED = {"core": ("Prefix", "{}"), "child": ("LaName", "sfdata-{}")}
+# The parameter that the names of an environment's stacks begin with. An LA's account has one of each, by the names that
+# deploy/load gives them as well.
+NAMED = {"core": "Prefix", "child": None}
 OF_BOUNDS = ("AllowedValues", "AllowedPattern", "MinLength", "MaxLength", "MinValue", "MaxValue")
 MARK = "# Written by deploy/terraform/generate.py: change the templates and run it again.\n"
 
@@ -182,13 +183,9 @@ def rules(body):
 
 
 def stacks(environment):
-    key, shape = NAMED[environment]
-    parameters, _ = gather(environment)
-    value = f"var.{variable_name(key)}"
-    if "Default" in parameters[key]:
-        value = f"coalesce({value}, {text(parameters[key]['Default'])})"
-    shaped = value if shape == "{}" else '"' + shape.format("${" + value + "}") + '"'
-    blocks, before = [f"locals {{\n  name = {shaped}\n}}\n"], []
+    key, (parameters, _) = NAMED[environment], gather(environment)
+    first = f"coalesce(var.{variable_name(key)}, {text(parameters[key]['Default'])})" if key else text("sfdata")
+    blocks, before = [f"locals {{\n  name = {first}\n}}\n"], []
     for name in ENVIRONMENTS[environment]:
         body = template(name)
         given = body.parameters

@@ -1,7 +1,7 @@
 # Written by deploy/terraform/generate.py: change the templates and run it again.
 
 locals {
-  name = "sfdata-${var.la_name}"
+  name = "sfdata"
 }
 
 module "network" {

@@ -203,7 +203,7 @@ variable "dispatch_key_arn" {
 
 variable "maintenance" {
   type        = string
-  description = "on lets an administrator run sfdata-hub backup and sfdata-hub rotate beside the running hub by aws ecs execute-command, for which the task's root file system has to be writable. Turn it off afterwards; each turn restarts the hub."
+  description = "on lets an administrator run sfdata-hub rotate beside the running hub by aws ecs execute-command, for which the task's root file system has to be writable. Turn it off afterwards; each turn restarts the hub."
   default     = null
 
   validation {
