@@ -17,6 +17,7 @@ use serde::Deserialize;
 use sfdata_common::{
     command::Bucket,
     error::chain,
+    image, limits,
     telemetry::{
         self, Log,
         traces::{InvalidEndpoint, Telemetry},
@@ -55,6 +56,9 @@ pub struct Config {
     /// What is told of what the account costs.
     #[serde(default)]
     pub usage: Usage,
+    /// Images in the account's own registry that operators may see and give tags to.
+    #[serde(default)]
+    pub images: Images,
     /// How the platform is put to sleep and woken; without it the agent leaves its power alone.
     pub power: Option<power::settings::Settings>,
     /// Lines on stderr.
@@ -93,6 +97,14 @@ pub struct Dagster {
 pub struct Usage {
     /// Whether AWS's bill of the account is read and told to the hub.
     pub bill: bool,
+}
+
+/// The `[images]` section: the core account's agent has one. A repository that is not named is not looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    /// Names of repositories of the account's own registry, such as `sfdata/dagster`.
+    pub repositories: Vec<String>,
 }
 
 /// The `[hub]` section.
@@ -365,12 +377,24 @@ pub enum Problem {
         why: &'static str,
     },
     /// One thing under two keys.
-    #[error("{key} {value:?} is named twice; each service and each bucket has one purpose")]
+    #[error("{key} {value:?} is named twice; each service, bucket and repository has one purpose")]
     Twice {
         /// Where it stands a second time.
         key: &'static str,
         /// What was given.
         value: String,
+    },
+    /// A repository of images.
+    #[error("images.repositories: {0}")]
+    Repository(image::Error),
+    /// Repositories without end.
+    #[error(
+        "images.repositories has {count}, and {} at most; name those of the platform",
+        sfdata_common::limits::IMAGE_REPOSITORIES
+    )]
+    Repositories {
+        /// How many.
+        count: usize,
     },
     /// A freeze.
     #[error("freeze {name:?} {why}")]
@@ -422,6 +446,7 @@ impl Config {
             arrivals.check(&self.aws, self.platform.buckets.data_store.as_deref(), &mut problems);
         }
         problems.extend(wrong(self.dagster.url.as_ref(), is_plain_url).map(|value| Problem::DagsterUrl { value }));
+        self.images.check(&mut problems);
         let odd = self.power.iter().flat_map(power::settings::Settings::odd);
         problems.extend(odd.map(|(key, value, remedy)| Problem::Power { key, value, remedy }));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
@@ -458,6 +483,20 @@ impl Aws {
         problems.extend(relative("aws.credentials_file", self.credentials_file.as_ref()));
         problems.extend(wrong(Some(&self.region), is_region).map(|value| Problem::Region { value }));
         problems.extend(wrong(self.endpoint_url.as_ref(), is_url).map(|value| Problem::Url { value }));
+    }
+}
+
+impl Images {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let names = &self.repositories;
+        problems.extend(
+            names.iter().filter_map(|name| image::repository_name(name.clone()).err().map(Problem::Repository)),
+        );
+        let again = names.iter().enumerate().filter(|(at, name)| names[..*at].contains(name));
+        problems.extend(again.map(|(_, value)| Problem::Twice { key: "images.repositories", value: value.clone() }));
+        if names.len() > limits::IMAGE_REPOSITORIES {
+            problems.push(Problem::Repositories { count: names.len() });
+        }
     }
 }
 

@@ -310,6 +310,7 @@ impl Inner {
             Action::Arrivals(action) => self.arrivals.execute(action, Box::pin(self.services.account()), &job).await,
             Action::Power(action) => self.power.execute(action, &job).await,
             Action::Dagster(action) => self.services.dagster.execute(action, &job).await,
+            Action::Images(action) => self.services.images.execute(action, &job).await,
             Action::Agent(action) => self.on_the_agent(action, &command.operator).await,
         };
         if acts {

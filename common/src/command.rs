@@ -9,6 +9,7 @@ mod aurora;
 mod dagster;
 mod ecs;
 mod environment;
+mod images;
 mod logs;
 mod power;
 mod rollout;
@@ -27,6 +28,7 @@ pub use self::{
     dagster::{COMMAND_TAG, Dagster, Launch, RUN_STATUSES},
     ecs::{Ecs, FargateCapacity},
     environment::{Environment, is_secret},
+    images::Images,
     logs::{LogSource, Logs, LogsUntil},
     power::Power,
     rollout::Rollout,
@@ -92,6 +94,8 @@ pub enum Action {
     Power(Power),
     /// Dagster itself.
     Dagster(Dagster),
+    /// Images in the registry of the agent's own account.
+    Images(Images),
 }
 
 /// Actions on the agent itself.
@@ -126,6 +130,8 @@ pub enum Resource {
     Buckets,
     /// The files that have arrived.
     Arrivals,
+    /// The tags of one repository of images, by its name.
+    Images(String),
 }
 
 /// Why signed bytes are no command.
@@ -300,6 +306,7 @@ impl Action {
             Self::Arrivals(arrivals) => arrivals.name(),
             Self::Power(power) => power.name(),
             Self::Dagster(dagster) => dagster.name(),
+            Self::Images(images) => images.name(),
         }
     }
 
@@ -315,6 +322,7 @@ impl Action {
             Self::Arrivals(arrivals) => arrivals.class(),
             Self::Power(power) => power.class(),
             Self::Dagster(dagster) => dagster.class(),
+            Self::Images(images) => images.class(),
         }
     }
 
@@ -329,7 +337,9 @@ impl Action {
             Self::Logs(_) => true,
             Self::S3(s3) => s3.reveals_data(),
             Self::Arrivals(arrivals) => arrivals.reveals_data(),
-            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) | Self::Dagster(_) => false,
+            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) | Self::Dagster(_) | Self::Images(_) => {
+                false
+            }
         }
     }
 
@@ -342,6 +352,7 @@ impl Action {
             Self::Arrivals(arrivals) => arrivals.resource(),
             Self::Agent(_) | Self::Logs(_) | Self::Power(_) => None,
             Self::Dagster(dagster) => dagster.resource(command),
+            Self::Images(images) => images.resource(),
         }
     }
 
@@ -365,6 +376,7 @@ impl Action {
             Self::Arrivals(arrivals) => action::Kind::Arrivals(arrivals.to_wire()),
             Self::Power(power) => action::Kind::Power(power.to_wire()),
             Self::Dagster(dagster) => action::Kind::Dagster(dagster.to_wire()),
+            Self::Images(images) => action::Kind::Images(images.to_wire()),
         };
         wire::Action { kind: Some(kind) }
     }
@@ -390,6 +402,7 @@ impl TryFrom<wire::Action> for Action {
             action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
             action::Kind::Power(power) => Self::Power(power.try_into()?),
             action::Kind::Dagster(dagster) => Self::Dagster(dagster.try_into()?),
+            action::Kind::Images(images) => Self::Images(images.try_into()?),
         })
     }
 }
@@ -428,6 +441,7 @@ mod tests {
             arrivals::tests::any_action().prop_map(Action::Arrivals),
             power::tests::any_action().prop_map(Action::Power),
             dagster::tests::any_action().prop_map(Action::Dagster),
+            images::tests::any_action().prop_map(Action::Images),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),

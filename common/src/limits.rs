@@ -40,8 +40,14 @@ pub const SEALED_PART_BYTES: usize = 32 * 1024;
 pub const STOPPED_TASKS: usize = 5;
 /// Length of a stopped task's reason, of which a failed pull can make a page.
 pub const STOP_REASON_CHARACTERS: usize = 300;
-/// Tags that are told of one image.
+/// Tags that are told of one image, and platforms.
 pub const IMAGE_TAGS: usize = 10;
+/// Repositories of images that one agent is given: the platform has six.
+pub const IMAGE_REPOSITORIES: usize = 20;
+/// Images that are told of each, some 250 bytes apiece, so that all of them fit into one outcome.
+pub const IMAGES_PER_REPOSITORY: usize = 40;
+/// Images that are read of one repository: ten pages. ECR keeps 100,000; a lifecycle policy leaves some tens.
+pub const IMAGES_READ: usize = 10_000;
 /// Length of a secret's ARN: names have at most 512 characters (Secrets Manager API reference).
 pub const SECRET_ARN_BYTES: usize = 800;
 /// Words of a one-off task's command.

@@ -26,6 +26,7 @@ mod deploy;
 mod full_disk;
 mod health;
 mod history;
+mod images;
 mod main_job;
 mod moved;
 mod operations;

@@ -456,6 +456,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
         },
         arrivals: None,
         usage: agent_config::Usage::default(),
+        images: agent_config::Images::default(),
         power: None,
         dagster: agent_config::Dagster::default(),
         log: Log::default(),

@@ -71,6 +71,8 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     if let Some(url) = &config.dagster.url {
         writeln!(text, "\n[dagster]\nurl = {url:?}")?;
     }
+    let agent::Images { repositories } = &config.images;
+    writeln!(text, "\n[images]\nrepositories = {repositories:?}")?;
     let agent::Usage { bill } = config.usage;
     writeln!(text, "\n[usage]\nbill = {bill}")?;
     if let Some(power) = &config.power {

@@ -199,6 +199,16 @@ class LifeCycle(unittest.TestCase):
             ecr.batch_get_image(imageIds=[{"imageTag": "x"}], registryId="111111111111", repositoryName="private")
         self.assertEqual(denied.exception.response["Error"]["Code"], "AccessDeniedException")
 
+    def test_a_scan_that_was_started_is_told_with_the_image(self):
+        ecr = self.estate.client("ecr")
+        ecr.create_repository(repositoryName="own")
+        ecr.put_image(repositoryName="own", imageTag="1", imageManifest=json.dumps({"mediaType": "a/b"}))
+        [before] = ecr.describe_images(repositoryName="own")["imageDetails"]
+        self.assertNotIn("imageScanFindingsSummary", before)
+        ecr.start_image_scan(repositoryName="own", imageId={"imageTag": "1"})
+        [after] = ecr.describe_images(repositoryName="own")["imageDetails"]
+        self.assertEqual(after["imageScanFindingsSummary"]["findingSeverityCounts"], {"HIGH": 1})
+
     def test_at_most_a_hundred_per_cent_never_overlap(self):
         for tag in ("one", "two"):
             definition = self.estate.define(tag=tag)

@@ -12,7 +12,7 @@ use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_resul
 use crate::{
     arrivals, buckets, containers, database,
     follow::{Board, Target},
-    health, pipelines, power,
+    health, images, pipelines, power,
     table::{Cell, Table, Tone, row},
     words,
 };
@@ -133,6 +133,8 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::DagsterReload(reload) => pipelines::reload(reload),
         Kind::DagsterSchedules(all) => pipelines::schedules(all),
         Kind::DagsterSensors(all) => pipelines::sensors(all),
+        Kind::ImagesList(list) => images::list(list),
+        Kind::ImagesPromote(done) => json!({ "image": done.image, "tag": done.tag }),
         Kind::Sealed(_) => json!({ "sealed": SEALED }),
         Kind::Plan(plan) => json!({ "plan": {
             "digest": hex::encode(&plan.digest),
@@ -204,6 +206,8 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::DagsterReload(_) => &pipelines::RELOAD_COLUMNS,
         Kind::DagsterSchedules(_) => &pipelines::SCHEDULE_COLUMNS,
         Kind::DagsterSensors(_) => &pipelines::SENSOR_COLUMNS,
+        Kind::ImagesList(_) => &images::COLUMNS,
+        Kind::ImagesPromote(_) => &["IMAGE", "TAG"],
         Kind::Sealed(_) => &["RESULT"],
         Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
     }
@@ -245,6 +249,8 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::DagsterReload(reload) => pipelines::reload_rows(reload),
         Kind::DagsterSchedules(all) => pipelines::schedule_rows(all),
         Kind::DagsterSensors(all) => pipelines::sensor_rows(all),
+        Kind::ImagesList(list) => images::rows(list),
+        Kind::ImagesPromote(done) => vec![row![&done.image, &done.tag]],
         Kind::Sealed(_) => vec![row![SEALED]],
         Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
         Kind::Plan(plan) => plan
@@ -255,7 +261,8 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
     }
 }
 
-/// What is still to do: after a plan, how to have exactly that; after a secret, what it does not mend by itself.
+/// What is still to do: after a plan, how to have exactly that; after a secret, what it does not mend by itself; after a list
+/// that was cut, how to see the rest.
 pub(crate) fn hints(board: &Board) -> Vec<String> {
     let mut by_digest: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut hints = Vec::new();
@@ -267,6 +274,7 @@ pub(crate) fn hints(board: &Board) -> Vec<String> {
                     "{agent}: older revisions of the task definition still hold {} in the clear: give it another value",
                     moved.variable
                 )),
+                Some(Kind::ImagesList(list)) => hints.extend(images::left_out(list)),
                 _ => {}
             }
         }
