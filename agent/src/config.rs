@@ -5,6 +5,7 @@
 //! known by the join token or by pins. What is not named here, the agent does not touch.
 
 pub mod arrivals;
+mod images;
 mod join;
 
 use std::{
@@ -17,7 +18,6 @@ use serde::Deserialize;
 use sfdata_common::{
     command::Bucket,
     error::chain,
-    image, limits,
     telemetry::{
         self, Log,
         traces::{InvalidEndpoint, Telemetry},
@@ -25,7 +25,7 @@ use sfdata_common::{
 };
 pub use sfdata_power::Role;
 
-pub use self::join::Join;
+pub use self::{images::Images, join::Join};
 use crate::{policy::Freeze, power};
 
 /// The whole file; `deploy/config/agent.toml` is a commented example.
@@ -70,6 +70,9 @@ pub struct Config {
     /// Health and metrics, for those who run the agent.
     #[serde(default)]
     pub ops: Ops,
+    /// Where ECS tells the task that the agent runs in what it is; in no file, because ECS says it itself.
+    #[serde(skip)]
+    pub task_metadata: Option<String>,
     /// Where this was read from, to be looked at again for its freezes; `None` never is.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -97,14 +100,6 @@ pub struct Dagster {
 pub struct Usage {
     /// Whether AWS's bill of the account is read and told to the hub.
     pub bill: bool,
-}
-
-/// The `[images]` section: the core account's agent has one. A repository that is not named is not looked at.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Images {
-    /// Names of repositories of the account's own registry, such as `sfdata/dagster`.
-    pub repositories: Vec<String>,
 }
 
 /// The `[hub]` section.
@@ -150,6 +145,8 @@ pub struct Platform {
     /// Further ECS services that belong to the platform, such as an upload page.
     #[serde(default)]
     pub other_services: Vec<String>,
+    /// ECS service that the agent itself runs as, in whichever cluster: for its own upgrade, and for nothing else.
+    pub agent_service: Option<String>,
     /// Identifier of the Aurora cluster, where there is one.
     pub aurora_cluster: Option<String>,
     /// Identifier of a plain RDS instance in its place.
@@ -384,18 +381,9 @@ pub enum Problem {
         /// What was given.
         value: String,
     },
-    /// A repository of images.
+    /// Repositories of images.
     #[error("images.repositories: {0}")]
-    Repository(image::Error),
-    /// Repositories without end.
-    #[error(
-        "images.repositories has {count}, and {} at most; name those of the platform",
-        sfdata_common::limits::IMAGE_REPOSITORIES
-    )]
-    Repositories {
-        /// How many.
-        count: usize,
-    },
+    Images(images::Odd),
     /// A freeze.
     #[error("freeze {name:?} {why}")]
     Freeze {
@@ -486,23 +474,10 @@ impl Aws {
     }
 }
 
-impl Images {
-    fn check(&self, problems: &mut Vec<Problem>) {
-        let names = &self.repositories;
-        problems.extend(
-            names.iter().filter_map(|name| image::repository_name(name.clone()).err().map(Problem::Repository)),
-        );
-        let again = names.iter().enumerate().filter(|(at, name)| names[..*at].contains(name));
-        problems.extend(again.map(|(_, value)| Problem::Twice { key: "images.repositories", value: value.clone() }));
-        if names.len() > limits::IMAGE_REPOSITORIES {
-            problems.push(Problem::Repositories { count: names.len() });
-        }
-    }
-}
-
 impl Platform {
     fn check(&self, problems: &mut Vec<Problem>) {
         let services = self.services().map(|(name, role)| (role.key(), name));
+        let services = services.chain(self.agent_service.iter().map(|name| ("platform.agent_service", name.as_str())));
         let ecs = [("platform.cluster", self.cluster.as_str())].into_iter().chain(services.clone());
         let odd = ecs.filter(|(_, name)| !is_ecs_name(name));
         problems.extend(odd.map(|(key, value)| Problem::EcsName { key, value: value.into() }));

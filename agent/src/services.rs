@@ -172,6 +172,12 @@ impl Services {
         self
     }
 
+    /// As a task that ECS tells here what it is.
+    pub fn with_task(mut self, metadata: Option<&str>) -> Self {
+        self.ecs = self.ecs.in_task(metadata);
+        self
+    }
+
     /// With the repositories of images that this configuration names.
     pub fn with_images(mut self, settings: &config::Images) -> Self {
         self.images = self.images.of(settings);

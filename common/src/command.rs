@@ -37,6 +37,7 @@ pub use self::{
 };
 use crate::{
     ids::{AgentId, CommandId, OperatorName},
+    image::Image,
     limits,
     sealed::ReplyKey,
 };
@@ -107,6 +108,14 @@ pub enum Agent {
     CancelOwn(CommandId),
     /// Stop working on another command. Legal at any time; says what it found.
     Cancel(CommandId),
+    /// Run another image, and go back where the new agent does not report in. The journal remembers the definition before
+    /// and the deployment that was there, so that whichever agent comes back ends it.
+    Upgrade {
+        /// What it shall run.
+        image: Image,
+        /// How long all of it may take; a third is kept for going back.
+        deadline: Duration,
+    },
 }
 
 /// What an action holds while it runs: actions on one resource run one after the other.
@@ -132,6 +141,8 @@ pub enum Resource {
     Arrivals,
     /// The tags of one repository of images, by its name.
     Images(String),
+    /// What the agent itself runs.
+    Agent,
 }
 
 /// Why signed bytes are no command.
@@ -302,6 +313,7 @@ impl Action {
             Self::Agent(Agent::Refresh) => "agent.refresh",
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
             Self::Agent(Agent::CancelOwn(_)) => "agent.cancel-own",
+            Self::Agent(Agent::Upgrade { .. }) => "agent.upgrade",
             Self::Logs(logs) => logs.name(),
             Self::Arrivals(arrivals) => arrivals.name(),
             Self::Power(power) => power.name(),
@@ -318,6 +330,7 @@ impl Action {
             Self::S3(s3) => s3.class(),
             Self::Agent(Agent::Refresh | Agent::CancelOwn(_)) => Class::Read,
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
+            Self::Agent(Agent::Upgrade { .. }) => Class::Change,
             Self::Logs(logs) => logs.class(),
             Self::Arrivals(arrivals) => arrivals.class(),
             Self::Power(power) => power.class(),
@@ -328,7 +341,7 @@ impl Action {
 
     /// Whether it changes the platform, so that it can be asked what it would change.
     pub fn has_plan(&self) -> bool {
-        self.class() != Class::Read && !matches!(self, Self::Agent(_)) && !self.reveals_data()
+        self.class() != Class::Read && !matches!(self, Self::Agent(Agent::Cancel(_))) && !self.reveals_data()
     }
 
     /// Whether its answer holds an LA's data, so that it is sealed to the operator who asks.
@@ -350,6 +363,7 @@ impl Action {
             Self::Aurora(aurora) => aurora.resource(),
             Self::S3(s3) => s3.resource(),
             Self::Arrivals(arrivals) => arrivals.resource(),
+            Self::Agent(Agent::Upgrade { .. }) => Some(Resource::Agent),
             Self::Agent(_) | Self::Logs(_) | Self::Power(_) => None,
             Self::Dagster(dagster) => dagster.resource(command),
             Self::Images(images) => images.resource(),
@@ -370,6 +384,10 @@ impl Action {
                     Agent::CancelOwn(id) => {
                         agent_action::Kind::CancelOwn(wire::AgentCancelOwn { command_id: id.to_string() })
                     }
+                    Agent::Upgrade { image, deadline } => agent_action::Kind::Upgrade(wire::AgentUpgrade {
+                        image: image.to_string(),
+                        deadline_seconds: seconds(*deadline),
+                    }),
                 }),
             }),
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
@@ -397,6 +415,10 @@ impl TryFrom<wire::Action> for Action {
                 agent_action::Kind::CancelOwn(cancel) => {
                     Agent::CancelOwn(cancel.command_id.parse().map_err(malformed)?)
                 }
+                agent_action::Kind::Upgrade(upgrade) => Agent::Upgrade {
+                    image: upgrade.image.parse().map_err(malformed)?,
+                    deadline: deadline(upgrade.deadline_seconds)?,
+                },
             }),
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
             action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
@@ -445,6 +467,12 @@ mod tests {
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),
+            ("[0-9]{12}\\.dkr\\.ecr\\.eu-west-2\\.amazonaws\\.com/agent@sha256:[0-9a-f]{64}", 1u64..3600).prop_map(
+                |(image, seconds)| {
+                    let deadline = Duration::from_secs(seconds);
+                    Action::Agent(Agent::Upgrade { image: image.parse().unwrap(), deadline })
+                }
+            ),
         ]
     }
 

@@ -180,6 +180,12 @@ pub const AWS_CALL: Duration = Duration::from_secs(60);
 pub const AWS_TRY: Duration = Duration::from_secs(15);
 /// Tries of one AWS call, the first included.
 pub const AWS_TRIES: u32 = 5;
+/// ECS tells a task what it is from the same host.
+pub const TASK_METADATA: Duration = Duration::from_secs(5);
+/// What it tells: some KiB a container.
+pub const TASK_METADATA_BYTES: usize = 256 * 1024;
+/// Between two looks at the agent's own service while it is upgraded.
+pub const UPGRADE_LOOK: Duration = Duration::from_secs(2);
 /// A connection to Dagster's webserver, in the same network, takes a millisecond; while it does not run nobody answers.
 pub const DAGSTER_CONNECT: Duration = Duration::from_secs(2);
 /// One call of Dagster, its answer included: what it does for one it does with a code server, and that in seconds.

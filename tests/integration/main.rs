@@ -47,4 +47,5 @@ mod status;
 mod submit;
 mod top;
 mod traces;
+mod upgrade;
 mod usage;

@@ -150,7 +150,11 @@ async fn a_hub_is_made_anew_on_a_bare_machine_from_its_own_backup_and_its_keys()
     assert_eq!(code, Some(0), "{said}");
     let backup = eventually("a backup is taken", SOON, async || {
         let name = |entry: fs::DirEntry| entry.path();
-        fs::read_dir(&backups).ok()?.flatten().map(name).find(|path| path.extension().is_some_and(|end| end == "backup"))
+        fs::read_dir(&backups)
+            .ok()?
+            .flatten()
+            .map(name)
+            .find(|path| path.extension().is_some_and(|end| end == "backup"))
     })
     .await;
     hub.kill();

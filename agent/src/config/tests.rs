@@ -137,6 +137,7 @@ fn a_service_is_found_by_its_name_or_by_a_role_that_only_it_has() {
         daemon: "la-daemon".into(),
         code_servers: vec!["la-code".into()],
         other_services: vec!["frontend".into()],
+        agent_service: None,
         aurora_cluster: None,
         database_instance: None,
         buckets: Buckets::default(),

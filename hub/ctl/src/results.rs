@@ -122,6 +122,13 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         }),
         Kind::S3Ensure(done) => json!({ "buckets": done.buckets.iter().map(buckets::ensured).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
+        Kind::AgentUpgrade(done) => json!({
+            "service": done.service,
+            "task_definition": done.task_definition,
+            "previous": done.previous,
+            "image": done.image,
+            "version": done.version,
+        }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
         Kind::ArrivalsList(list) => arrivals::list(list),
         Kind::Arrival(arrival) => json!({ "id": arrival.id, "state": words::arrival_state(arrival.state()) }),
@@ -195,6 +202,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Url(_) => &buckets::URL_COLUMNS,
         Kind::S3Drift(_) | Kind::S3Ensure(_) => &buckets::CHANGE_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
+        Kind::AgentUpgrade(_) => &["VERSION", "TASK DEFINITION", "BEFORE", "IMAGE"],
         Kind::AgentCancel(_) => &["CANCEL"],
         Kind::ArrivalsList(_) => &arrivals::LIST_COLUMNS,
         Kind::Arrival(_) => &["ARRIVAL", "STATE"],
@@ -237,6 +245,9 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::AgentRefresh(refresh) => {
             let health = refresh.health.clone().unwrap_or_default();
             vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
+        }
+        Kind::AgentUpgrade(done) => {
+            vec![row![&done.version, &done.task_definition, &done.previous, &done.image]]
         }
         Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
         Kind::ArrivalsList(list) => arrivals::list_rows(list),
