@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "envelope",
         "command",
         "ecs",
+        "images",
         "aurora",
         "s3",
         "logs",

@@ -92,7 +92,10 @@ impl Agent {
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Error> {
         let data_dir = &config.data_dir;
         let services = Box::pin(Services::new(&config.aws, &config.platform, Sharing::new(data_dir))).await;
-        let services = services.with_dagster(&config.dagster);
+        let services = services
+            .with_dagster(&config.dagster)
+            .with_images(&config.images)
+            .with_task(config.task_metadata.as_deref());
         let by_aws = identity::by_aws(config, &services);
         match &by_aws {
             Some(by_aws) if !Identity::exists(data_dir) => drop(Box::pin(by_aws.enrol(Timestamp::now())).await?),

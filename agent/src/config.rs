@@ -5,6 +5,7 @@
 //! known by the join token or by pins. What is not named here, the agent does not touch.
 
 pub mod arrivals;
+mod images;
 mod join;
 
 use std::{
@@ -24,7 +25,7 @@ use sfdata_common::{
 };
 pub use sfdata_power::Role;
 
-pub use self::join::Join;
+pub use self::{images::Images, join::Join};
 use crate::{policy::Freeze, power};
 
 /// The whole file; `deploy/config/agent.toml` is a commented example.
@@ -55,6 +56,9 @@ pub struct Config {
     /// What is told of what the account costs.
     #[serde(default)]
     pub usage: Usage,
+    /// Images in the account's own registry that operators may see and give tags to.
+    #[serde(default)]
+    pub images: Images,
     /// How the platform is put to sleep and woken; without it the agent leaves its power alone.
     pub power: Option<power::settings::Settings>,
     /// Lines on stderr.
@@ -66,6 +70,9 @@ pub struct Config {
     /// Health and metrics, for those who run the agent.
     #[serde(default)]
     pub ops: Ops,
+    /// Where ECS tells the task that the agent runs in what it is; in no file, because ECS says it itself.
+    #[serde(skip)]
+    pub task_metadata: Option<String>,
     /// Where this was read from, to be looked at again for its freezes; `None` never is.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -138,6 +145,8 @@ pub struct Platform {
     /// Further ECS services that belong to the platform, such as an upload page.
     #[serde(default)]
     pub other_services: Vec<String>,
+    /// ECS service that the agent itself runs as, in whichever cluster: for its own upgrade, and for nothing else.
+    pub agent_service: Option<String>,
     /// Identifier of the Aurora cluster, where there is one.
     pub aurora_cluster: Option<String>,
     /// Identifier of a plain RDS instance in its place.
@@ -365,13 +374,16 @@ pub enum Problem {
         why: &'static str,
     },
     /// One thing under two keys.
-    #[error("{key} {value:?} is named twice; each service and each bucket has one purpose")]
+    #[error("{key} {value:?} is named twice; each service, bucket and repository has one purpose")]
     Twice {
         /// Where it stands a second time.
         key: &'static str,
         /// What was given.
         value: String,
     },
+    /// Repositories of images.
+    #[error("images.repositories: {0}")]
+    Images(images::Odd),
     /// A freeze.
     #[error("freeze {name:?} {why}")]
     Freeze {
@@ -422,6 +434,7 @@ impl Config {
             arrivals.check(&self.aws, self.platform.buckets.data_store.as_deref(), &mut problems);
         }
         problems.extend(wrong(self.dagster.url.as_ref(), is_plain_url).map(|value| Problem::DagsterUrl { value }));
+        self.images.check(&mut problems);
         let odd = self.power.iter().flat_map(power::settings::Settings::odd);
         problems.extend(odd.map(|(key, value, remedy)| Problem::Power { key, value, remedy }));
         problems.extend(telemetry::check(&self.log).err().map(Problem::Log));
@@ -464,6 +477,7 @@ impl Aws {
 impl Platform {
     fn check(&self, problems: &mut Vec<Problem>) {
         let services = self.services().map(|(name, role)| (role.key(), name));
+        let services = services.chain(self.agent_service.iter().map(|name| ("platform.agent_service", name.as_str())));
         let ecs = [("platform.cluster", self.cluster.as_str())].into_iter().chain(services.clone());
         let odd = ecs.filter(|(_, name)| !is_ecs_name(name));
         problems.extend(odd.map(|(key, value)| Problem::EcsName { key, value: value.into() }));

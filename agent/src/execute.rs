@@ -310,7 +310,8 @@ impl Inner {
             Action::Arrivals(action) => self.arrivals.execute(action, Box::pin(self.services.account()), &job).await,
             Action::Power(action) => self.power.execute(action, &job).await,
             Action::Dagster(action) => self.services.dagster.execute(action, &job).await,
-            Action::Agent(action) => self.on_the_agent(action, &command.operator).await,
+            Action::Images(action) => self.services.images.execute(action, &job).await,
+            Action::Agent(action) => self.on_the_agent(action, &command.operator, &job).await,
         };
         if acts {
             self.reports.nudge();
@@ -325,12 +326,13 @@ impl Inner {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).running.get(&id).cloned()
     }
 
-    async fn on_the_agent(&self, action: &AgentAction, by: &OperatorName) -> Result<Kind, Error> {
+    async fn on_the_agent(&self, action: &AgentAction, by: &OperatorName, job: &Job) -> Result<Kind, Error> {
         match action {
             AgentAction::Refresh => {
                 let health = Some(closed((*self.reports.refresh().await?).clone()));
                 Ok(Kind::AgentRefresh(wire::AgentRefreshResult { health }))
             }
+            AgentAction::Upgrade { image, deadline } => self.services.ecs.upgrade(image, *deadline, job).await,
             AgentAction::CancelOwn(id) => {
                 let disposition = match self.running(*id) {
                     Some((ordered_by, running)) if ordered_by == *by => {

@@ -40,6 +40,9 @@ struct Cli {
     /// The configuration itself, in place of a file: for containers
     #[arg(long, global = true, value_name = "TOML", env = TEXT, hide_env_values = true)]
     config_text: Option<String>,
+    /// Where ECS tells a task what it is; set by ECS (ECS developer guide, "Task metadata endpoint version 4").
+    #[arg(long, global = true, hide = true, env = "ECS_CONTAINER_METADATA_URI_V4", value_name = "URL")]
+    task_metadata: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -163,14 +166,15 @@ fn run() -> Result<ExitCode> {
     let source = Source::new(TEXT, cli.config_text, cli.config);
     match cli.command {
         Command::Discover(options) => runtime()?.block_on(discover(&source, options)),
-        Command::Configured(command) => configured(&source, command),
+        Command::Configured(command) => configured(&source, cli.task_metadata, command),
     }
 }
 
-fn configured(source: &Source, command: Configured) -> Result<ExitCode> {
+fn configured(source: &Source, task_metadata: Option<String>, command: Configured) -> Result<ExitCode> {
     let mut config: Config = source.load()?;
     config.check()?;
     config.file = source.file().map(Into::into);
+    config.task_metadata = task_metadata;
     let brake = Brake::new(&config.data_dir);
     match command {
         Configured::CheckConfig { aws } => {

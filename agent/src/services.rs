@@ -12,6 +12,7 @@ pub mod bill;
 pub mod dagster;
 pub mod ecr;
 pub mod ecs;
+pub mod images;
 pub mod logs;
 mod plan;
 pub mod presence;
@@ -140,6 +141,8 @@ pub struct Services {
     pub metered: metered::Metered,
     /// What AWS charges.
     pub bill: bill::Bill,
+    /// Images in the account's own registry.
+    pub images: images::Images,
     aws: aws::Aws,
 }
 
@@ -157,6 +160,7 @@ impl Services {
             sqs: sqs::Sqs::new(&aws),
             metered: metered::Metered::new(&aws, &s3, platform),
             bill: bill::Bill::new(&aws),
+            images: images::Images::new(&aws),
             s3,
             aws,
         }
@@ -165,6 +169,18 @@ impl Services {
     /// With Dagster where this configuration says.
     pub fn with_dagster(mut self, settings: &config::Dagster) -> Self {
         self.dagster = self.dagster.at(settings);
+        self
+    }
+
+    /// As a task that ECS tells here what it is.
+    pub fn with_task(mut self, metadata: Option<&str>) -> Self {
+        self.ecs = self.ecs.in_task(metadata);
+        self
+    }
+
+    /// With the repositories of images that this configuration names.
+    pub fn with_images(mut self, settings: &config::Images) -> Self {
+        self.images = self.images.of(settings);
         self
     }
 

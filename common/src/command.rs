@@ -9,6 +9,7 @@ mod aurora;
 mod dagster;
 mod ecs;
 mod environment;
+mod images;
 mod logs;
 mod power;
 mod rollout;
@@ -27,6 +28,7 @@ pub use self::{
     dagster::{COMMAND_TAG, Dagster, Launch, RUN_STATUSES},
     ecs::{Ecs, FargateCapacity},
     environment::{Environment, is_secret},
+    images::Images,
     logs::{LogSource, Logs, LogsUntil},
     power::Power,
     rollout::Rollout,
@@ -35,6 +37,7 @@ pub use self::{
 };
 use crate::{
     ids::{AgentId, CommandId, OperatorName},
+    image::Image,
     limits,
     sealed::ReplyKey,
 };
@@ -92,6 +95,8 @@ pub enum Action {
     Power(Power),
     /// Dagster itself.
     Dagster(Dagster),
+    /// Images in the registry of the agent's own account.
+    Images(Images),
 }
 
 /// Actions on the agent itself.
@@ -103,6 +108,14 @@ pub enum Agent {
     CancelOwn(CommandId),
     /// Stop working on another command. Legal at any time; says what it found.
     Cancel(CommandId),
+    /// Run another image, and go back where the new agent does not report in. The journal remembers the definition before
+    /// and the deployment that was there, so that whichever agent comes back ends it.
+    Upgrade {
+        /// What it shall run.
+        image: Image,
+        /// How long all of it may take; a third is kept for going back.
+        deadline: Duration,
+    },
 }
 
 /// What an action holds while it runs: actions on one resource run one after the other.
@@ -126,6 +139,10 @@ pub enum Resource {
     Buckets,
     /// The files that have arrived.
     Arrivals,
+    /// The tags of one repository of images, by its name.
+    Images(String),
+    /// What the agent itself runs.
+    Agent,
 }
 
 /// Why signed bytes are no command.
@@ -296,10 +313,12 @@ impl Action {
             Self::Agent(Agent::Refresh) => "agent.refresh",
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
             Self::Agent(Agent::CancelOwn(_)) => "agent.cancel-own",
+            Self::Agent(Agent::Upgrade { .. }) => "agent.upgrade",
             Self::Logs(logs) => logs.name(),
             Self::Arrivals(arrivals) => arrivals.name(),
             Self::Power(power) => power.name(),
             Self::Dagster(dagster) => dagster.name(),
+            Self::Images(images) => images.name(),
         }
     }
 
@@ -311,16 +330,18 @@ impl Action {
             Self::S3(s3) => s3.class(),
             Self::Agent(Agent::Refresh | Agent::CancelOwn(_)) => Class::Read,
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
+            Self::Agent(Agent::Upgrade { .. }) => Class::Change,
             Self::Logs(logs) => logs.class(),
             Self::Arrivals(arrivals) => arrivals.class(),
             Self::Power(power) => power.class(),
             Self::Dagster(dagster) => dagster.class(),
+            Self::Images(images) => images.class(),
         }
     }
 
     /// Whether it changes the platform, so that it can be asked what it would change.
     pub fn has_plan(&self) -> bool {
-        self.class() != Class::Read && !matches!(self, Self::Agent(_)) && !self.reveals_data()
+        self.class() != Class::Read && !matches!(self, Self::Agent(Agent::Cancel(_))) && !self.reveals_data()
     }
 
     /// Whether its answer holds an LA's data, so that it is sealed to the operator who asks.
@@ -329,7 +350,9 @@ impl Action {
             Self::Logs(_) => true,
             Self::S3(s3) => s3.reveals_data(),
             Self::Arrivals(arrivals) => arrivals.reveals_data(),
-            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) | Self::Dagster(_) => false,
+            Self::Ecs(_) | Self::Aurora(_) | Self::Agent(_) | Self::Power(_) | Self::Dagster(_) | Self::Images(_) => {
+                false
+            }
         }
     }
 
@@ -340,8 +363,10 @@ impl Action {
             Self::Aurora(aurora) => aurora.resource(),
             Self::S3(s3) => s3.resource(),
             Self::Arrivals(arrivals) => arrivals.resource(),
+            Self::Agent(Agent::Upgrade { .. }) => Some(Resource::Agent),
             Self::Agent(_) | Self::Logs(_) | Self::Power(_) => None,
             Self::Dagster(dagster) => dagster.resource(command),
+            Self::Images(images) => images.resource(),
         }
     }
 
@@ -359,12 +384,17 @@ impl Action {
                     Agent::CancelOwn(id) => {
                         agent_action::Kind::CancelOwn(wire::AgentCancelOwn { command_id: id.to_string() })
                     }
+                    Agent::Upgrade { image, deadline } => agent_action::Kind::Upgrade(wire::AgentUpgrade {
+                        image: image.to_string(),
+                        deadline_seconds: seconds(*deadline),
+                    }),
                 }),
             }),
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
             Self::Arrivals(arrivals) => action::Kind::Arrivals(arrivals.to_wire()),
             Self::Power(power) => action::Kind::Power(power.to_wire()),
             Self::Dagster(dagster) => action::Kind::Dagster(dagster.to_wire()),
+            Self::Images(images) => action::Kind::Images(images.to_wire()),
         };
         wire::Action { kind: Some(kind) }
     }
@@ -385,11 +415,16 @@ impl TryFrom<wire::Action> for Action {
                 agent_action::Kind::CancelOwn(cancel) => {
                     Agent::CancelOwn(cancel.command_id.parse().map_err(malformed)?)
                 }
+                agent_action::Kind::Upgrade(upgrade) => Agent::Upgrade {
+                    image: upgrade.image.parse().map_err(malformed)?,
+                    deadline: deadline(upgrade.deadline_seconds)?,
+                },
             }),
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
             action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
             action::Kind::Power(power) => Self::Power(power.try_into()?),
             action::Kind::Dagster(dagster) => Self::Dagster(dagster.try_into()?),
+            action::Kind::Images(images) => Self::Images(images.try_into()?),
         })
     }
 }
@@ -428,9 +463,16 @@ mod tests {
             arrivals::tests::any_action().prop_map(Action::Arrivals),
             power::tests::any_action().prop_map(Action::Power),
             dagster::tests::any_action().prop_map(Action::Dagster),
+            images::tests::any_action().prop_map(Action::Images),
             Just(Action::Agent(Agent::Refresh)),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),
+            ("[0-9]{12}\\.dkr\\.ecr\\.eu-west-2\\.amazonaws\\.com/agent@sha256:[0-9a-f]{64}", 1u64..3600).prop_map(
+                |(image, seconds)| {
+                    let deadline = Duration::from_secs(seconds);
+                    Action::Agent(Agent::Upgrade { image: image.parse().unwrap(), deadline })
+                }
+            ),
         ]
     }
 

@@ -30,6 +30,12 @@ pub enum Error {
         "{0:?} is no repository of ECR; write it whole, as in 111111111111.dkr.ecr.eu-west-2.amazonaws.com/dagster"
     )]
     Repository(String),
+    /// The same, without its registry.
+    #[error("{0:?} is no repository's name; write it as ECR lists it, without its registry, as in sfdata/dagster")]
+    RepositoryName(String),
+    /// Not a digest alone.
+    #[error("{0:?} names no digest; write sha256: and 64 hexadecimal digits")]
+    DigestAlone(String),
     /// By tag, or by nothing.
     #[error("{0:?} names no digest; write REPOSITORY@sha256: and 64 hexadecimal digits, or use --tag")]
     Digest(String),
@@ -46,18 +52,11 @@ impl FromStr for Repository {
             let (host, name) = text.split_once('/')?;
             let (registry, host) = host.split_once(".dkr.ecr.")?;
             let region = host.strip_suffix(".amazonaws.com")?;
-            let lower = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-            let part = |part: &str| {
-                part.bytes().all(|c| lower(c) || matches!(c, b'.' | b'_' | b'-'))
-                    && part.bytes().next().is_some_and(lower)
-                    && part.bytes().last().is_some_and(lower)
-            };
             let legal = registry.len() == 12
                 && registry.bytes().all(|c| c.is_ascii_digit())
                 && (1..=32).contains(&region.len())
                 && region.bytes().all(|c| lower(c) || c == b'-')
-                && (2..=256).contains(&name.len()) // ECR API reference, CreateRepository
-                && name.split('/').all(part);
+                && is_name(name);
             legal.then(|| Self { registry: registry.into(), region: region.into(), name: name.into() })
         };
         parts().ok_or_else(|| Error::Repository(text.into()))
@@ -74,12 +73,8 @@ impl FromStr for Image {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let digest = |digest: &str| {
-            let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-            hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'a'..=b'f'))
-        };
         match text.split_once('@') {
-            Some((repository, of)) if digest(of) => Ok(Self { repository: repository.parse()?, digest: of.into() }),
+            Some((repository, of)) if is_digest(of) => Ok(Self { repository: repository.parse()?, digest: of.into() }),
             _ => Err(Error::Digest(text.into())),
         }
     }
@@ -89,6 +84,36 @@ impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.repository, self.digest)
     }
+}
+
+fn lower(c: u8) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit()
+}
+
+/// ECR API reference, CreateRepository.
+fn is_name(name: &str) -> bool {
+    let part = |part: &str| {
+        part.bytes().all(|c| lower(c) || matches!(c, b'.' | b'_' | b'-'))
+            && part.bytes().next().is_some_and(lower)
+            && part.bytes().last().is_some_and(lower)
+    };
+    (2..=256).contains(&name.len()) && name.split('/').all(part)
+}
+
+fn is_digest(digest: &str) -> bool {
+    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'a'..=b'f'))
+}
+
+/// The name of a repository in a registry that is known otherwise. That of a registry itself, which looks like a namespace,
+/// is none.
+pub fn repository_name(name: String) -> Result<String, Error> {
+    if is_name(&name) && !name.contains(".dkr.ecr.") { Ok(name) } else { Err(Error::RepositoryName(name)) }
+}
+
+/// A digest by itself.
+pub fn digest(text: String) -> Result<String, Error> {
+    if is_digest(&text) { Ok(text) } else { Err(Error::DigestAlone(text)) }
 }
 
 /// A tag, if it can be one (OCI distribution specification).

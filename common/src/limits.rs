@@ -40,8 +40,14 @@ pub const SEALED_PART_BYTES: usize = 32 * 1024;
 pub const STOPPED_TASKS: usize = 5;
 /// Length of a stopped task's reason, of which a failed pull can make a page.
 pub const STOP_REASON_CHARACTERS: usize = 300;
-/// Tags that are told of one image.
+/// Tags that are told of one image, and platforms.
 pub const IMAGE_TAGS: usize = 10;
+/// Repositories of images that one agent is given: the platform has six.
+pub const IMAGE_REPOSITORIES: usize = 20;
+/// Images that are told of each, some 250 bytes apiece, so that all of them fit into one outcome.
+pub const IMAGES_PER_REPOSITORY: usize = 40;
+/// Images that are read of one repository: ten pages. ECR keeps 100,000; a lifecycle policy leaves some tens.
+pub const IMAGES_READ: usize = 10_000;
 /// Length of a secret's ARN: names have at most 512 characters (Secrets Manager API reference).
 pub const SECRET_ARN_BYTES: usize = 800;
 /// Words of a one-off task's command.
@@ -174,6 +180,12 @@ pub const AWS_CALL: Duration = Duration::from_secs(60);
 pub const AWS_TRY: Duration = Duration::from_secs(15);
 /// Tries of one AWS call, the first included.
 pub const AWS_TRIES: u32 = 5;
+/// ECS tells a task what it is from the same host.
+pub const TASK_METADATA: Duration = Duration::from_secs(5);
+/// What it tells: some KiB a container.
+pub const TASK_METADATA_BYTES: usize = 256 * 1024;
+/// Between two looks at the agent's own service while it is upgraded.
+pub const UPGRADE_LOOK: Duration = Duration::from_secs(2);
 /// A connection to Dagster's webserver, in the same network, takes a millisecond; while it does not run nobody answers.
 pub const DAGSTER_CONNECT: Duration = Duration::from_secs(2);
 /// One call of Dagster, its answer included: what it does for one it does with a code server, and that in seconds.

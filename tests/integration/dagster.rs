@@ -36,6 +36,7 @@ async fn client(url: &str) -> Client {
         daemon: "daemon".into(),
         code_servers: vec![],
         other_services: vec![],
+        agent_service: None,
         aurora_cluster: None,
         database_instance: None,
         buckets: config::Buckets::default(),

@@ -62,6 +62,7 @@ fn nothing() -> Platform {
         daemon: "daemon".into(),
         code_servers: vec![],
         other_services: vec![],
+        agent_service: None,
         aurora_cluster: None,
         database_instance: None,
         buckets: Default::default(),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use sfdata_agent::config::arrivals::Arrivals;
 use sfdata_common::{
     Timestamp,
     command::{
-        Action, Acu, Agent, Aurora, Bucket, Capacity, Ecs, Environment, FargateCapacity, LogSource, Logs, LogsUntil,
-        Object, Rollout, Run, S3,
+        Action, Acu, Agent, Aurora, Bucket, Capacity, Ecs, Environment, FargateCapacity, Images, LogSource, Logs,
+        LogsUntil, Object, Rollout, Run, S3,
     },
     fargate::Size,
     outcome::Outcome,
@@ -37,6 +38,7 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     }
     let queue = fleet.with_arrivals(0, Arrivals::default(), true).await;
     fleet.agents[0].config.usage.bill = true;
+    fleet.agents[0].config.images.repositories = vec!["own".into()];
     fleet.with_policy(0, "permit(principal, action, resource);").await;
     let bob = fleet.operator("bob", Role::Admin).await;
     let la = &fleet.agents[0];
@@ -60,6 +62,15 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     let daemon = daemon["id"].as_str().expect("an id").to_owned();
     let capacity = Capacity { min: Acu::new(1.0).expect("one"), max: Acu::new(8.0).expect("eight"), pause_after: None };
     let task = fleet.aws().write(&la.account, "daemon", &["a line"]).await.unwrap();
+    let ecr = async |action: &str, body| {
+        let target = format!("AmazonEC2ContainerRegistry_V20150921.{action}");
+        fleet.aws().call(&account, "ecr", &target, body).await.unwrap()
+    };
+    ecr("CreateRepository", json!({"repositoryName": "own"})).await;
+    let (repository, digest, tag) = ("own".into(), format!("sha256:{}", "0a".repeat(32)), "2".into());
+    let manifest = json!({"repositoryName": "own", "imageManifest": "{\"mediaType\": \"a/b\"}", "imageDigest": digest});
+    ecr("PutImage", manifest).await;
+    let promote = Images::Promote { repository, digest, tag };
     let actions = [
         Action::Ecs(Ecs::Status),
         Action::Ecs(Ecs::StopTask { task: daemon, reason: "a test".into(), deadline: MINUTE }),
@@ -98,6 +109,8 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
         Action::S3(S3::Usage { by_prefix: false }),
         read(LogSource::Service("daemon".into())),
         read(LogSource::Task(task)),
+        Action::Images(Images::List { repository: None }),
+        Action::Images(promote),
         Action::Agent(Agent::Refresh),
     ];
     // What arrives is kept hidden, and deleted when Dagster was awake.
@@ -132,8 +145,8 @@ async fn the_policies_allow_what_the_actions_call_and_nothing_more() {
     .await;
     // A service that sleeps has its image read from its definition; one that never starts, the reason from its tasks.
     let mut called = fleet.aws().actions(&la.account.id).await.unwrap();
-    called.remove("sqs:GetQueueAttributes"); // by this test
-    let all = ["ecs", "ecr", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs", "arrivals", "bill"];
+    called.retain(|call| !["sqs:GetQueueAttributes", "ecr:CreateRepository"].contains(&&**call)); // by this test
+    let all = ["ecs", "ecr", "images", "secrets", "aurora", "s3", "s3-ensure", "s3-files", "logs", "arrivals", "bill"];
     assert_eq!(iam::needed(called), iam::allowed(&all));
     fleet.stop().await;
 }

@@ -429,6 +429,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
         data_dir: folder.join(id),
         policy: None,
         freeze: vec![],
+        task_metadata: None,
         file: None,
         hub: agent_config::Hub::default(),
         join: None,
@@ -443,6 +444,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
             daemon: "daemon".into(),
             code_servers: vec!["code-server".into()],
             other_services: vec![],
+            agent_service: None,
             aurora_cluster: Some(account.database.clone()),
             database_instance: None,
             buckets: agent_config::Buckets {
@@ -456,6 +458,7 @@ fn agent_config(folder: &Path, id: &str, account: &Account, standin: Option<&Sta
         },
         arrivals: None,
         usage: agent_config::Usage::default(),
+        images: agent_config::Images::default(),
         power: None,
         dagster: agent_config::Dagster::default(),
         log: Log::default(),

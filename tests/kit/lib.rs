@@ -4,12 +4,13 @@
 //! the wire as somebody who took over a hub or an agent would; [`wire`] is the network between them;
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
 //! [`receiver`] is who is told of alerts; [`collector`] is where traces go; [`dagster`] is a real Dagster, and one that answers wrongly;
-//! [`crowd`] is a whole region of LAs, [`web`] looks at the web page, [`screen`] at a terminal; [`scrape`] reads metrics as Prometheus does;
+//! [`fargate`] runs an agent as a task of ECS; [`crowd`] is a whole region of LAs, [`web`] looks at the web page, [`screen`] at a terminal; [`scrape`] reads metrics as Prometheus does;
 //! [`sts`] is an STS that answers as it should not, [`kms`] a KMS with an Ed25519 key.
 
 pub mod collector;
 pub mod crowd;
 pub mod dagster;
+pub mod fargate;
 pub mod fleet;
 pub mod h2;
 pub mod iam;

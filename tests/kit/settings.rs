@@ -44,12 +44,18 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     };
     key("endpoint_url", config.aws.endpoint_url.clone())?;
     key("credentials_file", config.aws.credentials_file.as_ref().map(|path| path.display().to_string()))?;
+    if let Some(address) = &config.hub.address {
+        write!(text, "\n[hub]\naddress = {address:?}\n")?;
+    }
     let platform = &config.platform;
     write!(
         text,
         "\n[platform]\ncluster = {:?}\nwebserver = {:?}\ndaemon = {:?}\ncode_servers = {:?}\n",
         platform.cluster, platform.webserver, platform.daemon, platform.code_servers
     )?;
+    if let Some(service) = &platform.agent_service {
+        writeln!(text, "agent_service = {service:?}")?;
+    }
     if let Some(cluster) = &platform.aurora_cluster {
         writeln!(text, "aurora_cluster = {cluster:?}")?;
     }
@@ -71,6 +77,8 @@ pub fn write_agent(config: &agent::Config, path: &Path) -> Result<PathBuf> {
     if let Some(url) = &config.dagster.url {
         writeln!(text, "\n[dagster]\nurl = {url:?}")?;
     }
+    let agent::Images { repositories } = &config.images;
+    writeln!(text, "\n[images]\nrepositories = {repositories:?}")?;
     let agent::Usage { bill } = config.usage;
     writeln!(text, "\n[usage]\nbill = {bill}")?;
     if let Some(power) = &config.power {

@@ -277,7 +277,7 @@ impl Standin {
         self.ask("DELETE", &format!("/standin/tokens?account={account}"), None).await.map(|_| ())
     }
 
-    /// Every task of that account that is still known: `id`, `group`, `status`, `address`, `provider` and more.
+    /// Every task of that account that is still known: `id`, `group`, `status`, `definition`, `address`, `provider` and more.
     pub async fn all_tasks(&self, account: &str) -> Result<Vec<Value>> {
         let mut said = self.ask("GET", &format!("/standin/tasks?account={account}"), None).await?;
         match said["tasks"].take() {

@@ -203,6 +203,7 @@ pub(crate) async fn services() -> Services {
         daemon: "daemon".into(),
         code_servers: vec![],
         other_services: vec![],
+        agent_service: None,
         aurora_cluster: None,
         database_instance: None,
         buckets: Buckets::default(),

@@ -30,7 +30,7 @@ fn the_example_is_whole_and_right() {
     let join = config.join.unwrap().place();
     assert_eq!((join.ca_pin.len(), join.root_pin.len(), join.secret.len()), (32, 32, 0));
     assert!(config.dagster.url.is_some() && config.telemetry.otlp_endpoint.is_some() && config.usage.bill);
-    assert!(config.ops.address.is_some());
+    assert!(config.ops.address.is_some() && !config.images.repositories.is_empty());
     let Storage { core_reader, replication_role, kms_key } = &config.platform.storage;
     assert!(config.platform.buckets.access_logs.is_some() && config.platform.buckets.backup.is_some());
     let arrivals = config.arrivals.unwrap();
@@ -57,6 +57,7 @@ fn every_problem_is_told_at_once() {
         telemetry.otlp_endpoint = "https://collector:4317"
         ops.address = "0.0.0.0:9465"
         arrivals = { queue = "la-arrivals", rule = [{ prefix = "a/", batch = true }] }
+        images.repositories = ["sfdata/dagster", "sfdata/*", "sfdata/dagster"]
         [join]
         agent = "camden"
         account = "222222222222"
@@ -103,6 +104,8 @@ fn every_problem_is_told_at_once() {
             "arrivals.queue",
             "arrivals.rule",
             "dagster.url",
+            "images.repositories:",
+            "images.repositories",
             "log.level",
             "telemetry.otlp_endpoint",
             "ops.address",
@@ -134,6 +137,7 @@ fn a_service_is_found_by_its_name_or_by_a_role_that_only_it_has() {
         daemon: "la-daemon".into(),
         code_servers: vec!["la-code".into()],
         other_services: vec!["frontend".into()],
+        agent_service: None,
         aurora_cluster: None,
         database_instance: None,
         buckets: Buckets::default(),

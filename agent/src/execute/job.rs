@@ -87,6 +87,11 @@ impl Job {
         Ok(None)
     }
 
+    /// Whether there is a link to the hub, which has taken this agent in.
+    pub fn is_linked(&self) -> bool {
+        self.outbox.is_linked()
+    }
+
     /// Id of the command that is being executed; tokens for AWS are derived from it.
     pub fn command(&self) -> CommandId {
         self.command
@@ -175,6 +180,10 @@ impl Outbox {
     /// A link is up, or (`None`) down.
     pub(crate) fn attach(&self, link: Option<mpsc::Sender<wire::ConnectRequest>>) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    fn is_linked(&self) -> bool {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Resolves when there is an outcome to send.

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// What an image may be described by: without these, ECR may answer for one platform's part of it, with another digest.
-const MEDIA_TYPES: [&str; 4] = [
+pub(super) const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",

@@ -12,6 +12,8 @@ mod logs;
 mod detail;
 mod estate;
 mod line;
+mod metadata;
+mod own;
 mod page;
 mod probe;
 mod restart;
@@ -74,6 +76,8 @@ pub struct Ecs {
     platform: Arc<Platform>,
     /// Image by task definition: a revision never changes, so each is asked for once.
     definitions: Arc<Mutex<HashMap<String, String>>>,
+    /// Where ECS tells what task this is.
+    metadata: Option<Arc<str>>,
     /// Held by the one action that changes a service.
     turns: Arc<HashMap<String, tokio::sync::Mutex<()>>>,
 }
@@ -86,8 +90,14 @@ impl Ecs {
             secrets: Secrets::new(aws),
             platform: Arc::new(platform.clone()),
             definitions: Arc::default(),
+            metadata: None,
             turns: Arc::new(platform.services().map(|(name, _)| (name.to_owned(), Default::default())).collect()),
         }
+    }
+
+    /// Told here by ECS what task it is.
+    pub(super) fn in_task(self, metadata: Option<&str>) -> Self {
+        Self { metadata: metadata.map(|url| url.trim_end_matches('/').into()), ..self }
     }
 
     /// Do what was ordered.
@@ -146,15 +156,24 @@ impl Ecs {
             }
             command::Ecs::StopTask { task, reason, deadline } => self.stop_task(task, reason, *deadline, job).await,
             command::Ecs::Image { service, tag } => {
-                let (name, _) = self.named(service)?;
+                let resolve = async {
+                    let (name, image) = match self.platform.agent_service.as_deref() {
+                        Some(own) if service == own || service == own::ROLE => {
+                            (own, self.own_task().await?.ecs.resolve(own, tag).await?)
+                        }
+                        None if service == own::ROLE => return Err(own::unknown()),
+                        _ => {
+                            let (name, _) = self.named(service)?;
+                            (name, self.resolve(name, tag).await?)
+                        }
+                    };
+                    let (service, tag, image) = (name.into(), tag.clone(), image.to_string());
+                    Ok(Kind::EcsImage(wire::EcsImageResult { service, tag, image }))
+                };
                 tokio::select! {
                     biased;
                     () = job.cancelled().cancelled() => Err(Error::cancelled("nothing was read yet")),
-                    image = self.resolve(name, tag) => Ok(Kind::EcsImage(wire::EcsImageResult {
-                        service: name.into(),
-                        tag: tag.clone(),
-                        image: image?.to_string(),
-                    })),
+                    image = resolve => image,
                 }
             }
         }

@@ -224,6 +224,7 @@ class Gate:
             } for service in backend.services.values() if service.status == "ACTIVE"}
             return {"services": services, "tasks": [{
                 "id": task.id, "group": task.group, "started_by": task.started_by, "status": task.status,
+                "desired_status": task.desired_status, "definition": task.definition.arn,
                 "address": task.address, "provider": task.provider, "overrides": task.overrides,
                 "created_at": task.created_at, "stopped_at": task.stopped_at,
                 "images": [container["image"] for container in task.definition.container_definitions],

@@ -2,6 +2,7 @@
 
 moto looks for a repository among the caller's own, whatever registry is asked. Here a call goes to the account that
 its `registryId` names; into another one's repository only if there is one with a policy, which names the caller or all.
+DescribeImages tells the findings of a scan that was started, which moto keeps to itself.
 """
 
 import json
@@ -28,6 +29,16 @@ class Responses(ECRResponse):
             if not found or not lets_in(found.policy, self.current_account):
                 raise Denied(self.current_account, registry, name)
         return backend
+
+    def describe_images(self):
+        described = super().describe_images()
+        for image in described.result["imageDetails"]:
+            if image.last_scan:
+                found = self.ecr_backend.describe_image_scan_findings(
+                    image.registry_id, image.repository_name, {"imageDigest": image.image_digest})["imageScanFindings"]
+                image.image_scan_findings_summary = {
+                    "findingSeverityCounts": found["findingSeverityCounts"], "imageScanCompletedAt": image.last_scan}
+        return described
 
 
 def lets_in(policy, account):

@@ -187,18 +187,6 @@ class LifeCycle(unittest.TestCase):
         self.assertTrue(told["taskDefinition"]["enableFaultInjection"])
         self.assertEqual(told["taskDefinition"]["containerDefinitions"][0]["versionConsistency"], "disabled")
 
-    def test_another_accounts_image_is_seen_where_its_repository_lets_in(self):
-        ecr, name = self.estate.client("ecr"), {"registryId": "111111111111", "repositoryName": "dagster"}
-        image = self.estate.facts["images"]["2024.12.0"].split("@")[1]
-        for id in ({"imageTag": "2024.12.0"}, {"imageDigest": image}):
-            [found] = ecr.batch_get_image(imageIds=[id], **name)["images"]
-            self.assertEqual(found["imageId"]["imageDigest"], image)
-        self.assertEqual(ecr.batch_get_image(imageIds=[{"imageTag": "x"}], **name)["failures"][0]["failureCode"],
-                         "ImageNotFound")
-        with self.assertRaises(ClientError) as denied:
-            ecr.batch_get_image(imageIds=[{"imageTag": "x"}], registryId="111111111111", repositoryName="private")
-        self.assertEqual(denied.exception.response["Error"]["Code"], "AccessDeniedException")
-
     def test_at_most_a_hundred_per_cent_never_overlap(self):
         for tag in ("one", "two"):
             definition = self.estate.define(tag=tag)

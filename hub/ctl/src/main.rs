@@ -10,6 +10,7 @@ mod buckets;
 mod database;
 mod follow;
 mod health;
+mod images;
 mod lines;
 mod moment;
 mod order;

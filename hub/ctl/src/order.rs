@@ -59,13 +59,24 @@ pub(crate) struct Change {
 /// Whether to act at all.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-struct Plan {
+pub(crate) struct Plan {
     /// Show what would be changed, and its digest; change nothing
     #[arg(long, help_heading = "Planning")]
     plan: bool,
     /// Act only if the plan still has this digest
     #[arg(long, value_name = "DIGEST", value_parser = cli::digest, help_heading = "Planning")]
     if_plan: Option<[u8; 32]>,
+}
+
+impl Plan {
+    /// What becomes of the plan.
+    pub(crate) fn mode(&self) -> Mode {
+        match *self {
+            Self { plan: true, .. } => Mode::PlanOnly,
+            Self { if_plan: Some(digest), .. } => Mode::ActIfPlan(digest),
+            Self { .. } => Mode::Act,
+        }
+    }
 }
 
 impl Change {
@@ -76,11 +87,7 @@ impl Change {
 
     /// Connected, with its targets known, to ask them something first.
     pub(crate) async fn ready(self, context: &Context) -> anyhow::Result<Ready> {
-        let mode = match self.plan {
-            Plan { plan: true, .. } => Mode::PlanOnly,
-            Plan { if_plan: Some(digest), .. } => Mode::ActIfPlan(digest),
-            Plan { .. } => Mode::Act,
-        };
+        let mode = self.plan.mode();
         self.order.ready(context, mode).await
     }
 }
@@ -139,9 +146,14 @@ pub(crate) struct AgreedPlan {
 }
 
 impl Ready {
-    /// For what somebody else proposed.
-    pub(crate) fn proposed(hub: Hub, targets: Vec<AgentId>, about: About) -> Self {
-        Self { hub, targets, mode: Mode::Act, about }
+    /// Of parts that were found otherwise.
+    pub(crate) fn new(hub: Hub, targets: Vec<AgentId>, mode: Mode, about: About) -> Self {
+        Self { hub, targets, mode, about }
+    }
+
+    /// Whether nothing is changed.
+    pub(crate) fn plans(&self) -> bool {
+        self.mode == Mode::PlanOnly
     }
 
     /// Sign it, submit it, wait for it, show what came of it.

@@ -12,7 +12,7 @@ use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_resul
 use crate::{
     arrivals, buckets, containers, database,
     follow::{Board, Target},
-    health, pipelines, power,
+    health, images, pipelines, power,
     table::{Cell, Table, Tone, row},
     words,
 };
@@ -122,6 +122,13 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         }),
         Kind::S3Ensure(done) => json!({ "buckets": done.buckets.iter().map(buckets::ensured).collect::<Vec<_>>() }),
         Kind::AgentRefresh(refresh) => json!({ "health": refresh.health.as_ref().map(health::health) }),
+        Kind::AgentUpgrade(done) => json!({
+            "service": done.service,
+            "task_definition": done.task_definition,
+            "previous": done.previous,
+            "image": done.image,
+            "version": done.version,
+        }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
         Kind::ArrivalsList(list) => arrivals::list(list),
         Kind::Arrival(arrival) => json!({ "id": arrival.id, "state": words::arrival_state(arrival.state()) }),
@@ -133,6 +140,8 @@ fn result_json(result: &ActionResult) -> Option<Value> {
         Kind::DagsterReload(reload) => pipelines::reload(reload),
         Kind::DagsterSchedules(all) => pipelines::schedules(all),
         Kind::DagsterSensors(all) => pipelines::sensors(all),
+        Kind::ImagesList(list) => images::list(list),
+        Kind::ImagesPromote(done) => json!({ "image": done.image, "tag": done.tag }),
         Kind::Sealed(_) => json!({ "sealed": SEALED }),
         Kind::Plan(plan) => json!({ "plan": {
             "digest": hex::encode(&plan.digest),
@@ -193,6 +202,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Url(_) => &buckets::URL_COLUMNS,
         Kind::S3Drift(_) | Kind::S3Ensure(_) => &buckets::CHANGE_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
+        Kind::AgentUpgrade(_) => &["VERSION", "TASK DEFINITION", "BEFORE", "IMAGE"],
         Kind::AgentCancel(_) => &["CANCEL"],
         Kind::ArrivalsList(_) => &arrivals::LIST_COLUMNS,
         Kind::Arrival(_) => &["ARRIVAL", "STATE"],
@@ -204,6 +214,8 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::DagsterReload(_) => &pipelines::RELOAD_COLUMNS,
         Kind::DagsterSchedules(_) => &pipelines::SCHEDULE_COLUMNS,
         Kind::DagsterSensors(_) => &pipelines::SENSOR_COLUMNS,
+        Kind::ImagesList(_) => &images::COLUMNS,
+        Kind::ImagesPromote(_) => &["IMAGE", "TAG"],
         Kind::Sealed(_) => &["RESULT"],
         Kind::Plan(_) => &["RESOURCE", "PROPERTY", "BEFORE", "AFTER"],
     }
@@ -234,6 +246,9 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
             let health = refresh.health.clone().unwrap_or_default();
             vec![vec![health::services_line(health.ecs.as_ref()), health::database_word(health.aurora.as_ref())]]
         }
+        Kind::AgentUpgrade(done) => {
+            vec![row![&done.version, &done.task_definition, &done.previous, &done.image]]
+        }
         Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
         Kind::ArrivalsList(list) => arrivals::list_rows(list),
         Kind::Arrival(arrival) => vec![row![&arrival.id, words::arrival_state(arrival.state())]],
@@ -245,6 +260,8 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::DagsterReload(reload) => pipelines::reload_rows(reload),
         Kind::DagsterSchedules(all) => pipelines::schedule_rows(all),
         Kind::DagsterSensors(all) => pipelines::sensor_rows(all),
+        Kind::ImagesList(list) => images::rows(list),
+        Kind::ImagesPromote(done) => vec![row![&done.image, &done.tag]],
         Kind::Sealed(_) => vec![row![SEALED]],
         Kind::Plan(plan) if plan.changes.is_empty() => vec![row!["", "", "", "nothing to do"]],
         Kind::Plan(plan) => plan
@@ -255,7 +272,8 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
     }
 }
 
-/// What is still to do: after a plan, how to have exactly that; after a secret, what it does not mend by itself.
+/// What is still to do: after a plan, how to have exactly that; after a secret, what it does not mend by itself; after a list
+/// that was cut, how to see the rest.
 pub(crate) fn hints(board: &Board) -> Vec<String> {
     let mut by_digest: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut hints = Vec::new();
@@ -267,6 +285,7 @@ pub(crate) fn hints(board: &Board) -> Vec<String> {
                     "{agent}: older revisions of the task definition still hold {} in the clear: give it another value",
                     moved.variable
                 )),
+                Some(Kind::ImagesList(list)) => hints.extend(images::left_out(list)),
                 _ => {}
             }
         }

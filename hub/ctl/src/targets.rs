@@ -70,6 +70,11 @@ struct Choice {
 }
 
 impl Targets {
+    /// Named in another way than by these options.
+    pub(crate) fn new(agents: Vec<AgentId>, groups: Vec<GroupName>, all: bool) -> Self {
+        Self { agents, groups, all }
+    }
+
     /// The agents meant, sorted and unique. The hub is asked only where names alone do not say.
     pub(crate) async fn resolve(self, hub: &Hub) -> anyhow::Result<Vec<AgentId>> {
         if self.groups.is_empty() && !self.all {

@@ -216,6 +216,7 @@ pub(super) fn dagster() -> Result<Made> {
         daemon: "daemon".into(),
         code_servers: vec![],
         other_services: vec![],
+        agent_service: None,
         aurora_cluster: None,
         database_instance: None,
         buckets: agent::Buckets::default(),

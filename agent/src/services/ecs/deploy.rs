@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_sdk_ecs::types::Task;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sfdata_common::{
     command,
     image::{Image, Repository},
@@ -22,7 +23,7 @@ use tracing::warn;
 
 use super::{
     Ecs, alone,
-    definition::Edit,
+    definition::{Definition, Edit},
     probe::Answers,
     resource,
     restart::PAUSE,
@@ -292,6 +293,18 @@ impl Ecs {
             );
             Error::failed(FailureCode::Rejected, text)
         })?;
+        self.register_or_find(&old, &request, name, resumed, job).await
+    }
+
+    /// Register what is made of `old`, or find what an earlier try has made.
+    pub(super) async fn register_or_find(
+        &self,
+        old: &Definition,
+        request: &Value,
+        name: &str,
+        resumed: bool,
+        job: &Job,
+    ) -> Result<String, Error> {
         let (mut pause, mut failed) = (PAUSE, None);
         for attempt in 0..=limits::AWS_TRIES {
             if resumed || attempt > 0 {
@@ -301,7 +314,7 @@ impl Ecs {
                     () = sleep(jittered(pause, 0.2)) => pause *= 2,
                 }
                 let newest = self.definition(old.family()).await?;
-                if newest.is_by(job.command()) && newest.previous() == Some(before.as_str()) {
+                if newest.is_by(job.command()) && newest.previous() == Some(old.arn()) {
                     return Ok(newest.arn().into());
                 }
             }
@@ -312,7 +325,7 @@ impl Ecs {
                 break;
             }
             job.progress(format!("registering a revision of {}", old.family()), None);
-            match self.register(&request).await {
+            match self.register(request).await {
                 Ok(arn) => return Ok(arn),
                 Err(error @ Error::Failed { code: FailureCode::Unavailable | FailureCode::Throttled, .. }) => {
                     failed = Some(error);
@@ -384,7 +397,7 @@ impl Ecs {
         }
     }
 
-    async fn with_last_stop(&self, name: &str, message: String) -> String {
+    pub(super) async fn with_last_stop(&self, name: &str, message: String) -> String {
         if message.contains("last stopped task") {
             return message;
         }

@@ -5,6 +5,8 @@ mod deploy;
 mod secret;
 mod task;
 
+pub(super) use deploy::resolve;
+
 use clap::{Args, Subcommand};
 use sfdata_common::{
     command::{self, Action},

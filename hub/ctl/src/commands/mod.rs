@@ -16,6 +16,7 @@ mod commands;
 mod dagster;
 mod dashboard;
 mod ecs;
+mod images;
 mod logs;
 mod power;
 mod s3;
@@ -57,6 +58,8 @@ pub(crate) enum Noun {
     #[command(subcommand)]
     Arrivals(arrivals::Arrivals),
     #[command(subcommand)]
+    Images(images::Images),
+    #[command(subcommand)]
     Commands(commands::Commands),
     Usage(usage::Usage),
     #[command(subcommand)]
@@ -86,6 +89,7 @@ impl Noun {
             Self::S3(s3) => s3.run(context).await,
             Self::Logs(logs) => logs.run(context).await,
             Self::Arrivals(arrivals) => arrivals.run(context).await,
+            Self::Images(images) => images.run(context).await,
             Self::Commands(commands) => commands.run(context).await,
             Self::Usage(usage) => usage.run(context).await,
             Self::Alerts(alerts) => alerts.run(context).await,

@@ -7,6 +7,7 @@ mod refresh;
 mod register;
 mod registry;
 mod show;
+mod upgrade;
 
 use clap::Subcommand;
 
@@ -16,7 +17,7 @@ pub(super) use self::{
 };
 use crate::{cli::Context, exit::Exit};
 
-/// Invite, register, see, edit and lock agents
+/// Invite, register, see, edit, lock and upgrade agents
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agents {
     Invite(invite::Invite),
@@ -30,6 +31,7 @@ pub(crate) enum Agents {
     Unlock(registry::Unlock),
     Remove(registry::Remove),
     Refresh(refresh::Refresh),
+    Upgrade(upgrade::Upgrade),
 }
 
 impl Agents {
@@ -46,6 +48,7 @@ impl Agents {
             Self::Unlock(unlock) => unlock.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
             Self::Refresh(refresh) => refresh.run(context).await,
+            Self::Upgrade(upgrade) => upgrade.run(context).await,
         }
     }
 }

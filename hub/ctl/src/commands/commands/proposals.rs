@@ -97,7 +97,7 @@ impl Approve {
         }
         // The agents are asked by this operator: the hub's word on what would change is not taken.
         let about = About { wait: self.wait.clone(), reason: format!("to approve {}", self.id) };
-        let ready = Ready::proposed(hub, command.targets.clone(), about);
+        let ready = Ready::new(hub, command.targets.clone(), Mode::Act, about);
         let mut tables = vec![card(&command)];
         if let Mode::ActIfPlan(signed) = command.mode {
             let plan = ready.plan(command.action.clone()).await.context("nothing was approved")?;

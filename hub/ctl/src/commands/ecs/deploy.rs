@@ -100,7 +100,8 @@ impl Deploy {
     }
 }
 
-async fn resolve(ready: &Ready, service: &str, tag: String) -> anyhow::Result<image::Image> {
+/// The image that a tag means at the targets, if it means the same at all of them.
+pub(in crate::commands) async fn resolve(ready: &Ready, service: &str, tag: String) -> anyhow::Result<image::Image> {
     let question = command::Ecs::Image { service: service.to_owned(), tag: tag.clone() };
     let mut found: Option<(String, String)> = None;
     for (agent, answer) in ready.ask(Action::Ecs(question)).await? {
