@@ -1,7 +1,7 @@
 //! `sfdata-hub`: the hub's own command line, for whoever runs it on its machine.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
     process::ExitCode,
@@ -13,6 +13,7 @@ use sfdata_common::{Timestamp, config::Source, ids::OperatorName, ops, shutdown,
 use sfdata_hub::{
     admin,
     config::Config,
+    enrol::identity::IDENTITY_FILE,
     hub,
     rotation::{self, Step, What},
     store::backup,
@@ -44,6 +45,8 @@ enum Command {
         #[arg(long)]
         operator: OperatorName,
     },
+    /// Print what a trust bundle lists of this hub (hub-identity.pem); nothing in it is secret
+    Identity,
     /// Serve until asked to stop (SIGTERM)
     Run,
     /// Say what is wrong with the configuration, and exit with 1 if anything is
@@ -112,6 +115,7 @@ fn run() -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?.block_on(async {
         match cli.command {
             Command::Init { operator } => init(&config, &operator).await,
+            Command::Identity => identity(&config),
             Command::Run => serve(&config).await,
             Command::CheckConfig => {
                 writeln!(io::stderr(), "{} is valid", source.name().display())?;
@@ -144,6 +148,12 @@ async fn init(config: &Config, operator: &OperatorName) -> Result<()> {
     writeln!(io::stderr(), "Join token of operator {operator}, for one use within the hour (hubctl login TOKEN):")?;
     writeln!(io::stdout(), "{token}")?;
     Ok(())
+}
+
+fn identity(config: &Config) -> Result<()> {
+    let path = config.data_dir.join(IDENTITY_FILE);
+    let text = fs::read(&path).with_context(|| format!("cannot read {}; sfdata-hub init makes it", path.display()))?;
+    Ok(io::stdout().write_all(&text)?)
 }
 
 async fn serve(config: &Config) -> Result<()> {

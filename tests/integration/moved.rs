@@ -161,6 +161,9 @@ async fn a_hub_is_made_anew_on_a_bare_machine_from_its_own_backup_and_its_keys()
     let (code, _, said) = outcome("sfdata-hub", &["--config", &file, "healthcheck"]).await;
     assert!(code == Some(1) && said.contains("no hub that lives answers"), "{said}");
 
+    let (code, told, _) = outcome("sfdata-hub", &["--config", &file, "identity"]).await;
+    assert!(code == Some(0) && told.into_bytes() == fs::read(lost.join("hub-identity.pem")).unwrap());
+
     // A bare machine: the configuration, the keys that were kept apart, and the newest backup.
     let began = Instant::now();
     fleet.hub_config.data_dir = folder.join("anew");
