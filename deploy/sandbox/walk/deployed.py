@@ -44,6 +44,7 @@ HUB = (
     ('enrol = "0.0.0.0:7444"', 'enrol = "{enrol}"\nops = "{ops}"', "the same; and the walk reads health and metrics"),
     ('address = "{host}:7443"', 'address = "{address}"', "there is no load balancer, nor a DNS that knows it"),
     ('enrol_address = "{host}:7444"', 'enrol_address = "{enrol}"', "the same"),
+    ('folder = "/var/lib/sfdata-hub/backups"', 'folder = "{data}/backups"', "no EFS is mounted"),
     ("[enrol.aws]\n", '[enrol.aws]\nendpoint_url = "{url}"\n', "AWS STS is the stand-in"),
     ('format = "json"', 'format = "human"', "a person reads it"),
 )
