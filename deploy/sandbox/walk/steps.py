@@ -342,7 +342,7 @@ def lock(walk):
     Its live session ends within a second, and it is not let in again until it is unlocked."""
     walk.hubctl("agents", "lock", "southby", "--reason", "laptop stolen")
     # Well before its certificate ends, which would close it as well.
-    walk.until("southby's session has ended", lambda: walk.estate.connected() == 1, SHORT_LIFE_SECONDS / 4,
+    walk.until("southby's session has ended", lambda: walk.estate.connected() == len(AUTHORITIES) - 1, SHORT_LIFE_SECONDS / 4,
                walk.estate.hub.log, pause=0.02)
     answer = walk.hubctl("agents", "list")
     walk.expect("southby", lambda: answer.states()["southby"], "locked")
@@ -421,7 +421,7 @@ def measure(walk):
     The hub's health and metrics, on loopback only."""
     walk.say(f"{walk.estate.ops}/healthz, {walk.estate.ops}/readyz and {walk.estate.ops}/metrics")
     walk.expect("/readyz", lambda: walk.estate.get("/readyz"), (200, "ready\n"), walk.estate.hub.log)
-    walk.until("both agents are in the metrics", lambda: walk.estate.connected() == 2, log=walk.estate.hub.log)
+    walk.until("all agents are in the metrics", lambda: walk.estate.connected() == len(AUTHORITIES), log=walk.estate.hub.log)
     status, page = walk.estate.get("/metrics")
     samples = walk.reading("metrics", text=page)
     if walk.check:
