@@ -16,7 +16,6 @@ from .children import Problem
 
 PIN = f"{deployed.TRUST_DOMAIN}/{'a' * 64}/{'b' * 64}"
 PLACES = {"data": "/d", "policy": "", "address": "127.0.0.1:1", "enrol": "127.0.0.1:2", "ops": "127.0.0.1:3", "credentials": "/c"}
-CERTIFICATE = "arn:aws:acm:eu-west-2:222222222222:certificate/00000000-0000-0000-0000-000000000000"
 KEY = "arn:aws:kms:eu-west-2:111111111111:key/00000000-0000-0000-0000-000000000000"
 
 
@@ -130,6 +129,8 @@ class Options(unittest.TestCase):
             core, stack("shared", "core/shared.yaml", OrganizationId=region.organisation["id"], SharedWith=region.organisation["unit"]),
             stack("hub", "core/hub.yaml", update=True, Tasks=1, AlarmEmail="a@example.org", DispatchKeyArn=KEY, Maintenance="on"))
         self.assertIn("kms_key", region.services_of(core, "sfdata-core", "hub")["hub"]["environment"]["SFDATA_HUB_TOML"])
+        certificates = stacks.Account(test_standin.url, deployed.REGION, account).client("acm")
+        certificate = certificates.request_certificate(DomainName="dagster.southby.example")["CertificateArn"]
         region.load(
             account,
             stack("network", "child/network.yaml", **la, Network="shared", SharedVpcId=told["VpcId"], HubAddress=told["HubAddress"],
@@ -137,7 +138,7 @@ class Options(unittest.TestCase):
             stack("storage", "child/storage.yaml", **la, Copies="yes"),
             stack("database", "child/database.yaml", **la, Database="instance"),
             stack("dagster-roles", "child/dagster-roles.yaml", CoreAccount=core),
-            stack("balancer", "child/balancer.yaml", **la, CertificateArn=CERTIFICATE, LoadBalancer="yes", Frontend="yes"),
+            stack("balancer", "child/balancer.yaml", **la, CertificateArn=certificate, LoadBalancer="yes", Frontend="yes"),
             stack("dagster", "child/dagster.yaml", **la, CoreAccount=core, LoadBalancer="yes"),
             stack("frontend", "child/frontend.yaml", **la, CoreAccount=core))
         southby = Account("southby")

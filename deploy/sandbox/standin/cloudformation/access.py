@@ -2,8 +2,10 @@
 
 import json
 
+from moto.ec2.models import ec2_backends
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 from moto.iam.models import AWSManagedPolicy, iam_backends
+from moto.organizations.models import organizations_backends
 
 from .kinds import Made, kind
 
@@ -120,11 +122,25 @@ def alias(api, given, name):
 
 @kind("AWS::RAM::ResourceShare")
 def resource_share(api, given, name):
-    tags = given.tags("key", "value")
+    """Subnets are known in each account that they are shared with, and so is their VPC; moto only keeps that they are shared."""
+    tags, arns, shared_with = given.tags("key", "value"), given.left.get("ResourceArns", []), given.left.get("Principals", [])
     given.pick("PermissionArns")
-    made = api("ram", "CreateResourceShare", tags=tags, **given.rest())["resourceShare"]
-    arn = made["resourceShareArn"]
+    arn = api("ram", "CreateResourceShare", tags=tags, **given.rest())["resourceShare"]["resourceShareArn"]
+    own = ec2_backends[api.account][api.region]
+    for account in members(api.account, shared_with):
+        theirs = ec2_backends[account][api.region]
+        for subnet in (own.get_subnet(one.split("/")[-1]) for one in arns if ":subnet/" in one):
+            theirs.subnets[subnet.availability_zone][subnet.id] = subnet
+            theirs.vpcs[subnet.vpc_id] = own.vpcs[subnet.vpc_id]
     return Made(arn, {"Arn": arn}, lambda: api("ram", "DeleteResourceShare", resourceShareArn=arn))
+
+
+def members(account, principals):
+    """Accounts of an organisation, of its units, or named."""
+    ends = [principal.split("/")[-1] for principal in principals]
+    known = organizations_backends[account]["aws"]
+    whole = known.org and known.org.id in ends
+    return [one.id for one in known.accounts if one.id != account and (whole or one.parent_id in ends or one.id in ends)]
 
 
 @kind("AWS::ECR::Repository")
