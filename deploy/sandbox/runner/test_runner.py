@@ -200,6 +200,9 @@ class Unheard:
     def __init__(self):
         self.asked, self.heard = [], []
 
+    def credentials(self, role):
+        return {}
+
     def report(self, _, event=None, **more):
         self.asked.append(event)
         if event and self.asked.count(event) == 1:
@@ -212,7 +215,7 @@ class Hearsay(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        task = {"id": "one", "group": "service:one", "address": "127.0.0.2", "secrets": {}, "stop_timeout": 2}
+        task = {"id": "one", "group": "service:one", "address": "127.0.0.2", "secrets": {}, "role": None, "stop_timeout": 2}
         home = SimpleNamespace(command=lambda *_: (["sleep", "100"], dict(os.environ), folder.name))
         self.standin, self.wanted, self.unwanted = Unheard(), {"wanted": True}, {"wanted": False}
         self.job = Job(task, 0, home, self.standin, Path(folder.name))

@@ -34,7 +34,7 @@ def describe(task):
         "command": [*(container.get("entryPoint") or []), *(over.get("command") or container.get("command") or [])],
         "environment": {entry["name"]: entry["value"] for entry in variables},
         "secrets": {entry["name"]: entry["valueFrom"] for entry in container.get("secrets") or []},
-        "role": task.definition.task_role_arn, "stop_timeout": container.get("stopTimeout") or STOP_TIMEOUT_SECONDS,
+        "role": getattr(task.definition, "task_role_arn", None), "stop_timeout": container.get("stopTimeout") or STOP_TIMEOUT_SECONDS,
     }
 
 
