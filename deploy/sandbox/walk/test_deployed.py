@@ -110,6 +110,10 @@ class Northshire(unittest.TestCase):
         allowed = core.ec2.describe_vpc_endpoint_service_permissions(ServiceId=id)["AllowedPrincipals"]
         self.assertEqual([one["Principal"] for one in allowed], [f"arn:aws:iam::{self.la.id}:root"])
 
+    def test_what_hub_and_agent_run_with_names_no_place_outside_of_this_machine(self):
+        for text in (region.hub_text(**PLACES), region.agent("northshire", **PLACES)[0]):
+            self.assertNotRegex(text, "amazonaws.com|0\\.0\\.0\\.0|/var/lib")
+
     def test_sleeping_is_one_parameter_and_leaves_the_services_counts(self):
         self.la.ecs.update_service(cluster="sfdata", service="daemon", desiredCount=1)
         self.assertNotIn("[power]", region.agent("northshire", **PLACES)[0])
