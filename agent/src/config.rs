@@ -145,7 +145,7 @@ pub struct Platform {
     /// Further ECS services that belong to the platform, such as an upload page.
     #[serde(default)]
     pub other_services: Vec<String>,
-    /// ECS service that the agent itself runs as, in whichever cluster: for its own upgrade, and for nothing else.
+    /// ECS service that the agent itself runs as: for its own upgrade, and for nothing else.
     pub agent_service: Option<String>,
     /// Identifier of the Aurora cluster, where there is one.
     pub aurora_cluster: Option<String>,

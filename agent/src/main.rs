@@ -34,10 +34,10 @@ use tokio_util::sync::CancellationToken;
 #[derive(Parser)]
 #[command(name = "sfdata-agent", version)]
 struct Cli {
-    /// The agent's configuration
-    #[arg(long, global = true, default_value = "/etc/sfdata/agent.toml", env = "SFDATA_AGENT_CONFIG")]
-    config: PathBuf,
-    /// The configuration itself, in place of a file: for containers
+    /// The agent's configuration [default: /etc/sfdata/agent.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "SFDATA_AGENT_CONFIG", conflicts_with = "config_text")]
+    config: Option<PathBuf>,
+    /// The configuration itself, in place of a file: for containers, whose programs are given no files
     #[arg(long, global = true, value_name = "TOML", env = TEXT, hide_env_values = true)]
     config_text: Option<String>,
     /// Where ECS tells a task what it is; set by ECS (ECS developer guide, "Task metadata endpoint version 4").
@@ -48,6 +48,7 @@ struct Cli {
 }
 
 const TEXT: &str = "SFDATA_AGENT_TOML";
+const FILE: &str = "/etc/sfdata/agent.toml";
 
 #[derive(Subcommand)]
 enum Command {
@@ -163,7 +164,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
-    let source = Source::new(TEXT, cli.config_text, cli.config);
+    let source = Source::new(TEXT, cli.config_text, cli.config.unwrap_or_else(|| FILE.into()));
     match cli.command {
         Command::Discover(options) => runtime()?.block_on(discover(&source, options)),
         Command::Configured(command) => configured(&source, cli.task_metadata, command),

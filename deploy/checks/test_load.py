@@ -38,6 +38,7 @@ class Load(unittest.TestCase):
 
     def test_a_parameter_that_no_template_has_is_refused_with_its_line(self):
         self.assertIn("line 3: no template of child has a parameter LaNam", self.told("# one\nLaName=camden\nLaNam=camden\n"))
+        self.assertIn("line 2: LaName stands in an earlier line", self.told("LaName=camden\nLaName=barnet\n"))
         self.assertIn("line 1: no NAME=VALUE: LaName", self.told("LaName\n"))
         self.assertIn("line 1: there is no file", self.told("MoreToml=@nowhere.toml\n"))
 

@@ -490,10 +490,14 @@ impl Parts {
             std::future::ready(Ok::<_, store::Error>(()))
         }));
         if let Some(settings) = self.config.backup.clone() {
-            let store = self.ground.store.clone();
+            let (store, metrics) = (self.ground.store.clone(), self.metrics.clone());
             self.tasks.spawn(tasks::every("backup", 60 * second, stop(), move || {
-                let (settings, store) = (settings.clone(), store.clone());
-                async move { backups::pass(&settings, &store, Timestamp::now()).await }
+                let (settings, store, failing) = (settings.clone(), store.clone(), metrics.backup_failing.clone());
+                async move {
+                    let taken = backups::pass(&settings, &store, Timestamp::now()).await;
+                    failing.set(taken.is_err().into());
+                    taken
+                }
             }));
         }
         self.look();

@@ -23,10 +23,10 @@ use sfdata_hub::{
 #[derive(Parser)]
 #[command(name = "sfdata-hub", version)]
 struct Cli {
-    /// The hub's configuration
-    #[arg(long, global = true, default_value = "/etc/sfdata/hub.toml", env = "SFDATA_HUB_CONFIG")]
-    config: PathBuf,
-    /// The configuration itself, in place of a file: for containers
+    /// The hub's configuration [default: /etc/sfdata/hub.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "SFDATA_HUB_CONFIG", conflicts_with = "config_text")]
+    config: Option<PathBuf>,
+    /// The configuration itself, in place of a file: for containers, whose programs are given no files
     #[arg(long, global = true, value_name = "TOML", env = TEXT, hide_env_values = true)]
     config_text: Option<String>,
     #[command(subcommand)]
@@ -34,6 +34,7 @@ struct Cli {
 }
 
 const TEXT: &str = "SFDATA_HUB_TOML";
+const FILE: &str = "/etc/sfdata/hub.toml";
 
 #[derive(Subcommand)]
 enum Command {
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let cli = Cli::parse();
-    let source = Source::new(TEXT, cli.config_text, cli.config);
+    let source = Source::new(TEXT, cli.config_text, cli.config.unwrap_or_else(|| FILE.into()));
     let config = Config::open(source.clone())?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?.block_on(async {
         match cli.command {

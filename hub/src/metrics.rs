@@ -76,6 +76,8 @@ pub struct Metrics {
     pub kms_seconds: Histogram,
     /// 1 while dispatches can't be signed.
     pub signer_failing: Gauge,
+    /// 1 while the backups that the hub takes by itself can't be taken.
+    pub backup_failing: Gauge,
     /// Unix time at which the issuing CA ends.
     pub ca_expires: Gauge,
     /// Unix time at which the hub's own leaf ends.
@@ -141,6 +143,7 @@ impl Default for Metrics {
                 Histogram::new([0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
             ),
             signer_failing: new.gauge("signer_failing", "1 while dispatches cannot be signed"),
+            backup_failing: new.gauge("backup_failing", "1 while the hub's own backups cannot be taken"),
             ca_expires: new.gauge("ca_expiry_timestamp_seconds", "When the issuing CA ends"),
             certificate_expires: new.gauge("certificate_expiry_timestamp_seconds", "When the hub's own leaf ends"),
             page: new.page(),

@@ -173,8 +173,10 @@ impl Store {
         };
         let uncounted = Kept::default(); // all of it is counted when this is done
         let each = |changes: &log::Changes| changes.apply(db, &uncounted);
-        let mut log = Log::open(path, began, each).map_err(|source| damaged(path, source))?;
-        log.lock().map_err(|_| Error::InUse { path: path.into() })?;
+        let mut log = Log::open(path, began, each).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => Error::InUse { path: path.into() },
+            _ => damaged(path, source),
+        })?;
         let entries = entries_of(db).map_err(|source| damaged(path, source))?;
         writer::sync(db, path).and_then(|()| log.restart(entries)).map_err(|source| failed(path, source))?;
         Ok(log)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use serde_json::json;
 use sfdata_agent::{
     config::{Aws, Join, Platform},
     identity::{self, ByAws},
@@ -376,10 +377,9 @@ async fn only_accounts_of_the_organisation_join_where_the_hub_is_told_of_one_and
     camden.refused("camden", &["is not active", "SUSPENDED"]).await;
 
     // A role that may not ask, or an Organizations that does not answer: nobody is let in.
-    fleet.stop_hub().await;
-    fleet.hub_config.enrol.aws.credentials_file =
-        Some(fleet.aws().role(&folder, ACCOUNT, "Other", false).await.unwrap());
-    fleet.start_hub().await;
+    let denied =
+        json!({"service": "organizations", "action": "DescribeAccount", "kind": "access_denied", "account": CORE});
+    fleet.aws().fault(denied).await.unwrap();
     let status = camden.join("camden", &TlsKey::generate().unwrap()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().contains("organizations:DescribeAccount"), "{status}");

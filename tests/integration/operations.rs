@@ -231,7 +231,7 @@ async fn a_damaged_store_is_told_at_the_start_wherever_it_is_damaged() {
     }
     assert!(refused >= 3, "{refused} of 12");
     fs::write(&db, vec![0x5a; whole.len()]).unwrap();
-    ground.hub(&["run"]).refuses(&["is damaged", "`sfdata-hub restore --from BACKUP`"]).await;
+    ground.hub(&["run"]).refuses(&["is damaged", "`sfdata-hub restore --from BACKUP --set-aside`"]).await;
 }
 
 /// A backup's records, and a backup of records.

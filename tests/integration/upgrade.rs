@@ -255,6 +255,27 @@ async fn what_cannot_be_upgraded_says_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_program_is_not_given_the_agents_place() {
+    let mut fleet = Fleet::start(1).await;
+    let (account, la) = (fleet.agents[0].account.clone(), fleet.agents[0].id.clone());
+    let mut home = image(&fleet, OLD);
+    home.repository.name = "sfdata/agent".into();
+    let family = fargate::make_service(fleet.aws(), &account, &home.to_string()).await.unwrap();
+    let metadata = Metadata::start().await.unwrap();
+    fleet.stop_agent(0).await;
+    fleet.agents[0].config.platform.agent_service = Some(SERVICE.into());
+    fleet.agents[0].config.task_metadata = Some(metadata.of(&account.cluster, &format!("x/{family}:1")));
+    fleet.start_agent(0).await;
+    fleet.connected(0).await;
+    // It is in ECR, and would have the agent's role, keys and journal.
+    let (code, message) = failure(fleet.alice.run(upgrade(&image(&fleet, NEW), 60), &la).await.unwrap());
+    assert_eq!(code, FailureCode::Rejected, "{message}");
+    assert!(message.contains("sfdata/agent, and is given no other program"), "{message}");
+    assert!(calls(&fleet, "UpdateService").await.is_empty());
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rings_go_one_after_the_other_and_end_at_the_first_that_does_not_succeed() {
     let mut fleet = Fleet::start(3).await;
     let home = web::join(&mut fleet, "mary", Role::Maintainer).await.unwrap();

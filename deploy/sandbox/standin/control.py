@@ -23,6 +23,7 @@ from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
+from .cloudformation.api import KEY
 from . import REGION, behaviour, cloudwatch, ecs, foreign, hosting, logs, s3, seed
 
 CALLS_KEPT = 100_000
@@ -121,6 +122,8 @@ class Gate:
             self.record(call, call["status"])
 
     def record(self, call, status):
+        if call.pop("by_stack"):
+            return  # AWS's own doing, which is in no account's log of calls
         with self.lock:
             self.sequence += 1
             self.calls.append({"sequence": self.sequence, **call, "status": status})
@@ -305,7 +308,7 @@ def read_call(environ):
         service = service or "s3"
         protocol = "s3" if service == "s3" else "json"
         action, params = route(service, request)
-    call = {"time": time.time(), "service": service, "action": action, "params": params, "fault": None,
+    call = {"time": time.time(), "by_stack": key == KEY, "service": service, "action": action, "params": params, "fault": None,
             "account": request.headers.get("x-moto-account-id") or get_account_id_from(key)}
     return call, protocol
 

@@ -20,6 +20,10 @@ pub(super) fn conditions(parts: &Parts, operators: &[OperatorSummary], now: Time
         let text = "cannot sign dispatches: KMS is away or does not let it, and commands wait; its log tells why";
         own.push(("signer-away", String::new(), text.to_owned()));
     }
+    if metrics.backup_failing.get() != 0 {
+        let text = "cannot take its backups: its log tells why, as a folder that is full";
+        own.push(("backup-failing", String::new(), text.to_owned()));
+    }
     let certificates = [
         ("ca", metrics.ca_expires.get(), CA_LEFT, "begin another one, see hubctl trust"),
         ("hub", metrics.certificate_expires.get(), *lifetime / 4, "it was not renewed; its log tells why"),

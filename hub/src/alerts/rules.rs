@@ -11,12 +11,13 @@ const CLEAR: Duration = Duration::from_secs(5 * 60);
 const GROUP: Duration = Duration::from_secs(30);
 
 /// Every rule: its name, whether it is on, and for how many seconds it has to hold before it fires.
-const RULES: [(&str, bool, u64); 26] = [
+const RULES: [(&str, bool, u64); 27] = [
     // Of the hub itself.
     ("audit-broken", true, 0),
     ("disk-low", true, 60),
     ("hub-certificate-expires", true, 0),
     ("signer-away", true, 60),
+    ("backup-failing", true, 300),
     // Of who may talk to it.
     ("operator-unused", true, 0),
     ("operator-key-expires", true, 0),

@@ -122,12 +122,15 @@ pub fn set_aside(data_dir: &Path) -> Result<Option<PathBuf>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    // The file that the database itself locks. If it is missing, nobody has it open.
-    let locked = std::fs::File::open(path.join("db"));
-    if let Ok(file) = &locked
-        && let Err(std::fs::TryLockError::WouldBlock) = file.try_lock()
-    {
-        return Err(super::Error::InUse { path }.into());
+    // The file that the database itself locks, opened for writing as NFS wants it of who locks. Without it nobody has a store open.
+    match std::fs::File::options().read(true).write(true).open(path.join("db")) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(super::Error::InUse { path }.into()),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
     }
     let aside = (1..).map(|number| data_dir.join(format!("{FOLDER}.aside-{number}"))).find(|path| !path.exists());
     let aside = aside.unwrap_or_default();

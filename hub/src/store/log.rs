@@ -140,6 +140,7 @@ impl Log {
         mut each: impl FnMut(&Changes) -> io::Result<()>,
     ) -> io::Result<Self> {
         let mut file = File::options().read(true).write(true).open(folder.join(FILE))?;
+        keep_alone(&file)?; // before it is read
         let mut bytes = Vec::with_capacity(BYTES);
         file.read_to_end(&mut bytes)?;
         if bytes.len() < BYTES {
@@ -173,11 +174,9 @@ impl Log {
         Ok(log)
     }
 
-    /// Keep it for this process alone, as long as it is open. The database's own lock does not do: on NFS (EFS) a hub that was cut off
-    /// for so long that the next one was let in gets errors from those files alone that it had locked, and would go on writing
-    /// into the next one's log.
+    /// Keep one that was just made for this process alone, as [`Log::open`] does.
     pub(super) fn lock(&self) -> io::Result<()> {
-        Ok(flock(&self.file, FlockOperation::NonBlockingLockExclusive)?)
+        keep_alone(&self.file)
     }
 
     /// One that was cut off, or is of an earlier generation, is none: nobody was told of it, or it is in the database.
@@ -238,6 +237,13 @@ fn digest_of(head: &[u8], changes: &[u8]) -> [u8; DIGEST] {
     let mut text = head.to_vec();
     text.extend_from_slice(&sha256(changes));
     sha256(&text)
+}
+
+/// For this process alone, as long as it is open. The database's own lock does not do: on NFS (EFS) a hub that was cut off for so
+/// long that the next one was let in gets errors from those files alone that it had locked, and would go on writing into the
+/// next one's log.
+fn keep_alone(file: &File) -> io::Result<()> {
+    Ok(flock(file, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 #[cfg(test)]
@@ -315,12 +321,11 @@ mod tests {
     #[test]
     fn it_is_one_processs_until_that_lets_go_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::create(folder.path(), 0).unwrap();
-        log.lock().unwrap();
-        let (next, ..) = read(folder.path()).unwrap();
-        assert_eq!(next.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(log);
-        next.lock().unwrap();
+        drop(Log::create(folder.path(), 0).unwrap());
+        let open = read(folder.path()).unwrap();
+        assert_eq!(read(folder.path()).err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        drop(open);
+        read(folder.path()).unwrap();
     }
 
     #[test]

@@ -56,6 +56,8 @@ struct Seen<'a> {
 enum Step {
     /// Give the service the new definition.
     Give,
+    /// The time was over before it was given anything.
+    Late,
     /// Somebody else has the word: ECS, or the agent that comes.
     Wait,
     /// Decide to go back.
@@ -86,6 +88,7 @@ fn next(note: &Note, to: &str, me: &str, seen: Seen<'_>, linked: bool, late: boo
                 Step::Wait
             }
         }
+        (true, _) if late => Step::Late,
         (true, _) => Step::Give,
         (false, false) if !old && linked && seen.complete => Step::Reached,
         (false, false) if !late => Step::Wait,
@@ -131,6 +134,12 @@ impl Ecs {
                 Ok(Some(result)) => return Ok(result),
                 Err(error) if !error.is_passing() || note.is_over(deadline) => return Err(error),
                 Err(error) => job.progress(format!("the state of {name} is not known: {error}"), None),
+                Ok(None) if note.is_over(deadline) => {
+                    let text = format!(
+                        "{name} came to no end: look at its deployments and events; it keeps what it was given"
+                    );
+                    return Err(Error::failed(FailureCode::Deadline, text));
+                }
                 Ok(None) => {}
             }
             tokio::select! {
@@ -163,6 +172,10 @@ impl Ecs {
                 }
                 job.progress(format!("giving {name} {}; ECS stops this agent and starts the new one", short(to)), None);
                 ecs.give_own(&service, name, to).await?;
+            }
+            Step::Late => {
+                let text = format!("the time was over before {name} was given another image; it was not changed");
+                return Err(Error::failed(FailureCode::Deadline, text));
             }
             Step::Wait => job.progress(format!("{name} is given {}: {me} runs", short(seen.definition)), None),
             Step::GoBack(why) => {
@@ -221,6 +234,13 @@ impl Ecs {
             return Err(Error::failed(FailureCode::Conflict, text));
         }
         let old = self.definition(definition).await?;
+        // The image gets the agent's role, keys and journal: one of another repository would be another program in its place.
+        let (runs, wanted) = (repository(old.image(name)), image.repository.to_string());
+        if runs != wanted {
+            let text =
+                format!("{name} runs an image of {runs}, and is given no other program, as one of {wanted} would be");
+            return Err(Error::failed(FailureCode::Rejected, text));
+        }
         let edit = Edit::Image(image);
         let same = old.is_already(edit, name);
         if !same && !complete {
@@ -283,6 +303,15 @@ pub(super) fn unknown() -> Error {
     let text = "this agent does not know which ECS service it runs as: write its name into the agent's configuration, as in \
                 [platform] agent_service = \"agent\"";
     Error::failed(FailureCode::Rejected, text)
+}
+
+/// Of an image by tag or by digest.
+fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or_default();
+    match image.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => image,
+    }
 }
 
 fn unclear(name: &str) -> Error {
@@ -371,6 +400,7 @@ mod tests {
         };
         assert_eq!(old(false, false, OLD, "first"), Step::Give);
         assert_eq!(old(true, false, OLD, "first"), Step::Give, "it was asked for, and never came");
+        assert_eq!(step(&note(false, false), "agent:1", OLD, "first", true, true, true), Step::Late);
         assert_eq!(old(true, false, NEW, "second"), Step::Wait, "also where it calls itself complete");
         assert_eq!(old(true, false, OLD, "third"), Step::Back);
         assert_eq!(old(false, false, OLD, "other"), Step::Give, "somebody restarted it before it was asked for");
@@ -378,6 +408,17 @@ mod tests {
         assert_eq!(old(true, true, NEW, "second"), Step::GiveBack);
         let late = step(&note(true, false), "agent:1", NEW, "second", false, true, true);
         assert!(matches!(late, Step::GoBack(why) if why.contains("in place of the old one")));
+    }
+
+    #[test]
+    fn an_image_is_of_its_repository_however_it_is_named() {
+        let home = "111111111111.dkr.ecr.eu-west-2.amazonaws.com/sfdata/agent";
+        for image in
+            [home.to_owned(), format!("{home}:1.2"), format!("{home}@sha256:ab"), format!("{home}:1.2@sha256:ab")]
+        {
+            assert_eq!(repository(&image), home);
+        }
+        assert_eq!(repository("registry:5000/agent"), "registry:5000/agent");
     }
 
     #[test]

@@ -13,6 +13,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import get_session
 from moto.core.exceptions import ServiceException
 
+KEY = "cloudformation"  # of the calls that stacks make
 OPTIONS = {"retries": {"max_attempts": 0, "mode": "standard"}, "read_timeout": 60, "s3": {"addressing_style": "path"}}
 
 
@@ -35,7 +36,7 @@ class Api:
         with Api.lock:  # a session makes one client at a time
             if (self.region, service) not in Api.clients:
                 client = Api.session.create_client(
-                    service, self.region, endpoint_url=Api.url, aws_access_key_id="cloudformation",
+                    service, self.region, endpoint_url=Api.url, aws_access_key_id=KEY,
                     aws_secret_access_key="none", config=Config(**OPTIONS))
                 client.meta.events.register("before-sign", lambda request, **_: request.headers.add_header(
                     "x-moto-account-id", Api.caller.account))
