@@ -283,12 +283,16 @@ mod tests {
         let (mut log, entries, found) = read(folder.path()).unwrap();
         assert_eq!((entries, found), (0, ["a", "b", "c"].map(|text| changes(text).0).to_vec()));
         log.append(&changes("d")).unwrap();
+        drop(log);
         assert_eq!(held(folder.path()).len(), 4, "it goes on where it ended");
 
+        let (mut log, ..) = read(folder.path()).unwrap();
         log.restart(7).unwrap();
-        let (_, entries, found) = read(folder.path()).unwrap();
+        drop(log);
+        let (mut log, entries, found) = read(folder.path()).unwrap();
         assert_eq!((entries, found.len()), (7, 0));
         log.append(&changes("e")).unwrap();
+        drop(log);
         assert_eq!(held(folder.path()), [changes("e").0]);
     }
 
