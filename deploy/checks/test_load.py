@@ -44,7 +44,7 @@ class Load(unittest.TestCase):
 
     def test_every_parameter_of_every_template_is_known(self):
         for place, stacks in generate.ENVIRONMENTS.items():
-            names = {name for stack in stacks for name in template.read((template.FOLDER / stack).read_text(), stack)["Parameters"]}
+            names = {name for stack in stacks for name in template.read((template.FOLDER / stack).read_text(), stack).parameters}
             self.assertIn("aws is missing", self.told("".join(f"{name}=x\n" for name in sorted(names)), place=place))
 
     def test_a_stack_that_there_is_not_is_refused_with_those_that_there_are(self):
