@@ -116,6 +116,11 @@ pub struct Faulty {
 }
 
 impl Faulty {
+    /// Forget what was asked so far.
+    pub fn forget(&self) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Listen on a free port.
     pub async fn start(answers: impl Fn(usize, &Value) -> Reply + Send + Sync + 'static) -> Self {
         Self::at("127.0.0.1:0", answers).await

@@ -227,6 +227,10 @@ impl Definition {
     pub(super) fn parse(answer: &[u8]) -> Option<Self> {
         let mut answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
         let Value::Object(fields) = answer.remove("taskDefinition")? else { return None };
+        let containers = fields.get("containerDefinitions").and_then(Value::as_array);
+        if containers.is_some_and(|containers| !containers.iter().all(Value::is_object)) {
+            return None;
+        }
         let tags = match answer.remove("tags") {
             Some(Value::Array(tags)) => tags,
             _ => Vec::new(),
@@ -435,6 +439,12 @@ impl Ecs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_that_are_no_objects_are_no_definition() {
+        assert!(Definition::parse(br#"{"taskDefinition":{"containerDefinitions":[{"name":"a"},true]}}"#).is_none());
+        assert!(Definition::parse(br#"{"taskDefinition":{"containerDefinitions":[{"name":"a"}]}}"#).is_some());
+    }
 
     #[test]
     fn a_new_revision_is_the_old_one_with_another_image_also_where_it_is_not_understood() {

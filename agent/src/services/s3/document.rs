@@ -33,19 +33,20 @@ impl Document {
 
     /// The policy of a bucket, as S3 has it.
     pub(super) fn parse(bucket: &str, text: &str) -> Result<Self, Error> {
-        let mut head = match serde_json::from_str(text) {
-            Ok(Value::Object(head)) => head,
-            _ => {
-                let text = format!("the policy of bucket {bucket} is no JSON object; correct it at S3");
-                return Err(Error::failed(FailureCode::Rejected, text));
-            }
+        let wrong = |what: &str| {
+            let text = format!("the policy of bucket {bucket} {what}; correct it at S3");
+            Error::failed(FailureCode::Rejected, text)
         };
+        let Ok(Value::Object(mut head)) = serde_json::from_str(text) else { return Err(wrong("is no JSON object")) };
         let statements = match head.shift_remove("Statement") {
             Some(Value::Array(several)) => several,
             Some(one) => vec![one],
             None => Vec::new(),
         };
-        Ok(Self { head, statements })
+        match statements.iter().all(Value::is_object) {
+            true => Ok(Self { head, statements }),
+            false => Err(wrong("has a statement that is no JSON object")),
+        }
     }
 
     /// The text for S3, `None` where no statement is left: S3 takes no empty policy.
@@ -241,6 +242,14 @@ mod tests {
     use super::*;
 
     const THEIRS: &str = r#"{"Version":"2008-10-17","Id":"x","Statement":{"Sid":"Theirs","Effect":"Allow","Principal":{"AWS":"a"},"Action":["s3:Get*"],"Resource":"r","NewField":[1.0]}}"#;
+
+    #[test]
+    fn a_statement_that_is_no_object_is_refused_and_not_written_back_as_something_else() {
+        for text in [r#"{"Statement":9223372036854742949672955807}"#, r#"{"Statement":[{"Sid":"a"},true]}"#] {
+            let error = Document::parse("b", text).unwrap_err();
+            assert!(error.to_string().contains("no JSON object"), "{error}");
+        }
+    }
 
     #[test]
     fn the_statements_of_others_stay_as_they_are() {
