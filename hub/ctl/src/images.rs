@@ -87,5 +87,6 @@ fn found(findings: Option<&ImageFindings>) -> Cell {
 /// What was not told.
 pub(crate) fn left_out(list: &ImagesListResult) -> Vec<String> {
     let cut = list.repositories.iter().filter(|repository| repository.left_out > 0);
-    cut.map(|of| format!("{} has {} more images, which are older", of.name, of.left_out)).collect()
+    cut.map(|of| format!("{} has {} more images; those without a tag are left out first", of.name, of.left_out))
+        .collect()
 }
