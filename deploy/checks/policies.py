@@ -22,7 +22,6 @@ HUB = ("hub-kms.json", "hub-organization.json")
 ELSEWHERE = {
     "hub-organization.json": "AWS Organizations has no endpoint in a network without internet; there the endpoint of STS, by its "
     "policy, says nothing of identities from outside of the organisation, which comes to the same",
-    "images.json": "the core account's agent alone has it, whose role is loaded from the templates of every LA; it is added there",
 }
 # An ARN of an example account stands for one that is given whole.
 EXAMPLE = ":111111111111:"

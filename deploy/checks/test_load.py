@@ -47,6 +47,18 @@ class Load(unittest.TestCase):
             names = {name for stack in stacks for name in template.read((template.FOLDER / stack).read_text(), stack).parameters}
             self.assertIn("aws is missing", self.told("".join(f"{name}=x\n" for name in sorted(names)), place=place))
 
+    def test_the_cores_own_agent_has_stacks_of_other_names_than_the_core(self):
+        with tempfile.TemporaryDirectory() as folder:
+            aws, asked, file = Path(folder, "aws"), Path(folder, "asked"), Path(folder, "one.params")
+            aws.write_text(f'#!/bin/sh\ncase $1 in sts) echo 111111111111 ;; *) echo "$*" >>{asked} ;; esac\n')
+            aws.chmod(0o755)
+            for core, name in (("111111111111", "sfdata-la-network"), ("222222222222", "sfdata-network")):
+                file.write_text(f"LaName=core\nCoreAccount={core}\n")
+                done = load("child", str(file), "network", path=f"{folder}:/usr/bin:/bin")
+                self.assertEqual(done.returncode, 0, done)
+                self.assertIn(f"deploy --stack-name {name} ", asked.read_text())
+                asked.unlink()
+
     def test_a_stack_that_there_is_not_is_refused_with_those_that_there_are(self):
         self.assertIn("no stack netwrk of child; there are: network", self.told("LaName=camden\n", "netwrk"))
 

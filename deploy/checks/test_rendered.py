@@ -79,6 +79,14 @@ class Rendered(unittest.TestCase):
         self.assertEqual(config["arrivals"]["rule"], [{"prefix": "cin/", "job": "ingest_cin"}])
         self.assertTrue(config["usage"]["bill"])
 
+    def test_the_cores_agent_sees_the_cores_repositories(self) -> None:
+        self.assertNotIn("images", self.agent())
+        config = self.agent(Images="region")
+        self.assertEqual(keys(config) - known(), set())
+        core = Estate([TEMPLATES["core/ecr.yaml"]], {"OrganizationId": "o", "Prefix": "region"})
+        made = [properties["RepositoryName"] for _, properties in core.resources("AWS::ECR::Repository")]
+        self.assertCountEqual(config["images"]["repositories"], made)
+
     def test_page_and_daemon_are_of_one_mind(self) -> None:
         found = variables({}, "dagster")
         self.assertEqual(found["webserver"]["DAGSTER_YAML"], found["daemon"]["DAGSTER_YAML"])

@@ -24,9 +24,9 @@ ENVIRONMENTS = {
               "child/balancer.yaml": False, "child/dagster-roles.yaml": True, "child/dagster.yaml": True, "child/frontend.yaml": False,
               "child/role.yaml": True, "child/agent.yaml": True},
 }
-# The parameter that the names of an environment's stacks begin with. An LA's account has one of each, by the names that
-# deploy/load gives them as well.
-NAMED = {"core": "Prefix", "child": None}
+# What the names of an environment's stacks begin with. An LA's account has one of each, by the names that deploy/load gives
+# them as well; in the core account, whose own stacks have those names, they have others.
+NAMED = {"core": 'coalesce(var.prefix, "sfdata")', "child": 'coalesce(var.account, "-") == var.core_account ? "sfdata-la" : "sfdata"'}
 OF_BOUNDS = ("AllowedValues", "AllowedPattern", "MinLength", "MaxLength", "MinValue", "MaxValue")
 MARK = "# Written by deploy/terraform/generate.py: change the templates and run it again.\n"
 
@@ -183,9 +183,7 @@ def rules(body):
 
 
 def stacks(environment):
-    key, (parameters, _) = NAMED[environment], gather(environment)
-    first = f"coalesce(var.{variable_name(key)}, {text(parameters[key]['Default'])})" if key else text("sfdata")
-    blocks, before = [f"locals {{\n  name = {first}\n}}\n"], []
+    blocks, before = [f"locals {{\n  name = {NAMED[environment]}\n}}\n"], []
     for name in ENVIRONMENTS[environment]:
         body = template(name)
         given = body.parameters

@@ -1,7 +1,7 @@
 # Written by deploy/terraform/generate.py: change the templates and run it again.
 
 locals {
-  name = "sfdata"
+  name = coalesce(var.account, "-") == var.core_account ? "sfdata-la" : "sfdata"
 }
 
 module "network" {
@@ -47,6 +47,7 @@ module "endpoints" {
   required     = ["LaName"]
   parameters = {
     LaName = var.la_name
+    Images = var.images
   }
   rules = []
 
@@ -190,6 +191,7 @@ module "role" {
     AgentRepository  = var.agent_repository
     Files            = var.files
     Bill             = var.bill
+    Images           = var.images
     Database         = var.database
     Cluster          = var.cluster
     AuroraCluster    = var.aurora_cluster
@@ -228,6 +230,7 @@ module "agent" {
     Capacity         = var.capacity
     Sleep            = var.sleep
     Bill             = var.bill
+    Images           = var.images
     CoreReader       = var.core_reader
     MoreToml         = var.more_toml
     Database         = var.database

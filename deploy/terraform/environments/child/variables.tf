@@ -181,6 +181,17 @@ variable "client_cidr" {
   }
 }
 
+variable "images" {
+  type        = string
+  description = "For the agent of the core account alone. Prefix of core/ecr.yaml, whose repositories operators may then list and give a release's tag (hubctl images). Empty - none."
+  default     = null
+
+  validation {
+    condition     = var.images == null ? true : can(regex("^(?:^$|^[a-z][a-z0-9-]{1,15}$)$", var.images))
+    error_message = "images: empty, or the Prefix of the core's stacks, as in sfdata."
+  }
+}
+
 variable "copies" {
   type        = string
   description = "Whether what is put into the data store and the shared bucket is copied to a backup bucket, in this account and region. It doubles what is paid for storage, and helps against what a person or a pipeline deletes."
