@@ -20,8 +20,8 @@ IAM = HERE / "iam"
 HUB = ("hub-kms.json", "hub-organization.json")
 # What no template gives, and why.
 ELSEWHERE = {
-    "hub-organization.json": "AWS Organizations has no endpoint in a network without internet; there the endpoint of STS, by its "
-    "policy, says nothing of identities from outside of the organisation, which comes to the same",
+    "hub-organization.json": "AWS Organizations has an endpoint for networks in us-east-1 alone, which the hub's network does not "
+    "reach; there the endpoint of STS, by its policy, says nothing of identities from outside of the organisation",
 }
 # An ARN of an example account stands for one that is given whole.
 EXAMPLE = ":111111111111:"
