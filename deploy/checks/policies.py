@@ -1,7 +1,8 @@
 """The roles that templates make may do what deploy/iam says, and nothing else.
 
 deploy/iam is held equal to the calls that agent and hub make by tests/integration/permissions.rs; this holds the templates equal
-to deploy/iam: by Sid, with the same effect, actions, resources and conditions once names are taken for names.
+to deploy/iam: by Sid, with the same effect, actions, resources and conditions once names are taken for names. Which roles the agent
+may hand on is held to the tasks of the templates.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .estate import Estate
+from .reach import ESTATES
 from .template import HERE, Statement, Template, as_list, load, possible
 
 IAM = HERE / "iam"
@@ -23,6 +26,10 @@ ELSEWHERE = {
     "hub-organization.json": "AWS Organizations has an endpoint for networks in us-east-1 alone, which the hub's network does not "
     "reach; there the endpoint of STS, by its policy, says nothing of identities from outside of the organisation",
 }
+# What stands in deploy/iam for every role of an account is narrower in the templates: roles by their names, or those of a
+# parameter whose pattern lets in no ARN of all of them.
+NARROWER = ("HandOnTheRolesOfThePlatformsTasks",)
+OF_ALL = ("*", "arn:aws:iam::222222222222:*", "arn:aws:iam::222222222222:role/*", "arn:aws:iam::*:role/x", "arn:aws:iam::222222222222:role/x/*")
 # An ARN of an example account stands for one that is given whole.
 EXAMPLE = ":111111111111:"
 NAMED = {"region": r"\{AWS::Region\}", "account": r"\{AWS::AccountId\}"}
@@ -77,13 +84,43 @@ def differences(wanted: dict[str, Any], statement: Statement) -> Iterator[str]:
         yield f"also allows {', '.join(sorted(extra))}"
     if missing:
         yield f"does not allow {', '.join(sorted(missing))}"
-    if not same_texts(wanted["Resource"], body.get("Resource", []), template):
+    if statement.sid in NARROWER:
+        yield from wider(wanted["Resource"], body.get("Resource", []), template)
+    elif not same_texts(wanted["Resource"], body.get("Resource", []), template):
         yield f"its resources are {shown(body.get('Resource'))}, not {shown(wanted['Resource'])}"
     want, have = wanted.get("Condition") or {}, body.get("Condition") or {}
     tests = {(operator, key): value for operator, keys in want.items() for key, value in keys.items()}
     held = {(operator, key): value for operator, keys in have.items() for key, value in keys.items()}
     if tests.keys() != held.keys() or not all(same_texts(value, held[key], template) for key, value in tests.items()):
         yield f"its conditions are {json.dumps(have)}, not {json.dumps(want)}"
+
+
+def wider(wanted: str, found: Any, template: Template) -> Iterator[str]:
+    """What is not one of those that are meant, where deploy/iam has them all: `wanted` ends with *."""
+    one = re.compile(pattern(wanted.removesuffix("*")).pattern + "[A-Za-z0-9+=,.@_-]+")
+    for text in sorted({text for item in as_list(found) for text in possible(item)}):
+        parameter = template.parameters.get(text.strip("{}"), {})
+        given = re.compile(parameter.get("AllowedPattern") or ".*")
+        if not one.fullmatch(text) and (not parameter or any(given.fullmatch(arn) for arn in OF_ALL)):
+            yield f"its resource {text} may be more than single ones of {wanted}; name them"
+
+
+def handed_on(templates: list[Template]) -> list[str]:
+    """The roles that the agent may hand on are those by which the tasks of an LA's templates run: all of them, and no other."""
+    estate = Estate([one for one in templates if one.name.startswith("child/")], ESTATES["doors"][1])
+    names = {f"{name}.Arn": properties["RoleName"] for name, properties in estate.resources("AWS::IAM::Role")}
+    tasks = [task for _, task in estate.resources("AWS::ECS::TaskDefinition")]
+    need = {names[task[key]] for task in tasks for key in ("TaskRoleArn", "ExecutionRoleArn")}
+    may = {
+        str(arn).rpartition("/")[2]
+        for _, policy in estate.resources("AWS::IAM::ManagedPolicy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Sid"] in NARROWER
+        for arn in statement["Resource"]
+    }
+    return [f"child/role.yaml: the agent can't hand on {name}, by which a task of the templates runs" for name in sorted(need - may)] + [
+        f"child/role.yaml: the agent may hand on {name}, by which no task of the templates runs" for name in sorted(may - need)
+    ]
 
 
 def shown(value: Any) -> str:
@@ -128,7 +165,8 @@ def findings(templates: list[Template], policies: dict[str, list[dict[str, Any]]
 
 def main() -> int:
     policies = known()
-    found = findings(load(), policies)
+    templates = load()
+    found = findings(templates, policies) + handed_on(templates)
     for line in found:
         print(line, file=sys.stderr)
     print(f"{sum(map(len, policies.values()))} statements of deploy/iam, {len(found)} findings")

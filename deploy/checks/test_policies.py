@@ -6,7 +6,7 @@ import unittest
 from typing import Any
 
 from . import policies
-from .template import read
+from .template import load, read
 
 AGENT: dict[str, Any] = {
     "Sid": "Operate",
@@ -125,6 +125,29 @@ class Comparison(unittest.TestCase):
         given = "Sid: Take, Effect: Allow, Action: sqs:ReceiveMessage, Resource: !GetAtt Queue.Arn"
         self.assertEqual(policies.findings([read(template("Sid: Other, Effect: Allow"), "one.yaml")], wanted), [])
         self.assertIn("ELSEWHERE", policies.findings([read(template(given), "one.yaml")], wanted)[0])
+
+    def test_roles_by_their_names(self) -> None:
+        arn = "arn:aws:iam::${AWS::AccountId}:role/"
+        (sid,) = policies.NARROWER
+        wanted = {"Sid": sid, "Effect": "Allow", "Action": "iam:PassRole", "Resource": "arn:aws:iam::${account}:role/*"}
+        rest = f"Sid: {sid}, Effect: Allow, Action: iam:PassRole, Resource: "
+        self.assertEqual(self.found(wanted, rest + f'[!Sub "{arn}one", !Sub "{arn}two-2"]'), [])
+        for wide in (f"{arn}*", f"{arn}one*", f"{arn}one/*", "arn:aws:iam::*:role/one", "*", "arn:aws:iam::${AWS::AccountId}:user/one"):
+            self.assertIn("name them", self.found(wanted, rest + f'[!Sub "{arn}one", !Sub "{wide}"]')[0], wide)
+        given = "Parameters:\n  Roles: { Type: CommaDelimitedList, AllowedPattern: '%s' }\n" + template(rest + "!Ref Roles")
+        for allowed, right in ((r"arn:aws:iam::[0-9]{12}:role/[a-z]+\*?", True), (r"arn:aws:iam::[0-9]{12}:role/[a-z]*\*?", False), (".*", False)):
+            found = policies.findings([read(given % allowed, "one.yaml")], {"one.json": [wanted]})
+            self.assertEqual(found == [], right, allowed)
+
+    def test_the_roles_of_tasks_and_no_others(self) -> None:
+        self.assertEqual(policies.handed_on(load()), [])
+        for gone, more, word in (("sfdata-agent-execution", "x", "can't hand on sfdata-agent-execution"), ("x", "sfdata-hub", "may hand on sfdata-hub")):
+            templates = load()
+            (role,) = (one for one in templates if one.name == "child/role.yaml")
+            statements = role.resources["ServicesPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+            (resources,) = (one["Resource"] for one in statements if one["Sid"] in policies.NARROWER)
+            resources[:] = [arn for arn in resources if not arn["Fn::Sub"].endswith(f"/{gone}")] + [f"arn:aws:iam::1:role/{more}"] * (more != "x")
+            self.assertIn(word, "".join(policies.handed_on(templates)))
 
     def test_what_is_not_understood(self) -> None:
         odd = SAME.replace('!Sub "arn', '[!Select [0, [a, b]], [x], !Sub "arn').replace('/*",', '/*"],')

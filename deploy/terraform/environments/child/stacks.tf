@@ -197,6 +197,7 @@ module "role" {
     AuroraCluster    = var.aurora_cluster
     DatabaseInstance = var.database_instance
     LogGroup         = var.log_group
+    PassableRoles    = var.passable_roles == null ? null : join(",", var.passable_roles)
     ArrivalsQueue    = var.arrivals_queue
     Storage          = var.storage
     DataStore        = var.data_store

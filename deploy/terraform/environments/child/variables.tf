@@ -499,6 +499,17 @@ variable "log_group" {
   }
 }
 
+variable "passable_roles" {
+  type        = list(string)
+  description = "Adopted services alone. ARNs of the task and execution roles of their task definitions, with commas between them, one * at an end where names end differently. Without a role here the agent can't give its service another image or run a task of it. The roles that these templates make need none."
+  default     = null
+
+  validation {
+    condition     = var.passable_roles == null ? true : alltrue([for item in var.passable_roles : can(regex("^(?:^$|^arn:aws:iam::[0-9]{12}:role/[A-Za-z0-9+=.@_/-]*[A-Za-z0-9+=.@_-]\\*?$)$", item))])
+    error_message = "passable_roles: empty, or ARNs of roles with commas between them; not of all roles."
+  }
+}
+
 variable "arrivals_queue" {
   type        = string
   description = "SQS queue of this account that tells what was uploaded. Empty - the data store is listed each minute."
