@@ -32,16 +32,19 @@ DOORS = [*CHILD[:5], "balancer", "dagster", "frontend", "role", "agent"]
 LA = {"LaName": "camden", "CoreAccount": "111111111111", "TrustPin": "a/b/c", "HubService": "HubService", "S3PrefixList": "S3"}
 SHARED = {"Network": "shared", "SharedVpcId": "SharedVpcId", "SharedSubnetIds": "SubnetA,SubnetB", "SharedVpcCidr": "SharedVpcCidr",
           "HubAddress": "HubAddress"}
+ADOPTED = {"Storage": "adopted", "DataStore": "in", "Workspace": "between", "Shared": "out", "AdoptedWebserverGroup": "AdoptedWebserverGroup"}
 OPEN = {"LoadBalancer": "yes", "Frontend": "yes", "ClientCidr": "ClientCidr", "CertificateArn": "certificate"}
 REGION = {"OrganizationId": "o-a1b2c3d4e5", "OperatorCidr": "OperatorCidr", "AllowedPrincipals": "AllowedPrincipals", "S3PrefixList": "S3",
           "HubImage": "image", "TrustDomain": "sfdata.example", "SharedWith": "SharedWith", "Maintenance": "on",
           "AlarmEmail": "a@example.org", "DispatchKeyArn": "key",
           "SharedSubnetCidrs": "SharedSubnetA,SharedSubnetB"}
-# What is looked at: an LA with a network of its own, with a shared one, with all doors open; the core, without and with shared subnets.
+# What is looked at: an LA with a network of its own, with a shared one, with all doors open, with an adopted platform; the core, without
+# and with shared subnets.
 ESTATES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "own": ([f"child/{name}.yaml" for name in CHILD], LA),
     "shared": ([f"child/{name}.yaml" for name in CHILD if name != "endpoints"], LA | SHARED),
     "doors": ([f"child/{name}.yaml" for name in DOORS], LA | OPEN),
+    "adopted": ([f"child/{name}.yaml" for name in ("network", "role", "agent")], LA | SHARED | ADOPTED),
     "core": ([f"core/{name}.yaml" for name in ("ecr", "network", "store", "hub")], REGION),
     "core-shared": ([f"core/{name}.yaml" for name in ("ecr", "network", "store", "hub", "shared")], REGION),
 }

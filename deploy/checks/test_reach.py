@@ -123,7 +123,7 @@ class Reach(unittest.TestCase):
         network.resources["Planted"] = {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": {
             "GroupId": {"Ref": "DatabaseGroup"}, "CidrIp": "10.0.0.0/8", "IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432}}
         found = reach.findings(reach.estates(templates), reach.meant(reach.KNOWN.read_text()))
-        self.assertEqual({line.partition(":")[0] for line in found}, {"own", "shared", "doors"}, found)
+        self.assertEqual({line.partition(":")[0] for line in found}, {"own", "shared", "doors", "adopted"}, found)
         self.assertTrue(all("10.0.0.0/8 -> DatabaseGroup, tcp 5432" in line for line in found), found)
 
 

@@ -78,6 +78,7 @@ class Rendered(unittest.TestCase):
         self.assertEqual(config["platform"]["storage"]["kms_key"], ADOPTED["KmsKey"])
         self.assertEqual(config["arrivals"]["rule"], [{"prefix": "cin/", "job": "ingest_cin"}])
         self.assertTrue(config["usage"]["bill"])
+        self.assertNotIn("code_servers", self.agent(**ADOPTED | {"CodeServers": ""})["platform"])
 
     def test_the_cores_agent_sees_the_cores_repositories(self) -> None:
         self.assertNotIn("images", self.agent())

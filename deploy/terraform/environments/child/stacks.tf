@@ -13,22 +13,24 @@ module "network" {
   capabilities = []
   required     = ["LaName"]
   parameters = {
-    LaName          = var.la_name
-    Network         = var.network
-    HubService      = var.hub_service
-    VpcCidr         = var.vpc_cidr
-    EndpointZones   = var.endpoint_zones
-    SharedVpcId     = var.shared_vpc_id
-    SharedSubnetIds = var.shared_subnet_ids == null ? null : join(",", var.shared_subnet_ids)
-    SharedVpcCidr   = var.shared_vpc_cidr
-    HubAddress      = var.hub_address
-    HubPort         = var.hub_port
-    EnrolPort       = var.enrol_port
-    S3PrefixList    = var.s3_prefix_list
-    LoadBalancer    = var.load_balancer
-    Frontend        = var.frontend
-    FrontendPort    = var.frontend_port
-    ClientCidr      = var.client_cidr
+    LaName                = var.la_name
+    Network               = var.network
+    HubService            = var.hub_service
+    VpcCidr               = var.vpc_cidr
+    EndpointZones         = var.endpoint_zones
+    SharedVpcId           = var.shared_vpc_id
+    SharedSubnetIds       = var.shared_subnet_ids == null ? null : join(",", var.shared_subnet_ids)
+    SharedVpcCidr         = var.shared_vpc_cidr
+    HubAddress            = var.hub_address
+    AdoptedWebserverGroup = var.adopted_webserver_group
+    AdoptedWebserverPort  = var.adopted_webserver_port
+    HubPort               = var.hub_port
+    EnrolPort             = var.enrol_port
+    S3PrefixList          = var.s3_prefix_list
+    LoadBalancer          = var.load_balancer
+    Frontend              = var.frontend
+    FrontendPort          = var.frontend_port
+    ClientCidr            = var.client_cidr
   }
   rules = [
     { holds = !((var.network == null ? "own" : var.network) == "own") || !((var.hub_service == null ? "" : var.hub_service) == ""), message = "An own network needs HubService" },

@@ -104,6 +104,28 @@ variable "hub_address" {
   }
 }
 
+variable "adopted_webserver_group" {
+  type        = string
+  description = "Shared network, for a platform that other templates made. Security group of its webserver's tasks; it gets one rule more, which lets the agent in, and loses it with this stack."
+  default     = null
+
+  validation {
+    condition     = var.adopted_webserver_group == null ? true : can(regex("^(?:^$|^sg-[0-9a-f]+$)$", var.adopted_webserver_group))
+    error_message = "adopted_webserver_group: empty, or as in sg-0123456789abcdef0."
+  }
+}
+
+variable "adopted_webserver_port" {
+  type        = number
+  description = "Port of that webserver's container."
+  default     = null
+
+  validation {
+    condition     = var.adopted_webserver_port == null ? true : var.adopted_webserver_port >= 1 && var.adopted_webserver_port <= 65535
+    error_message = "adopted_webserver_port: MinValue 1, MaxValue 65535."
+  }
+}
+
 variable "hub_port" {
   type        = number
   description = "Port of the hub for agents."
@@ -676,7 +698,7 @@ variable "daemon" {
 
 variable "code_servers" {
   type        = list(string)
-  description = "ECS services of Dagster's code locations, with commas between them."
+  description = "ECS services of Dagster's code locations, with commas between them. Empty - webserver and daemon load the code themselves."
   default     = null
 }
 
