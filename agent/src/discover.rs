@@ -1,7 +1,7 @@
 //! Finding the platform in an account that somebody else's templates made, before there is a configuration that names it.
 //!
 //! `services::survey` gathers an [`Account`]; all that is concluded from it is pure: [`classify`] says what one ECS
-//! service is, [`propose`] what to write under `[platform]`, and `show` prints that.
+//! service is, [`propose`] what to write under `[platform]`, and `sfdata_common::discovery` shows that.
 //! Invariants: nothing follows from a name alone, a name only confirms or raises a doubt; what cannot be told is
 //! left to a person, with the candidates; of commands and variables nothing is told but what was recognised in
 //! them, since they may hold secrets.
@@ -10,14 +10,16 @@ mod buckets;
 mod classify;
 pub(crate) mod command;
 mod propose;
-pub mod show;
 
 use std::collections::BTreeMap;
 
+use sfdata_common::discovery::Proposal;
+
 pub use self::{
     classify::{Certainty, Kind, Verdict, classify},
-    propose::{Choice, Line, Proposal, propose},
+    propose::propose,
 };
+use crate::config::Platform;
 
 /// What an account has that may be part of a platform.
 #[derive(Default)]
@@ -129,6 +131,28 @@ impl Account {
         let mut made = all.filter(|(_, (_, physical))| !physical.is_empty() && (physical == name || physical == arn));
         made.next().map(|(stack, (logical, _))| (stack, logical.as_str()))
     }
+}
+
+/// Say beside each line what this configuration has there.
+pub fn beside(mut proposal: Proposal, platform: &Platform) -> Proposal {
+    let (one, buckets) = (|name: &str| vec![name.to_owned()], &platform.buckets);
+    let some = |name: &Option<String>| name.iter().cloned().collect();
+    for line in &mut proposal.lines {
+        line.configured = match line.key.as_str() {
+            "platform.cluster" => one(&platform.cluster),
+            "platform.webserver" => one(&platform.webserver),
+            "platform.daemon" => one(&platform.daemon),
+            "platform.code_servers" => platform.code_servers.clone(),
+            "platform.other_services" => platform.other_services.clone(),
+            "platform.aurora_cluster" => some(&platform.aurora_cluster),
+            "platform.buckets.data_store" => some(&buckets.data_store),
+            "platform.buckets.workspace" => some(&buckets.workspace),
+            "platform.buckets.shared" => some(&buckets.shared),
+            "platform.buckets.backup" => some(&buckets.backup),
+            _ => Vec::new(),
+        };
+    }
+    proposal
 }
 
 /// The words of an identifier: `rawDataStore_bucket-2` is raw, data, store, bucket and 2.

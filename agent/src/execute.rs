@@ -333,6 +333,14 @@ impl Inner {
                 Ok(Kind::AgentRefresh(wire::AgentRefreshResult { health }))
             }
             AgentAction::Upgrade { image, deadline } => self.services.ecs.upgrade(image, *deadline, job).await,
+            AgentAction::Discover { cluster } => {
+                let proposal = tokio::select! {
+                    biased;
+                    () = job.cancelled().cancelled() => return Err(Error::cancelled("nothing was changed")),
+                    proposal = self.services.discover(cluster.as_deref()) => proposal?,
+                };
+                Ok(Kind::AgentDiscover(proposal.into()))
+            }
             AgentAction::CancelOwn(id) => {
                 let disposition = match self.running(*id) {
                     Some((ordered_by, running)) if ordered_by == *by => {

@@ -23,7 +23,7 @@ use sfdata_agent::{
 use sfdata_common::{
     Timestamp,
     config::{self, Source},
-    ops,
+    discovery, ops,
     outcome::FailureCode,
     shutdown, telemetry,
 };
@@ -304,11 +304,11 @@ async fn discover(configured: &Source, options: Discover) -> Result<ExitCode> {
     let survey = Survey::new(&draft.aws(options.region)?).await;
     let proposal = discover::propose(&survey.account(options.cluster.as_deref()).await?);
     let text = match options.output {
-        Format::Toml => discover::show::toml(&proposal, Timestamp::now()),
-        Format::Json => discover::show::json(&proposal)?,
+        Format::Toml => discovery::toml(&proposal, Timestamp::now()),
+        Format::Json => discovery::json(&proposal)?,
     };
     io::stdout().lock().write_all(text.as_bytes())?;
-    let left: Vec<_> = proposal.left().map(|line| line.key).collect();
+    let left: Vec<_> = proposal.left().map(|line| line.key.as_str()).collect();
     if left.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

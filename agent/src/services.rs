@@ -26,6 +26,7 @@ pub mod survey;
 pub use plan::Plan;
 use sfdata_common::{
     Timestamp,
+    discovery::Proposal,
     metrics::Totals,
     outcome::{FailureCode, Outcome, failure_name},
 };
@@ -33,6 +34,7 @@ use sfdata_proto::v1 as wire;
 
 use crate::{
     config::{self, Platform},
+    discover,
     policy::Sharing,
 };
 
@@ -143,6 +145,7 @@ pub struct Services {
     pub bill: bill::Bill,
     /// Images in the account's own registry.
     pub images: images::Images,
+    platform: Platform,
     aws: aws::Aws,
 }
 
@@ -162,6 +165,7 @@ impl Services {
             bill: bill::Bill::new(&aws),
             images: images::Images::new(&aws),
             s3,
+            platform: platform.clone(),
             aws,
         }
     }
@@ -182,6 +186,13 @@ impl Services {
     pub fn with_images(mut self, settings: &config::Images) -> Self {
         self.images = self.images.of(settings);
         self
+    }
+
+    /// What the account has that may be a platform, beside what the configuration names. Of ECS only what is in `cluster`, if
+    /// one is given.
+    pub async fn discover(&self, cluster: Option<&str>) -> Result<Proposal, Error> {
+        let account = survey::Survey::over(&self.aws).account(cluster).await?;
+        Ok(discover::beside(discover::propose(&account), &self.platform))
     }
 
     /// Requests to AWS, by service, operation and result.

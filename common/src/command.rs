@@ -116,6 +116,11 @@ pub enum Agent {
         /// How long all of it may take; a third is kept for going back.
         deadline: Duration,
     },
+    /// Propose a configuration from what the account holds. Always legal.
+    Discover {
+        /// Of ECS this cluster alone; none is all of them.
+        cluster: Option<String>,
+    },
 }
 
 /// What an action holds while it runs: actions on one resource run one after the other.
@@ -314,6 +319,7 @@ impl Action {
             Self::Agent(Agent::Cancel(_)) => "agent.cancel",
             Self::Agent(Agent::CancelOwn(_)) => "agent.cancel-own",
             Self::Agent(Agent::Upgrade { .. }) => "agent.upgrade",
+            Self::Agent(Agent::Discover { .. }) => "agent.discover",
             Self::Logs(logs) => logs.name(),
             Self::Arrivals(arrivals) => arrivals.name(),
             Self::Power(power) => power.name(),
@@ -328,7 +334,7 @@ impl Action {
             Self::Aurora(aurora) => aurora.class(),
             Self::Ecs(ecs) => ecs.class(),
             Self::S3(s3) => s3.class(),
-            Self::Agent(Agent::Refresh | Agent::CancelOwn(_)) => Class::Read,
+            Self::Agent(Agent::Refresh | Agent::CancelOwn(_) | Agent::Discover { .. }) => Class::Read,
             Self::Agent(Agent::Cancel(_)) => Class::Operate,
             Self::Agent(Agent::Upgrade { .. }) => Class::Change,
             Self::Logs(logs) => logs.class(),
@@ -388,6 +394,9 @@ impl Action {
                         image: image.to_string(),
                         deadline_seconds: seconds(*deadline),
                     }),
+                    Agent::Discover { cluster } => agent_action::Kind::Discover(wire::AgentDiscover {
+                        cluster: cluster.clone().unwrap_or_default(),
+                    }),
                 }),
             }),
             Self::Logs(logs) => action::Kind::Logs(logs.to_wire()),
@@ -419,6 +428,7 @@ impl TryFrom<wire::Action> for Action {
                     image: upgrade.image.parse().map_err(malformed)?,
                     deadline: deadline(upgrade.deadline_seconds)?,
                 },
+                agent_action::Kind::Discover(discover) => Agent::Discover { cluster: ecs::cluster(discover.cluster)? },
             }),
             action::Kind::Logs(logs) => Self::Logs(logs.try_into()?),
             action::Kind::Arrivals(arrivals) => Self::Arrivals(arrivals.try_into()?),
@@ -465,6 +475,7 @@ mod tests {
             dagster::tests::any_action().prop_map(Action::Dagster),
             images::tests::any_action().prop_map(Action::Images),
             Just(Action::Agent(Agent::Refresh)),
+            proptest::option::of("[A-Za-z0-9_-]{1,40}").prop_map(|cluster| Action::Agent(Agent::Discover { cluster })),
             Just(Action::Agent(Agent::Cancel(CommandId::generate()))),
             Just(Action::Agent(Agent::CancelOwn(CommandId::generate()))),
             ("[0-9]{12}\\.dkr\\.ecr\\.eu-west-2\\.amazonaws\\.com/agent@sha256:[0-9a-f]{64}", 1u64..3600).prop_map(

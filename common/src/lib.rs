@@ -10,9 +10,11 @@ pub mod dispatch;
 pub mod outcome;
 pub mod health;
 pub mod report;
+pub mod discovery;
 pub mod words;
 pub mod csv;
 pub mod usage;
+pub mod prices;
 pub mod history;
 
 pub mod keys;

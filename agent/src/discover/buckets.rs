@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Account, Bucket, Service, propose::Candidate, words};
+use sfdata_common::discovery::Candidate;
+
+use super::{Account, Bucket, Service, words};
 
 /// The roles that a configuration knows, with its keys.
 pub(super) const ROLES: [(&str, Role); 4] = [

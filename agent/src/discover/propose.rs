@@ -4,82 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use sfdata_common::discovery::{Candidate, Choice, Line, Proposal};
 
 use super::{
     Account, Certainty, Cluster, Database, Kind, Service, Verdict,
     buckets::{self, Evidence},
     classify,
 };
-
-/// A proposed `[platform]` section.
-#[derive(Debug, Serialize)]
-pub struct Proposal {
-    /// 12 digits.
-    pub account: String,
-    /// Such as `eu-west-2`.
-    pub region: String,
-    /// In the order of the file.
-    pub lines: Vec<Line>,
-    /// Doubts that belong to no line.
-    pub unsure: Vec<String>,
-}
-
-/// One setting.
-#[derive(Debug, Serialize)]
-pub struct Line {
-    /// Such as `platform.daemon`.
-    pub key: &'static str,
-    /// What to write.
-    pub value: Choice,
-    /// Why.
-    pub because: Vec<String>,
-    /// What a person should look at.
-    pub unsure: Vec<String>,
-    /// Between what a person has to choose.
-    pub candidates: Vec<Candidate>,
-}
-
-/// What to write.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Choice {
-    /// A person has to.
-    Left,
-    /// This.
-    One(String),
-    /// These.
-    Several(Vec<String>),
-}
-
-/// What could stand in a line that is left to a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Candidate {
-    /// Its name.
-    pub name: String,
-    /// What speaks for it.
-    pub why: String,
-}
-
-/// Without these there is no platform.
-const NEEDED: [&str; 3] = ["platform.cluster", "platform.webserver", "platform.daemon"];
-
-impl Proposal {
-    /// Settings that a configuration needs and that a person has to choose.
-    pub fn left(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| line.value == Choice::Left && NEEDED.contains(&line.key))
-    }
-}
-
-impl Line {
-    fn new(key: &'static str, value: Choice) -> Self {
-        Self { key, value, because: Vec::new(), unsure: Vec::new(), candidates: Vec::new() }
-    }
-
-    fn left(key: &'static str, unsure: impl Into<String>, candidates: Vec<Candidate>) -> Self {
-        Self { unsure: vec![unsure.into()], candidates, ..Self::new(key, Choice::Left) }
-    }
-}
 
 /// A service and the verdict on it.
 struct Judged<'a> {
@@ -178,7 +109,7 @@ fn daemon(services: &[Judged]) -> Line {
 }
 
 /// The service of which there has to be exactly one.
-fn the_only(key: &'static str, kind: Kind, services: &[Judged]) -> Line {
+fn the_only(key: &str, kind: Kind, services: &[Judged]) -> Line {
     let of =
         |certainty| services.iter().filter(move |one| one.verdict.kind == kind && one.verdict.certainty == certainty);
     let (certain, likely): (Vec<_>, Vec<_>) = (of(Certainty::Certain).collect(), of(Certainty::Likely).collect());
@@ -331,7 +262,7 @@ fn stack_of_tags<'a>(account: &'a Account, database: &'a Database) -> Option<(&'
     Some((account.stacks.iter().find(|stack| stack.name == *name)?, logical))
 }
 
-fn bucket(account: &Account, key: &'static str, role: buckets::Role, evidence: &[Evidence]) -> Option<Line> {
+fn bucket(account: &Account, key: &str, role: buckets::Role, evidence: &[Evidence]) -> Option<Line> {
     Some(match buckets::choose(evidence, role) {
         Ok(Some(name)) => {
             let mut line = Line::new(key, Choice::One(name.into()));

@@ -312,11 +312,21 @@ fn one_or_all(name: String) -> Result<Option<String>, ParseError> {
     Some(name).filter(|name| !name.is_empty()).map(service).transpose()
 }
 
-/// ECS service names: up to 255 letters, digits, hyphens and underscores (ECS API reference, CreateService).
+/// ECS service names (ECS API reference, CreateService).
 pub(super) fn service(name: String) -> Result<String, ParseError> {
+    named("service", name)
+}
+
+/// A cluster's name, or none (ECS API reference, CreateCluster).
+pub(super) fn cluster(name: String) -> Result<Option<String>, ParseError> {
+    Some(name).filter(|name| !name.is_empty()).map(|name| named("cluster", name)).transpose()
+}
+
+/// Up to 255 letters, digits, hyphens and underscores.
+fn named(what: &str, name: String) -> Result<String, ParseError> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if name.is_empty() || name.len() > 255 || !name.bytes().all(legal) {
-        return Err(malformed(format!("{name:?} is not the name of an ECS service")));
+        return Err(malformed(format!("{name:?} is not the name of an ECS {what}")));
     }
     Ok(name)
 }

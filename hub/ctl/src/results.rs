@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sfdata_common::{
     Timestamp,
+    discovery::{Choice, Line, Proposal},
     outcome::{self, Outcome},
 };
 use sfdata_proto::v1::{ActionResult, CommandState, EcsStatusResult, action_result::Kind};
@@ -129,6 +130,7 @@ fn result_json(result: &ActionResult) -> Option<Value> {
             "image": done.image,
             "version": done.version,
         }),
+        Kind::AgentDiscover(found) => json!({ "proposal": Proposal::from(found.clone()) }),
         Kind::AgentCancel(cancel) => json!({ "disposition": words::disposition(cancel.disposition()) }),
         Kind::ArrivalsList(list) => arrivals::list(list),
         Kind::Arrival(arrival) => json!({ "id": arrival.id, "state": words::arrival_state(arrival.state()) }),
@@ -203,6 +205,7 @@ fn columns(kind: &Kind) -> &'static [&'static str] {
         Kind::S3Drift(_) | Kind::S3Ensure(_) => &buckets::CHANGE_COLUMNS,
         Kind::AgentRefresh(_) => &["SERVICES", "DATABASE"],
         Kind::AgentUpgrade(_) => &["VERSION", "TASK DEFINITION", "BEFORE", "IMAGE"],
+        Kind::AgentDiscover(_) => &["SETTING", "FOUND", "CONFIGURED", "NOTE"],
         Kind::AgentCancel(_) => &["CANCEL"],
         Kind::ArrivalsList(_) => &arrivals::LIST_COLUMNS,
         Kind::Arrival(_) => &["ARRIVAL", "STATE"],
@@ -249,6 +252,7 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
         Kind::AgentUpgrade(done) => {
             vec![row![&done.version, &done.task_definition, &done.previous, &done.image]]
         }
+        Kind::AgentDiscover(found) => Proposal::from(found.clone()).lines.iter().map(discovered).collect(),
         Kind::AgentCancel(cancel) => vec![row![words::disposition(cancel.disposition())]],
         Kind::ArrivalsList(list) => arrivals::list_rows(list),
         Kind::Arrival(arrival) => vec![row![&arrival.id, words::arrival_state(arrival.state())]],
@@ -270,6 +274,19 @@ fn rows(kind: &Kind) -> Vec<Vec<Cell>> {
             .map(|change| row![&change.resource, &change.property, &change.before, &change.after])
             .collect(),
     }
+}
+
+/// One setting of an agent's configuration, as it was found.
+pub(crate) fn discovered(line: &Line) -> Vec<Cell> {
+    let tone = if line.differs() { Tone::Pending } else { Tone::Plain };
+    let candidates: Vec<_> = line.candidates.iter().map(|one| one.name.as_str()).collect();
+    let found = match line.value {
+        Choice::Left if candidates.is_empty() => String::new(),
+        Choice::Left => format!("one of {}", candidates.join(", ")),
+        _ => line.value.names().join(", "),
+    };
+    let note = line.unsure.first().or(line.because.first()).cloned().unwrap_or_default();
+    vec![Cell::from(&line.key), Cell::new(found, tone), Cell::from(&line.configured.join(", ")), Cell::from(&note)]
 }
 
 /// What is still to do: after a plan, how to have exactly that; after a secret, what it does not mend by itself; after a list

@@ -1,11 +1,12 @@
 //! Estates of odd shapes, and what is proposed for them.
 
 use jiff::Timestamp;
+use sfdata_common::discovery;
 
 use super::*;
 use crate::{
     config::Config,
-    discover::{Bucket, Container, Stack, show},
+    discover::{Bucket, Container, Stack},
 };
 
 const WEBSERVER: &str = "dagster-webserver -p 3000";
@@ -65,7 +66,7 @@ fn one(proposal: &Proposal, key: &str) -> Option<String> {
 fn parsed(proposal: &Proposal) -> Result<Config, sfdata_common::config::Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let rest = "data_dir = \"/x\"\n[aws]\nregion = \"eu-west-2\"\n";
-    std::fs::write(file.path(), rest.to_owned() + &show::toml(proposal, Timestamp::UNIX_EPOCH)).unwrap();
+    std::fs::write(file.path(), rest.to_owned() + &discovery::toml(proposal, Timestamp::UNIX_EPOCH)).unwrap();
     sfdata_common::config::load(file.path())
 }
 
@@ -101,7 +102,7 @@ fn estates_of_odd_shapes_are_adopted_or_left_to_a_person() {
     for (what, clusters, wanted) in table {
         let proposal = propose(&Account { clusters, ..Account::default() });
         let all = proposal.lines.iter().filter(|line| !line.key.contains("bucket") && !line.key.contains("aurora"));
-        let mut said: Vec<_> = all.map(|line| one(&proposal, line.key).unwrap_or("?".into())).collect();
+        let mut said: Vec<_> = all.map(|line| one(&proposal, &line.key).unwrap_or("?".into())).collect();
         said.resize(5, String::new());
         assert_eq!(said, wanted, "{what}: {proposal:#?}");
         for line in &proposal.lines {
@@ -128,7 +129,7 @@ fn a_daemon_is_left_with_its_candidates_and_what_speaks_for_each() {
     let left = line(&daemon, "daemon");
     assert_eq!(left.candidates.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["d1", "d2"]);
     assert!(left.candidates[0].why.contains("runs dagster-daemon run"), "{left:?}");
-    assert_eq!(daemon.left().map(|line| line.key).collect::<Vec<_>>(), ["platform.daemon"]);
+    assert_eq!(daemon.left().map(|line| line.key.as_str()).collect::<Vec<_>>(), ["platform.daemon"]);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn a_database_is_chosen_by_what_ties_it() {
     variable(&mut account, 1, "DATABASE_URL", "postgresql://u:hunter2@two.cluster-x.rds.amazonaws.com:5432/dagster");
     let tied = propose(&account);
     assert_eq!(one(&tied, "aurora_cluster").unwrap(), "two");
-    let text = show::toml(&tied, Timestamp::UNIX_EPOCH) + &show::json(&tied).unwrap();
+    let text = discovery::toml(&tied, Timestamp::UNIX_EPOCH) + &discovery::json(&tied).unwrap();
     assert!(text.contains("DATABASE_URL") && !text.contains("hunter2"), "{text}");
 }
 
@@ -226,6 +227,6 @@ fn another_service_is_tied_by_a_bucket_or_by_its_cluster_alone() {
 fn what_could_not_be_read_is_told() {
     let mut account = account(&USUAL);
     account.unread = vec!["cannot list the stacks: AWS denies it".into()];
-    let text = show::toml(&propose(&account), Timestamp::UNIX_EPOCH);
+    let text = discovery::toml(&propose(&account), Timestamp::UNIX_EPOCH);
     assert!(text.contains("# Unsure: cannot list the stacks: AWS denies it\n"), "{text}");
 }

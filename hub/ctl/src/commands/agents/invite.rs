@@ -27,7 +27,7 @@ pub(crate) struct Invite {
 }
 
 /// `key=value`, where the value may hold anything.
-pub(super) fn label(text: &str) -> Result<(String, String), String> {
+pub(in crate::commands) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("use key=value".to_owned()),

@@ -1,5 +1,6 @@
 //! `hubctl agents`: the fleet's registry.
 
+mod discover;
 mod history;
 mod invite;
 mod list;
@@ -12,8 +13,9 @@ mod upgrade;
 use clap::Subcommand;
 
 pub(super) use self::{
+    invite::label,
     list::{COLUMNS, row, watch},
-    show::tables,
+    show::{tables, to_json},
 };
 use crate::{cli::Context, exit::Exit};
 
@@ -31,6 +33,7 @@ pub(crate) enum Agents {
     Unlock(registry::Unlock),
     Remove(registry::Remove),
     Refresh(refresh::Refresh),
+    Discover(discover::Discover),
     Upgrade(upgrade::Upgrade),
 }
 
@@ -48,6 +51,7 @@ impl Agents {
             Self::Unlock(unlock) => unlock.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
             Self::Refresh(refresh) => refresh.run(context).await,
+            Self::Discover(discover) => discover.run(context).await,
             Self::Upgrade(upgrade) => upgrade.run(context).await,
         }
     }

@@ -42,7 +42,7 @@ impl Show {
 }
 
 /// One agent, whole.
-pub(super) fn to_json(agent: &AgentSummary) -> Value {
+pub(in crate::commands) fn to_json(agent: &AgentSummary) -> Value {
     json!({
         "agent_id": agent.agent_id,
         "account": agent.account,
