@@ -20,6 +20,7 @@ use sfdata_common::{
     ids::AgentId,
     limits,
     policy::{Policy, Side},
+    prices::{self, Prices},
     telemetry::{self, Log, traces::Telemetry},
 };
 
@@ -28,10 +29,7 @@ pub use self::{
     enrol::{Aws, Enrol},
     problem::Problem,
 };
-use crate::{
-    alerts, backups, health,
-    prices::{self, Prices},
-};
+use crate::{alerts, backups, health};
 
 /// The policy that applies when the configuration names none.
 pub const DEFAULT_POLICY: &str = include_str!("../../deploy/config/hub.cedar");

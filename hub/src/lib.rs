@@ -20,7 +20,6 @@ pub mod health;
 pub mod alerts;
 pub mod history;
 pub mod usage;
-pub mod prices;
 pub mod trust;
 pub mod audit;
 pub mod store;

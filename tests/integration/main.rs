@@ -31,6 +31,7 @@ mod main_job;
 mod moved;
 mod operations;
 mod ops;
+mod platform;
 mod page;
 mod permissions;
 mod proof;

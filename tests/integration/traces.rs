@@ -53,6 +53,11 @@ impl Hubctl {
         hubctl
     }
 
+    /// Where its profiles are.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.home.clone()
+    }
+
     /// With the variable that OTLP's own specification names.
     pub(crate) async fn run(&self, args: &[&str], endpoint: &str) -> (Option<i32>, String, String) {
         let (variable, home) = (format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}"), self.home.display().to_string());

@@ -36,6 +36,7 @@ def main():
     gate = control.Gate(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", options.port, gate, threaded=True, request_handler=Handler)
     url = f"http://127.0.0.1:{server.server_port}"
+    gate.url = url
     cloudformation.install(url)
     if options.until_stdin_closes:
         threading.Thread(target=end_with_stdin, daemon=True).start()

@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
 from .cloudformation.api import KEY
-from . import REGION, behaviour, cloudwatch, ecs, foreign, hosting, logs, s3, seed
+from . import REGION, behaviour, cli, cloudwatch, ecs, foreign, hosting, logs, s3, seed
 
 CALLS_KEPT = 100_000
 HANG_SECONDS = 60.0
@@ -81,6 +81,7 @@ class Gate:
 
     def __init__(self, aws):
         self.aws, self.lock = aws, threading.Lock()
+        self.url = ""  # its own, once it listens
         self.calls, self.sequence, self.faults = deque(maxlen=CALLS_KEPT), 0, []
 
     def __call__(self, environ, start_response):
@@ -182,6 +183,9 @@ class Gate:
             fault.removed.set()
         return {"removed": len(removed)}
 
+    def ask(self, body):
+        return cli.run(self.url, body["words"], body["keys"], body["region"])
+
     def set_behaviour(self, body):
         if body["behaviour"] not in BEHAVIOURS:
             raise BadRequest(f"behaviour must be one of {', '.join(BEHAVIOURS)}")
@@ -281,6 +285,7 @@ ROUTES = {
     "POST /standin/hosted": Gate.host,
     "POST /standin/hosting": Gate.report_hosted,
     "POST /standin/policy": Gate.keep_policy,
+    "POST /standin/cli": Gate.ask,
 }
 
 

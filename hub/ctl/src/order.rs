@@ -93,13 +93,20 @@ impl Change {
 }
 
 /// Why, and for how long.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct About {
     #[command(flatten)]
     pub(crate) wait: Wait,
     /// Why, for the audit record and the LA
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = None::<&str>)]
     pub(crate) reason: String,
+}
+
+impl About {
+    /// Whether anybody waits for what comes of it.
+    pub(crate) fn waits(&self) -> bool {
+        self.wait.waits()
+    }
 }
 
 impl Order {
@@ -120,7 +127,7 @@ impl Order {
 
     /// Whether anybody waits for what comes of it.
     pub(crate) fn waits(&self) -> bool {
-        self.about.wait.waits()
+        self.about.waits()
     }
 
     /// Connected, with its targets known.
@@ -161,12 +168,12 @@ impl Ready {
         if let Some(lives) = context.proposing {
             return self.propose(context, action, lives).await;
         }
-        if action.reveals_data() && !self.about.wait.waits() {
+        if action.reveals_data() && !self.about.waits() {
             return Err(Usage("its answer is sealed to who waits for it: not with --no-wait".into()).into());
         }
         let mut submitted = self.submit(action).await?;
         let command = &submitted.command;
-        if !self.about.wait.waits() {
+        if !self.about.waits() {
             return submitted.show_id(context);
         }
         output::note(format_args!("command {}", command.id));
@@ -249,7 +256,8 @@ impl Ready {
         self.ask_as(question, Mode::Act).await
     }
 
-    async fn ask_as(&self, question: Action, mode: Mode) -> anyhow::Result<Vec<(String, Kind)>> {
+    /// As [`Self::ask`], or what it would change.
+    pub(crate) async fn ask_as(&self, question: Action, mode: Mode) -> anyhow::Result<Vec<(String, Kind)>> {
         let mut submitted = submit(&self.hub, question, mode, self.targets.clone(), &self.about).await?;
         let command = &submitted.command;
         let mut board = Board::new(command.id, command.action.name(), &command.targets);

@@ -19,6 +19,8 @@ use sfdata_common::{
 };
 use sfdata_proto::v1::{self as wire, AuditEntry, Dispatch, GetCommandResponse, Receipt};
 
+use crate::dsse::Dsse;
+
 const FORMAT: &str = "sfdata-proof-v1";
 
 /// The file.
@@ -40,49 +42,6 @@ struct TargetProof {
     dispatch: Option<Dsse>,
     receipt: Option<Dsse>,
     receipt_key: Option<String>,
-}
-
-/// An envelope, as DSSE writes it in JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Dsse {
-    #[serde(rename = "payloadType")]
-    payload_type: String,
-    payload: String,
-    signatures: Vec<DsseSignature>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DsseSignature {
-    keyid: String,
-    sig: String,
-}
-
-impl Dsse {
-    fn of(envelope: &wire::Envelope) -> Self {
-        let signature = |signature: &wire::Signature| DsseSignature {
-            keyid: signature.key_id.clone(),
-            sig: BASE64_STANDARD.encode(&signature.signature),
-        };
-        Self {
-            payload_type: envelope.payload_type.clone(),
-            payload: BASE64_STANDARD.encode(&envelope.payload),
-            signatures: envelope.signatures.iter().map(signature).collect(),
-        }
-    }
-
-    fn envelope(&self) -> anyhow::Result<wire::Envelope> {
-        let signature = |signature: &DsseSignature| {
-            let bytes = BASE64_STANDARD.decode(&signature.sig)?;
-            anyhow::Ok(wire::Signature { key_id: signature.keyid.clone(), signature: bytes.into() })
-        };
-        Ok(wire::Envelope {
-            payload_type: self.payload_type.clone(),
-            payload: BASE64_STANDARD.decode(&self.payload)?.into(),
-            signatures: self.signatures.iter().map(signature).collect::<Result<_, _>>()?,
-        })
-    }
 }
 
 /// One thing that was looked at.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{Timestamp, tz::TimeZone};
 use sfdata_common::{
     ids::AgentId,
+    prices::{Prices, in_units},
     usage::{
         Component, Hour, Key, Meter, Record, component_name,
         days::{date_of, day_number, month_from},
@@ -14,10 +15,7 @@ use sfdata_common::{
 use sfdata_proto::v1::{self as wire, UsageGroup};
 
 use self::billed::Billed;
-use crate::{
-    prices::{Prices, in_units},
-    store::records::{UsageBill, UsageDay},
-};
+use crate::store::records::{UsageBill, UsageDay};
 
 mod billed;
 

@@ -86,7 +86,7 @@ impl List {
     }
 }
 
-fn to_json(entry: &AuditEntry) -> Value {
+pub(super) fn to_json(entry: &AuditEntry) -> Value {
     json!({
         "index": entry.index,
         "time": words::time(entry.at_unix_ms),
@@ -101,7 +101,11 @@ fn to_json(entry: &AuditEntry) -> Value {
 }
 
 /// Hand the entries over one by one, until `each` has seen enough.
-async fn read(hub: &Hub, request: ListAuditRequest, mut each: impl FnMut(AuditEntry) -> bool) -> anyhow::Result<()> {
+pub(super) async fn read(
+    hub: &Hub,
+    request: ListAuditRequest,
+    mut each: impl FnMut(AuditEntry) -> bool,
+) -> anyhow::Result<()> {
     const TRIED: &str = "read the audit record";
     let mut stream = hub.ask(TRIED, hub.operator().list_audit(request)).await?;
     while let Some(answer) = stream.message().await.map_err(|status| hub.words(TRIED, &status))? {

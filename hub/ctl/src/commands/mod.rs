@@ -18,6 +18,7 @@ mod dashboard;
 mod ecs;
 mod images;
 mod logs;
+mod platform;
 mod power;
 mod s3;
 mod top;
@@ -61,6 +62,8 @@ pub(crate) enum Noun {
     Images(images::Images),
     #[command(subcommand)]
     Commands(commands::Commands),
+    #[command(subcommand)]
+    Platform(platform::Platform),
     Usage(usage::Usage),
     #[command(subcommand)]
     Alerts(alerts::Alerts),
@@ -91,6 +94,7 @@ impl Noun {
             Self::Arrivals(arrivals) => arrivals.run(context).await,
             Self::Images(images) => images.run(context).await,
             Self::Commands(commands) => commands.run(context).await,
+            Self::Platform(platform) => platform.run(context).await,
             Self::Usage(usage) => usage.run(context).await,
             Self::Alerts(alerts) => alerts.run(context).await,
             Self::Audit(audit) => audit.run(context).await,

@@ -1,9 +1,9 @@
 //! What usage comes to, reckoned by hand beside it.
 
-use sfdata_common::usage::Label;
+use sfdata_common::{prices::built_in, usage::Label};
 
 use super::*;
-use crate::{prices::built_in, store::records::UsageAmount};
+use crate::store::records::UsageAmount;
 
 /// 2026-11-01.
 const FIRST: u32 = 20_758;

@@ -1,7 +1,7 @@
 //! What AWS takes for what is used: one list a region, dated, with its source. From a list come estimates, never bills.
 
+use crate::usage::{Key, Meter};
 use serde::Deserialize;
-use sfdata_common::usage::{Key, Meter};
 
 const HOUR: f64 = 3600.0;
 const KIB: f64 = 1024.0;
@@ -110,7 +110,7 @@ pub fn built_in() -> Vec<Prices> {
 
 #[cfg(test)]
 mod tests {
-    use sfdata_common::usage::Component;
+    use crate::usage::Component;
 
     use super::*;
 
