@@ -15,9 +15,7 @@ from .api import Api, Failed
 from .kinds import KINDS
 
 
-def install(url):
-    """`url` is where the stand-in itself is reached: its handlers call it."""
-    Api.url = url
+def install():
     functions.install()
     stackset.install()
     changes.install()
