@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+from moto import backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
@@ -29,6 +30,8 @@ def prepare():
     """What is alike for every stand-in, and takes its time: the application for the gate."""
     for part in (ecs, ecr, logs, rds, s3, cloudformation):
         part.install()
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules  # moto reads its folder for each request
     return DomainDispatcherApplication(create_backend_app)
 
 
