@@ -137,11 +137,14 @@ def mirror():
 
 
 def plan(folder, endpoint, *options):
-    """The stacks that would be made with the example's values, as {name: parameters}, or what Terraform said against it."""
-    code, _, error = terraform(folder, "plan", "-input=false", "-no-color", "-lock=false", "-out=plan",
-                               "-var-file=example.tfvars", *options, endpoint=endpoint)
-    if code != 0:
-        return " ".join(error.replace("│", " ").split())
+    """Whether there is a plan with the example's values, and what Terraform said."""
+    code, said, error = terraform(folder, "plan", "-input=false", "-no-color", "-lock=false", "-out=plan",
+                                  "-var-file=example.tfvars", *options, endpoint=endpoint)
+    return code == 0, " ".join((said + error).replace("│", " ").split())
+
+
+def made(folder):
+    """The stacks of the last plan, as {name: parameters}."""
     _, shown, _ = terraform(folder, "show", "-json", "plan")
     after = [change["change"]["after"] for change in json.loads(shown)["resource_changes"]]
     return {each["name"]: each.get("parameters") or {} for each in after}
@@ -149,12 +152,13 @@ def plan(folder, endpoint, *options):
 
 def planned(folder, name, endpoint):
     """What is given is passed, what is not given is left to the template, and what can't be is said before anything is made."""
-    made = plan(folder, endpoint)
-    demand(isinstance(made, dict), f"{name}: terraform plan with example.tfvars: {made}")
+    holds, said = plan(folder, endpoint)
+    demand(holds, f"{name}: terraform plan with example.tfvars: {said}")
+    stacks = made(folder)
     by_default = {f"sfdata-{generate.stack(path)}" for path, usual in generate.ENVIRONMENTS[name].items() if usual}
-    demand(set(made) == by_default, f"{name}: a plan makes {sorted(made)}, not {sorted(by_default)}")
+    demand(set(stacks) == by_default, f"{name}: a plan makes {sorted(stacks)}, not {sorted(by_default)}")
     given = hcl2.loads((folder / "example.tfvars").read_text())
-    for stack, parameters in made.items():
+    for stack, parameters in stacks.items():
         for key, value in parameters.items():
             wanted = only(given.get(generate.variable_name(key), [None]))
             wanted = ",".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
@@ -163,16 +167,16 @@ def planned(folder, name, endpoint):
 
 def refused(folder, child, endpoint):
     """One of the two will do for what both have alike. Each plan takes seconds, most of them to start the provider."""
-    alone = plan(folder, endpoint, '-var=stacks=["ecr"]')
-    demand(isinstance(alone, dict) and len(alone) == 1, f"one stack alone: {alone}")
-    nothing = plan(folder, endpoint, '-var=stacks=["nothing"]')
-    demand("There are the stacks" in nothing, f"a stack that there is not was planned: {nothing}")
-    foreign = plan(folder, endpoint, "-var=account=111111111111")
-    demand("AWS account ID not allowed" in foreign, f"another account's credentials were taken: {foreign}")
-    unreachable = plan(child, endpoint, "-var=hub_service=")
-    demand("An own network needs HubService" in unreachable, f"what a template's rules refuse was planned: {unreachable}")
-    optional = plan(folder, endpoint, '-var=stacks=["shared"]')
-    demand("needs SharedWith" in optional, f"a stack was planned without what it needs: {optional}")
+    holds, alone = plan(folder, endpoint, '-var=stacks=["ecr"]')
+    demand(holds and "Plan: 1 to add, 0 to change, 0 to destroy" in alone, f"one stack alone: {alone}")
+    # Either would end the plan, and each is told beside the other.
+    holds, said = plan(folder, endpoint, '-var=stacks=["nothing"]', "-var=account=111111111111")
+    demand(not holds and "There are the stacks" in said, f"a stack that there is not was planned: {said}")
+    demand(not holds and "AWS account ID not allowed" in said, f"another account's credentials were taken: {said}")
+    holds, said = plan(child, endpoint, "-var=hub_service=")
+    demand(not holds and "An own network needs HubService" in said, f"what a template's rules refuse was planned: {said}")
+    holds, said = plan(folder, endpoint, '-var=stacks=["shared"]')
+    demand(not holds and "needs SharedWith" in said, f"a stack was planned without what it needs: {said}")
 
 
 def checked():

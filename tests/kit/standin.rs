@@ -288,7 +288,8 @@ impl Standin {
 
     /// Take the stand-in away.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
+        // By its standard input: of a nursery's stand-in the child is what waits for it, and ends after it.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 

@@ -16,11 +16,15 @@ NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or i
 
 @dataclass
 class Timing:
-    """How long things take; set once, when the server starts."""
+    """How long things take."""
 
     start_seconds: float = 0.4  # PROVISIONING to RUNNING; a quarter more until the task counts as healthy
     stop_seconds: float = 0.4  # asked to stop to STOPPED
     run_seconds: float = 2.0  # how long a task without a service works before it exits with 0
+    transition_seconds: float = 0.5  # how long Aurora starts and stops
+
+
+TIMING = Timing()  # the server sets it when it starts
 
 
 @dataclass

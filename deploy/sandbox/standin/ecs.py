@@ -26,7 +26,7 @@ from moto.ecs.exceptions import EcsClientException, ECSException, InvalidParamet
 from moto.ecs.responses import EC2ContainerServiceResponse
 
 from . import logs
-from .behaviour import NO_CAPACITY, START_FAILURES, Behaviour, Timing
+from .behaviour import NO_CAPACITY, START_FAILURES, TIMING, Behaviour
 
 # Fields of CreateService and UpdateService that DescribeServices gives back as they came.
 SHAPING = ("launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration",
@@ -335,7 +335,7 @@ class Service(models.Service):
 class Backend(models.EC2ContainerServiceBackend):
     """One account's ECS in one region. Its methods expect `lock` to be held and `advance` to have been called."""
 
-    timing = Timing()
+    timing = TIMING
     _url_module = urls  # moto would derive it from this module's name
 
     def __init__(self, region_name, account_id):
@@ -612,7 +612,6 @@ def at_most(limit, name, params):
     return names
 
 
-def install(timing):
-    Backend.timing = timing
+def install():
     models.ecs_backends.backend = Backend
     urls.url_paths["{0}/$"] = Responses.dispatch

@@ -16,6 +16,8 @@ from moto.rds.exceptions import (DBClusterNotFoundError, InvalidDBClusterSnapsho
                                  InvalidDBClusterStateFault, RDSClientError)
 from moto.rds.responses import RDSResponse
 
+from .behaviour import TIMING
+
 TARGETS = {"starting": "available", "stopping": "stopped", "modifying": "available"}
 lock = threading.RLock()  # moto takes a cluster out of its table while it modifies it
 
@@ -80,7 +82,7 @@ def require(backend, identifier, status):
     return cluster
 
 
-def install(transition_seconds):
+def install():
     def start_db_cluster(backend, cluster_identifier):
         return move(require(backend, cluster_identifier, "stopped"), "starting")
 
@@ -88,7 +90,7 @@ def install(transition_seconds):
         return move(require(backend, cluster_identifier, "available"), "stopping")
 
     def move(cluster, status):
-        cluster.status, cluster.arrives_at = status, time.time() + transition_seconds
+        cluster.status, cluster.arrives_at = status, time.time() + TIMING.transition_seconds
         return cluster
 
     moto_modify = models.RDSBackend.modify_db_cluster
@@ -110,7 +112,7 @@ def install(transition_seconds):
 
     def create_db_snapshot(backend, *args, **kwargs):
         snapshot = moto_take_plain(backend, *args, **kwargs)
-        snapshot.arrives_at, snapshot.takes_seconds = time.time() + transition_seconds, transition_seconds
+        snapshot.arrives_at, snapshot.takes_seconds = time.time() + TIMING.transition_seconds, TIMING.transition_seconds
         return snapshot
 
     moto_take, moto_add = models.RDSBackend.create_db_cluster_snapshot, models.RDSBackend.create_db_instance
@@ -118,12 +120,12 @@ def install(transition_seconds):
     def create_db_cluster_snapshot(backend, db_cluster_identifier, *args, **kwargs):
         require(backend, db_cluster_identifier, "available")
         snapshot = moto_take(backend, db_cluster_identifier, *args, **kwargs)
-        snapshot.arrives_at, snapshot.takes_seconds = time.time() + transition_seconds, transition_seconds
+        snapshot.arrives_at, snapshot.takes_seconds = time.time() + TIMING.transition_seconds, TIMING.transition_seconds
         return snapshot
 
     def create_db_instance(backend, settings):
         instance = moto_add(backend, settings)
-        instance.arrives_at = time.time() + transition_seconds
+        instance.arrives_at = time.time() + TIMING.transition_seconds
         return instance
 
     def restore_db_cluster_from_snapshot(backend, from_snapshot_id, overrides):

@@ -33,7 +33,7 @@ def setUpModule():
         [sys.executable, "-m", "standin", "--ready-file", str(ready), "--until-stdin-closes",
          "--run-task-seconds", "0.3"],
         cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(ready.exists)
+    wait_for(ready.exists, 60)
     url = json.loads(ready.read_text())["url"]
 
 

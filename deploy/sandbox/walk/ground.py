@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from . import talk
-from .children import Problem, call, environment, spawn, end, tail
+from .children import Problem, call, environment, tail
 
 HERE = Path(__file__).resolve().parents[1]
 ROOT = HERE.parents[1]
@@ -76,7 +76,7 @@ def make_venv():
     if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
         raise Problem("This Python cannot make virtual environments: its venv module is missing or not whole. "
                       "On Debian: apt install python3-venv")
-    talk.say(f"Making a virtual environment in {VENV} (once; about 700 MB, a minute or two)")
+    talk.say(f"Making a virtual environment in {VENV} (once; about 700 MB, a minute or less)")
     log = LOGS / "pip.log"
     with log.open("wb") as out:
         made = call([sys.executable, "-m", "venv", "--clear", VENV], stdout=out, stderr=subprocess.STDOUT,
@@ -101,26 +101,20 @@ def works():
 
 
 def install(requirements, log):
-    names = requirements.read_text().count("==")
-    process = spawn([PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off",
-                     "-r", requirements], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                    text=True, env=os.environ | {"PYTHONPATH": ""})
-    collected = 0
-    try:
-        with log.open("a") as out:
-            for line in process.stdout:
-                out.write(line)
-                collected += line.startswith("Collecting ")
-                if line.startswith(("Collecting ", "Installing ")) and sys.stdout.isatty():
-                    what = line.split(" (")[0].strip()[:50]
-                    talk.say(f"\r\033[K  {collected}/{names} {what}", end="")
-        if sys.stdout.isatty():
-            talk.say("\r\033[K", end="")
-        if process.wait() != 0:
+    """By uv, in a quarter of pip's time; by pip alone where uv can't, which knows nothing of how pip is configured."""
+    uv = next(line for line in requirements.read_text().splitlines() if line.startswith("uv=="))
+    pip_install = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    uv_install = [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON, "--no-cache", "--no-config", "--system-certs",
+                  "--compile-bytecode"]
+    ways = (([*pip_install, uv], [*uv_install, "-r", requirements]), ([*pip_install, "-r", requirements],))
+    with log.open("ab") as out:
+        if not any(all(runs(step, out) for step in way) for way in ways):
             raise Problem(f"pip could not install what {requirements} names:\n{tail(log)}\n(all of it: {log})\n"
                           "pip needs the network, or a configured index. Then start again.")
-    finally:
-        end([process], grace=5)
+
+
+def runs(arguments, out):
+    return call(arguments, stdout=out, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": ""}).returncode == 0
 
 
 def build():

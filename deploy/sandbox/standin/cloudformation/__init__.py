@@ -8,4 +8,5 @@ what it had made; an update changes what differs after references are resolved, 
 """
 
 from . import access, compute, data, network, stackset, watch  # noqa: F401 (they enter their handlers)
+from .api import Api  # noqa: F401
 from .stack import install  # noqa: F401

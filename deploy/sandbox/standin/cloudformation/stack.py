@@ -9,15 +9,17 @@ import re
 import yaml
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.utils import yaml_tag_constructor
 
 from . import changes, functions, stackset
 from .api import Api, Failed
 from .kinds import KINDS
 
 
-def install(url):
-    """`url` is where the stand-in itself is reached: its handlers call it."""
-    Api.url = url
+def install():
+    # What moto reads templates with; in Python alone it takes longer than all that is made of them.
+    yaml.Loader = yaml.CLoader
+    yaml.CLoader.add_multi_constructor("", yaml_tag_constructor)
     functions.install()
     stackset.install()
     changes.install()
@@ -26,7 +28,7 @@ def install(url):
     moto_parse = models.Stack.parse_template
 
     def parse_template(template):
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(template)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(template, yaml.CLoader)):
             raise Failed("Template error: YAML aliases are not allowed in CloudFormation templates")
         return moto_parse(template)
 
