@@ -133,7 +133,7 @@ async fn an_la_comes_in_by_one_command_and_leaves_by_another() {
     assert_eq!(desk.read("core.params"), core);
     fs::write(desk.path("la-0.params"), params.replace("CoreAccount=1111", "CoreAccount=2222")).unwrap();
     let (code, _, said) = desk.hubctl(&onboard).await;
-    assert!(code == Some(1) && said.contains("another CoreAccount than the hub says"), "{said}");
+    assert!(code == Some(1) && said.contains("another CoreAccount than 111111111111"), "{said}");
 
     let offboard = ["offboard", "la-0", "--leave", "as-it-is", "--reason", "left the region"];
     let (code, _, said) = desk.hubctl(&offboard).await;
@@ -142,6 +142,12 @@ async fn an_la_comes_in_by_one_command_and_leaves_by_another() {
     let done = desk.json(&[&offboard[..], &["--yes"]].concat()).await;
     assert!(agents(&fleet).await.is_empty());
     assert!(!desk.read("core.params").contains(&account));
+    let steps = done["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["done"] == true), "{steps:?}");
+    assert_eq!(
+        steps.iter().map(|step| step["what"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["drained", "share", "platform", "locked out", "forgotten", "network"]
+    );
     let kinds: Vec<_> =
         done["audit"]["about_it"].as_array().unwrap().iter().map(|entry| entry["kind"].to_string()).collect();
     assert!(kinds.iter().any(|kind| kind.contains("removed")), "{kinds:?}");

@@ -220,7 +220,7 @@ impl Ready {
 
     /// What the action would change, if that is the same at every target.
     pub(crate) async fn plan(&self, action: Action) -> anyhow::Result<AgreedPlan> {
-        let answers = self.ask_as(action, Mode::PlanOnly).await?;
+        let answers = self.ask_as(action, Mode::PlanOnly).await.context("nothing was ordered")?;
         let mut table = Table::new(&["AGENT", "RESOURCE", "PROPERTY", "BEFORE", "AFTER"]);
         let mut digests = Vec::new();
         for (agent, answer) in answers {
@@ -253,7 +253,7 @@ impl Ready {
 
     /// What every target answers to a question on which the order depends. Nothing is ordered unless all do.
     pub(crate) async fn ask(&self, question: Action) -> anyhow::Result<Vec<(String, Kind)>> {
-        self.ask_as(question, Mode::Act).await
+        self.ask_as(question, Mode::Act).await.context("nothing was ordered")
     }
 
     /// As [`Self::ask`], or what it would change.
@@ -266,9 +266,13 @@ impl Ready {
         submitted.came_to(&board);
         let stop = stop?;
         if let Stop::UnderWay(why) = stop {
-            bail!("nothing was ordered: {} was not answered everywhere ({why})", board.action);
+            bail!(
+                "{} was not answered everywhere ({why}); see hubctl commands show {}",
+                board.action,
+                board.command_id
+            );
         }
-        results::answers(&board).map_err(|which| anyhow!("nothing was ordered: {}: {which}", board.action))
+        results::answers(&board).map_err(|which| anyhow!("{}: {which}", board.action))
     }
 }
 

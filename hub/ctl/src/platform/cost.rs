@@ -2,7 +2,7 @@
 //! built-in list and those of `deploy/config/prices.toml`, and how much is used, which is written down here with where it comes
 //! from. An estimate, and no bill.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use sfdata_common::prices::{self, MONTH_HOURS, Prices};
 
@@ -20,6 +20,9 @@ const LOOK_HOURS: f64 = 0.1;
 
 /// Nothing that costs depends on the account.
 pub(crate) const ANY_ACCOUNT: &str = "222222222222";
+
+/// The instance that `instance_hour` of the prices is of.
+const PRICED_CLASS: &str = "db.t4g.micro";
 
 /// How much of what grows with use.
 #[derive(Debug, Clone, Copy)]
@@ -184,20 +187,29 @@ pub(crate) fn sheet(
 ) -> anyhow::Result<Vec<Line>> {
     let estate = Estate::new(parameters, ANY_ACCOUNT)?;
     let mut lines = vec![agent(&estate, p)?];
-    let mut awake = 0.0;
-    for name in ["WebserverTask", "DaemonTask", "CodeServerTask"] {
-        awake += p.task_hour(&size(&estate, "dagster", name)?);
+    let is = |name: &str, value: &str| parameters.get(name) == Some(value);
+    // Of an adopted platform nobody knows here what it has.
+    if parameters.stacks().contains(&"dagster") {
+        let mut awake = 0.0;
+        for name in ["WebserverTask", "DaemonTask", "CodeServerTask"] {
+            awake += p.task_hour(&size(&estate, "dagster", name)?);
+        }
+        lines.push(Line::new("page, daemon, code server while awake", with.awake, "h", awake));
+        let run = match is("RunCapacity", "FARGATE_SPOT") {
+            true => p.hub.spot_vcpu_hour + 4.0 * p.hub.spot_gib_hour,
+            false => p.hub.vcpu_hour + 4.0 * p.hub.gib_hour,
+        };
+        lines.push(Line::new("runs of 1 vCPU and 4 GiB", with.runs, "h", run));
+        lines.extend(database(&estate, with, p)?);
     }
-    lines.push(Line::new("page, daemon, code server while awake", with.awake, "h", awake));
-    lines.push(Line::new("runs of 1 vCPU and 4 GiB", with.runs, "h", p.hub.vcpu_hour + 4.0 * p.hub.gib_hour));
     if parameters.stacks().contains(&"frontend") {
         let hour = p.task_hour(&size(&estate, "frontend", "Task")?);
         lines.push(Line::new("upload front end, which stays up", MONTH_HOURS, "h", hour));
     }
-    lines.extend(database(&estate, with, p)?);
+    let copies = if is("Copies", "yes") { 2.0 } else { 1.0 };
     let (hub, more) = (&p.hub, &p.more);
     lines.extend([
-        Line::new("buckets", with.stored_gib, "GiB", hub.stored_gib_month),
+        Line::new("buckets", with.stored_gib * copies, "GiB", hub.stored_gib_month),
         Line::new("requests to buckets", with.requests / 1000.0, "1,000", hub.requests_1000),
         Line::new("key of the LA", number(&estate, "AWS::KMS::Key")?, "", more.kms_key_month),
         Line::new("requests to the key", 1.0, "10,000", more.kms_requests_10000),
@@ -243,6 +255,10 @@ fn database(estate: &Estate, with: Use, p: &PriceList) -> anyhow::Result<Vec<Lin
     let Some(cluster) = clusters.first() else {
         let instances = estate.made("AWS::RDS::DBInstance")?;
         let instance = instances.first().context("the templates make no database")?;
+        let class = instance.properties["DBInstanceClass"].as_str().unwrap_or_default();
+        if class != PRICED_CLASS {
+            bail!("there is a price of {PRICED_CLASS} alone (deploy/config/prices.toml), and none of {class}");
+        }
         return Ok(vec![
             Line::new("database, a plain instance", MONTH_HOURS, "h", more.instance_hour),
             Line::new("its storage", figure(instance, "/AllocatedStorage")?, "GiB", more.instance_stored_gib_month),
@@ -323,6 +339,10 @@ mod tests {
         assert!(month("Network=shared\nCapacity=FARGATE\n", 0, LAS) > shared + 3.0);
         let instance = |with| month("Network=shared\nDatabase=instance\n", with, LAS);
         assert!(instance(0) > shared && instance(2) < month("Network=shared\n", 2, LAS));
+        assert!(month("Network=shared\nCopies=yes\n", 0, LAS) > shared);
+        assert!(month("Network=shared\nRunCapacity=FARGATE_SPOT\n", 1, LAS) < month("Network=shared\n", 1, LAS));
+        let adopted = "Network=shared\nStorage=adopted\nDataStore=a\nWorkspace=b\nShared=c\n";
+        assert!(month(adopted, 2, LAS) < shared, "of its own platform nothing is known");
         assert!(month("Network=shared\nFrontend=yes\nClientCidr=10.0.0.0/8\n", 0, LAS) > shared + 20.0);
     }
 

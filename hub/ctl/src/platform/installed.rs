@@ -11,6 +11,11 @@ use super::{
     parameters::Parameters,
 };
 
+/// Of the agent's task, by `child/role.yaml`.
+const AGENT_ROLE: &str = "sfdata-agent";
+/// Services that run all the time, and stop nobody may.
+const ALWAYS: [&str; 2] = ["agent", "hub"];
+
 /// Questions at the same time: AWS throttles whoever asks faster.
 const AT_ONCE: usize = 6;
 
@@ -87,7 +92,20 @@ pub(crate) async fn stacks(
             Ok(Some(said)) => {
                 let status = said["StackStatus"].as_str().unwrap_or_default().to_owned();
                 let events = format!("{status}: aws cloudformation describe-stack-events --stack-name {name}");
+                let events = match status.as_str() {
+                    "ROLLBACK_COMPLETE" => {
+                        format!("{events}; then aws cloudformation delete-stack --stack-name {name}, and load it again")
+                    }
+                    _ => events,
+                };
                 findings.push(Finding::told("stack", &name, is_whole(&status), &status, &events));
+                findings.extend(other_values(parameters, stack, &name, &said));
+            }
+            // The organisation's stack set may have made it in its place.
+            Ok(None) if stack == "role" && ask(&["iam", "get-role", "--role-name", AGENT_ROLE]).await.is_ok() => {
+                findings.push(Finding::right("stack", &name, format!("{AGENT_ROLE} is there, by the stack set")));
+                made.entry("AWS::IAM::Role".into()).or_default().push(AGENT_ROLE.into());
+                continue;
             }
             Ok(None) => {
                 missing.push(stack);
@@ -108,10 +126,34 @@ pub(crate) async fn stacks(
             Err(error) => findings.push(Finding::unknown("stack", &name, &error)),
         }
     }
+    // Buckets that other templates made are looked at in the same way.
+    for name in ["DataStore", "Workspace", "Shared", "Backup", "AccessLogs"] {
+        if let Some(bucket) = parameters.get(name).filter(|bucket| !bucket.is_empty()) {
+            made.entry("AWS::S3::Bucket".into()).or_default().push(bucket.into());
+        }
+    }
     (made, missing)
 }
 
-/// A stack that is as it was asked for, even where an update was taken back.
+/// What the file says otherwise than the stack was loaded with.
+fn other_values(parameters: &Parameters, stack: &str, name: &str, said: &Value) -> Vec<Finding> {
+    let loaded: Vec<&Value> = list(said, "Parameters").collect();
+    let given = parameters.given().iter().filter_map(|(parameter, value)| {
+        let there = loaded.iter().find(|there| there["ParameterKey"] == parameter.as_str())?;
+        let there = text(there, "ParameterValue");
+        (there != *value).then(|| {
+            let load = format!("deploy/load {} {} {stack}", parameters.place().name(), parameters.path().display());
+            Finding::wrong(
+                "stack",
+                format!("{name} {parameter}"),
+                format!("{there:?} is loaded, and the file says {value:?}: {load}"),
+            )
+        })
+    });
+    given.collect()
+}
+
+/// A stack that is as it was asked for.
 fn is_whole(status: &str) -> bool {
     matches!(status, "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "IMPORT_COMPLETE")
 }
@@ -134,8 +176,8 @@ async fn one(kind: &str, id: &str) -> Vec<Finding> {
         "AWS::EFS::FileSystem" => file_system(id).await,
         "AWS::S3::Bucket" => bucket(id).await,
         "AWS::IAM::Role" => role(id).await,
-        "AWS::IAM::ManagedPolicy" => managed_policy(id).await,
         "AWS::ECS::Service" => service(id).await,
+        "AWS::ElasticLoadBalancingV2::LoadBalancer" => balancer(id).await,
         _ => return Vec::new(),
     };
     found.unwrap_or_else(|error| vec![Finding::unknown(area(kind), id, &error)])
@@ -144,9 +186,9 @@ async fn one(kind: &str, id: &str) -> Vec<Finding> {
 /// What is looked for in a type of resource.
 fn area(kind: &str) -> &'static str {
     match kind {
-        "AWS::IAM::Role" | "AWS::IAM::ManagedPolicy" => "permissions",
+        "AWS::IAM::Role" => "permissions",
         "AWS::EC2::VPCEndpoint" | "AWS::ECS::Service" => "reachable",
-        "AWS::EC2::VPC" | "AWS::EC2::SecurityGroup" => "private",
+        "AWS::EC2::VPC" | "AWS::EC2::SecurityGroup" | "AWS::ElasticLoadBalancingV2::LoadBalancer" => "private",
         _ => "encrypted",
     }
 }
@@ -166,11 +208,15 @@ async fn network(vpc: &str) -> Found {
     Ok(vec![Finding::told("private", vpc, !open, "no way to the internet", &wrong)])
 }
 
-/// Whether a route goes through a gateway to other networks than this one and S3.
+/// Whether a route goes to the internet: through a gateway of it, or for every address that has no other, whatever it goes through.
 fn leads_out(route: &Value) -> bool {
-    let gateway = text(route, "GatewayId");
-    gateway.starts_with("igw-")
-        || ["NatGatewayId", "EgressOnlyInternetGatewayId"].iter().any(|key| !text(route, key).is_empty())
+    let everything =
+        text(route, "DestinationCidrBlock") == "0.0.0.0/0" || text(route, "DestinationIpv6CidrBlock") == "::/0";
+    let through = |key: &str| !text(route, key).is_empty();
+    everything
+        || text(route, "GatewayId").starts_with("igw-")
+        || through("NatGatewayId")
+        || through("EgressOnlyInternetGatewayId")
 }
 
 async fn security_group(id: &str) -> Found {
@@ -181,6 +227,13 @@ async fn security_group(id: &str) -> Found {
         .any(|range| text(range, "CidrIp") == "0.0.0.0/0" || text(range, "CidrIpv6") == "::/0");
     let wrong = "it lets everybody in: no template does; take that rule away";
     Ok(vec![Finding::told("private", id, !open, "nobody outside is let in", wrong)])
+}
+
+async fn balancer(arn: &str) -> Found {
+    let said = ask(&["elbv2", "describe-load-balancers", "--load-balancer-arns", arn]).await?;
+    let internal = said.pointer("/LoadBalancers/0/Scheme").is_some_and(|scheme| *scheme == "internal");
+    let name = arn.rsplit('/').nth(1).unwrap_or(arn);
+    Ok(vec![Finding::told("private", name, internal, "internal", "it has public addresses: load its stack anew")])
 }
 
 async fn endpoint(id: &str) -> Found {
@@ -232,39 +285,46 @@ async fn bucket(name: &str) -> Found {
     let all = ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"];
     let closed = all.iter().all(|key| block[key] == true);
     let sse = match ask(&["s3api", "get-bucket-encryption", "--bucket", name]).await {
-        Ok(said) => said.pointer("/ServerSideEncryptionConfiguration/Rules/0").is_some(),
-        Err(error) if error.is(&["ServerSideEncryptionConfigurationNotFoundError"]) => false,
+        Ok(said) => said
+            .pointer("/ServerSideEncryptionConfiguration/Rules/0/ApplyServerSideEncryptionByDefault/SSEAlgorithm")
+            .and_then(Value::as_str)
+            .map(String::from),
+        Err(error) if error.is(&["ServerSideEncryptionConfigurationNotFoundError"]) => None,
         Err(error) => return Err(error),
     };
     let ensure = "hubctl s3 ensure puts it right";
     Ok(vec![
         Finding::told("private", name, closed, "closed to the public", &format!("not closed to the public: {ensure}")),
-        Finding::told("encrypted", name, sse, "encrypted", &format!("nothing says how it is encrypted: {ensure}")),
+        match sse {
+            Some(by) => Finding::right("encrypted", name, format!("encrypted, {by}")),
+            None => Finding::wrong("encrypted", name, format!("nothing says how it is encrypted: {ensure}")),
+        },
     ])
 }
 
 async fn role(name: &str) -> Found {
     let attached = ask(&["iam", "list-attached-role-policies", "--role-name", name]).await?;
-    let of_aws: Vec<_> = list(&attached, "AttachedPolicies")
-        .map(|policy| text(policy, "PolicyArn"))
-        .filter(|arn| arn.starts_with("arn:aws:iam::aws:policy/"))
-        .collect();
-    let inline = ask(&["iam", "list-role-policies", "--role-name", name]).await?;
     let mut wide = Vec::new();
+    for arn in list(&attached, "AttachedPolicies").map(|policy| text(policy, "PolicyArn")) {
+        match arn.starts_with("arn:aws:iam::aws:policy/") {
+            true => wide.push(arn),
+            false => wide.extend(wildcards(&managed(&arn).await?)),
+        }
+    }
+    let inline = ask(&["iam", "list-role-policies", "--role-name", name]).await?;
     for policy in list(&inline, "PolicyNames").filter_map(Value::as_str) {
         let said = ask(&["iam", "get-role-policy", "--role-name", name, "--policy-name", policy]).await?;
         wide.extend(wildcards(&said["PolicyDocument"]));
     }
-    wide.extend(of_aws);
     Ok(vec![bounded(name, &wide)])
 }
 
-async fn managed_policy(arn: &str) -> Found {
+/// What a managed policy says.
+async fn managed(arn: &str) -> Result<Value, Error> {
     let said = ask(&["iam", "get-policy", "--policy-arn", arn]).await?;
     let version = said.pointer("/Policy/DefaultVersionId").and_then(Value::as_str).unwrap_or_default();
     let said = ask(&["iam", "get-policy-version", "--policy-arn", arn, "--version-id", version]).await?;
-    let wide = wildcards(&said["PolicyVersion"]["Document"]);
-    Ok(vec![bounded(arn.rsplit('/').next().unwrap_or(arn), &wide)])
+    Ok(said["PolicyVersion"]["Document"].clone())
 }
 
 fn bounded(subject: &str, wide: &[String]) -> Finding {
@@ -301,7 +361,8 @@ async fn service(arn: &str) -> Found {
     let wrong = format!(
         "{state}: aws ecs describe-services --cluster {cluster} --services {name} --query 'services[0].events'"
     );
-    let holds = service["status"] == "ACTIVE" && running >= desired;
+    let wanted = if ALWAYS.contains(&name) { desired.max(1) } else { desired };
+    let holds = service["status"] == "ACTIVE" && running >= wanted;
     Ok(vec![Finding::told("reachable", &format!("{cluster}/{name}"), holds, &state, &wrong)])
 }
 
@@ -334,6 +395,7 @@ mod tests {
     #[test]
     fn only_a_gateway_leads_out() {
         assert!(leads_out(&json!({"GatewayId": "igw-1"})) && leads_out(&json!({"NatGatewayId": "nat-1"})));
+        assert!(leads_out(&json!({"DestinationCidrBlock": "0.0.0.0/0", "TransitGatewayId": "tgw-1"})));
         assert!(!leads_out(&json!({"GatewayId": "local"})) && !leads_out(&json!({"GatewayId": "vpce-1"})));
     }
 }

@@ -47,9 +47,13 @@ impl Parameters {
 
     /// What kind of account a file is for: that of the templates that know all of its names.
     pub(crate) fn read_any(path: &Path) -> Result<Self, Error> {
-        match Self::read(path, Place::Child) {
-            Err(Error::Unknown { .. }) => Self::read(path, Place::Core),
-            read => read,
+        match (Self::read(path, Place::Child), Self::read(path, Place::Core)) {
+            // Whose templates know more of it, before the slip.
+            (Err(Error::Unknown { line, .. }), Err(error @ Error::Unknown { line: of_core, .. })) if of_core > line => {
+                Err(error)
+            }
+            (Err(Error::Unknown { .. }), core @ (Ok(_) | Err(Error::Value { .. } | Error::Twice { .. }))) => core,
+            (child, _) => child,
         }
     }
 
@@ -57,12 +61,12 @@ impl Parameters {
     pub(crate) fn parse(path: &Path, place: Place, text: String) -> Result<Self, Error> {
         let known = place.parameters();
         let mut given: Vec<(String, String)> = Vec::new();
-        for (line, content) in (1..).zip(text.lines()) {
+        for (line, content) in (1..).zip(text.split_terminator('\n')) {
             if content.is_empty() || content.starts_with('#') {
                 continue;
             }
             let path = || path.to_path_buf();
-            let Some((name, value)) = content.split_once('=') else {
+            let Some((name, value)) = content.split_once('=').filter(|_| !content.contains('\r')) else {
                 return Err(Error::Line { path: path(), line, text: content.into() });
             };
             let name = name.to_owned();
@@ -75,7 +79,8 @@ impl Parameters {
             let value = match value.strip_prefix('@') {
                 Some(file) => {
                     let file = path().with_file_name(file);
-                    fs::read_to_string(&file).map_err(|source| Error::Read { path: file, source })?
+                    let text = fs::read_to_string(&file).map_err(|source| Error::Read { path: file, source })?;
+                    text.trim_end_matches('\n').to_owned()
                 }
                 None => value.to_owned(),
             };
@@ -107,6 +112,18 @@ impl Parameters {
             let known = self.place.templates().iter().find_map(|template| template.parameter(name))?;
             known.default.as_deref()
         })
+    }
+
+    /// Parameters of the stacks that are asked for which have no default, and that the file does not name.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let asked = self.stacks();
+        let stacks = self.place.templates().iter().filter(|template| asked.contains(&template.stack));
+        let needed = stacks.flat_map(|template| &template.parameters).filter(|parameter| parameter.default.is_none());
+        let mut missing: Vec<&str> =
+            needed.map(|one| one.name.as_str()).filter(|name| self.get(name).is_none()).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
     }
 
     /// What there has to be.
@@ -143,7 +160,8 @@ impl Parameters {
         let has = |name: &str| self.get(name).is_some_and(|value| !value.is_empty());
         let asked = |stack: &str| match stack {
             "endpoints" => is("Network", "own"),
-            "storage" => is("Storage", "new"),
+            // An adopted platform has its own.
+            "storage" | "database" | "dagster-roles" | "dagster" => is("Storage", "new"),
             "balancer" => is("LoadBalancer", "yes") || is("Frontend", "yes"),
             "frontend" => is("Frontend", "yes"),
             "shared" => has("SharedWith"),
@@ -174,6 +192,7 @@ mod tests {
             ("# one\nLaName=camden\nLaNam=x\n", "camden.params, line 3: no template of child has a parameter LaNam"),
             ("LaName=camden\nLaName=barnet\n", "camden.params, line 2: LaName stands in an earlier line as well"),
             ("LaName\n", "camden.params, line 1: no NAME=VALUE: LaName"),
+            ("LaName=camden\r\n", "camden.params, line 1: no NAME=VALUE: LaName=camden\r"),
             ("Network=both\n", "camden.params, line 1: Network cannot be \"both\": it is one of own, shared"),
             ("MoreToml=@nowhere.toml\n", "the parameters in nowhere.toml cannot be read"),
         ] {
@@ -199,6 +218,8 @@ mod tests {
         let path = folder.path().join("camden.params");
         Parameters::parse(&path, Place::Child, "LaName=camden\n".into()).unwrap().write().unwrap();
         assert_eq!(Parameters::read_any(&path).unwrap().need("LaName").unwrap(), "camden");
+        fs::write(&path, "LaName=camden\nLaNam=x\n").unwrap();
+        assert!(Parameters::read_any(&path).unwrap_err().to_string().contains("line 2: no template of child"));
         fs::write(&path, "OrganizationId=o-a1b2c3d4e5\n").unwrap();
         assert_eq!(Parameters::read_any(&path).unwrap().place(), Place::Core);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -208,7 +229,7 @@ mod tests {
     fn the_parameters_say_which_stacks_there_are() {
         let stacks = |text: &str| parse(text).unwrap().stacks().join(" ");
         assert_eq!(stacks(""), "network endpoints storage database dagster-roles dagster role agent");
-        assert_eq!(stacks("Network=shared\nStorage=adopted\n"), "network database dagster-roles dagster role agent");
+        assert_eq!(stacks("Network=shared\nStorage=adopted\n"), "network role agent");
         assert!(stacks("Frontend=yes\n").contains("balancer dagster-roles dagster frontend"));
         let file = parse("CoreAccount=111111111111\n").unwrap();
         assert_eq!(file.stack_name("agent", "222222222222"), "sfdata-agent");

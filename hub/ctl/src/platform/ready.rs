@@ -30,20 +30,30 @@ const ENDPOINTS: Quota = Quota { subject: "interface endpoints of a VPC", servic
 
 /// Look at everything that loading these stacks needs; nothing where all are there.
 pub(crate) async fn look(parameters: &Parameters, account: &str, missing: &[&str]) -> anyhow::Result<Vec<Finding>> {
-    if missing.is_empty() {
-        return Ok(Vec::new());
+    let path = parameters.path().display();
+    let unnamed = parameters.missing().into_iter().map(|name| match name {
+        // The images come after the repositories.
+        "HubImage" => Finding {
+            area: "parameter",
+            subject: name.into(),
+            verdict: Verdict::NotYet,
+            found: format!("once it is pushed, in {path}"),
+        },
+        _ => Finding::wrong("parameter", name, format!("it has no default: add a line {name}=... to {path}")),
+    });
+    let mut findings: Vec<Finding> = unnamed.collect();
+    if missing.is_empty() || findings.iter().any(|finding| finding.verdict == Verdict::Wrong) {
+        return Ok(findings);
     }
     let estate = Estate::new(parameters, account)?;
     let is_missing = |made: &Made| missing.contains(&made.stack);
-    let mut findings: Vec<Finding> = missing
-        .iter()
-        .map(|stack| {
-            let place = parameters.place().name();
-            let load = format!("deploy/load {place} {} {stack}", parameters.path().display());
-            let subject = parameters.stack_name(stack, account);
-            Finding { area: "stack", subject, verdict: Verdict::NotYet, found: load }
-        })
-        .collect();
+    let loads = missing.iter().map(|stack| {
+        let place = parameters.place().name();
+        let load = format!("deploy/load {place} {} {stack}", parameters.path().display());
+        let subject = parameters.stack_name(stack, account);
+        Finding { area: "stack", subject, verdict: Verdict::NotYet, found: load }
+    });
+    findings.extend(loads);
     findings.push(whose(parameters, account));
     findings.push(zones().await);
     match parameters.place() {
@@ -54,7 +64,8 @@ pub(crate) async fn look(parameters: &Parameters, account: &str, missing: &[&str
     for task in estate.made("AWS::ECS::TaskDefinition")?.iter().filter(|made| is_missing(made)) {
         for container in list(&task.properties, "ContainerDefinitions") {
             let image = text(container, "Image");
-            if !findings.iter().any(|finding| finding.subject == shown(&image)) {
+            // One that the file does not name is its parameter's name.
+            if image.contains('/') && !findings.iter().any(|finding| finding.subject == shown(&image)) {
                 findings.push(image_can_be_pulled(&image).await);
             }
         }
@@ -80,7 +91,8 @@ fn whose(parameters: &Parameters, account: &str) -> Finding {
                 format!("these are credentials of {account}, and HubImage is in {core}: take the core account's");
             Finding::wrong("account", account, wrong)
         }
-        (Place::Core, _) => Finding::right("account", account, "the core account"),
+        (Place::Core, Some(_)) => Finding::right("account", account, "the core account"),
+        (Place::Core, None) => Finding::right("account", account, "will be the core account"),
         (Place::Child, _) => {
             let la = parameters.get("LaName").unwrap_or("the LA");
             Finding::right("account", account, format!("will be {la}'s: compare it with what was registered"))
@@ -151,7 +163,7 @@ async fn image_can_be_pulled(image: &str) -> Finding {
         }
         Err(error) if error.is_denied() => {
             let wrong = format!(
-                "account {registry} does not let this one pull it: is it in the organisation of the core's ecr?"
+                "account {registry} does not let these credentials pull it: is this account in the organisation of the core's ecr?"
             );
             Finding::wrong("image", subject, wrong)
         }
@@ -219,7 +231,12 @@ async fn wide_enough(quota: &Quota, needed: f64, why: &str) -> Finding {
                 let right = format!("{value}, of which {needed} are needed ({why})");
                 Finding::told("quota", quota.subject, value >= needed, &right, &wrong)
             }
-            None => Finding::wrong("quota", quota.subject, "AWS did not tell how many"),
+            None => Finding {
+                area: "quota",
+                subject: quota.subject.into(),
+                verdict: Verdict::Unknown,
+                found: "AWS did not tell how many".into(),
+            },
         },
         Err(error) => Finding::unknown("quota", quota.subject, &error),
     }

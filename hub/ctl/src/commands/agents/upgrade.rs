@@ -96,8 +96,9 @@ struct Ring {
 impl Whom {
     async fn rings(self, hub: &Hub) -> anyhow::Result<Vec<Ring>> {
         if self.rings.is_empty() {
+            let name = if self.all { "all" } else { "chosen" }.into();
             let agents = Targets::new(self.agents, self.groups, self.all).resolve(hub).await?;
-            return Ok(vec![Ring { name: "all".into(), agents }]);
+            return Ok(vec![Ring { name, agents }]);
         }
         let mut rings = Vec::with_capacity(self.rings.len());
         for group in self.rings {
@@ -178,7 +179,10 @@ impl Upgrade {
                 Err(error) => output::error(chain(&error)),
             }
             if exit == Exit::Done && !ready.plans() {
-                exit = back(&ready.hub, ring).await?;
+                exit = back(&ready.hub, ring).await.unwrap_or_else(|error| {
+                    output::error(chain(error.as_ref()));
+                    exit::code_of(&error)
+                });
             }
             if exit != Exit::Done {
                 break;

@@ -39,7 +39,7 @@ pub(crate) struct Cost {
     #[arg(long, value_name = "N", default_value_t = LAS, value_parser = clap::value_parser!(u32).range(1..))]
     las: u32,
     /// Exit with 3 if an LA asleep costs more
-    #[arg(long, value_name = "AMOUNT")]
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     at_most: Option<f64>,
 }
 
@@ -81,6 +81,12 @@ impl Cost {
         });
         context.output.data(&json, &[table(&months, p.currency())])?;
         output::note(format_args!("prices of {}, dated {}: {}", p.region(), p.dated(), p.source()));
+        if parameters.get("Storage") == Some("adopted") {
+            output::note("what the adopted platform itself costs is not in it: its tasks, runs and database");
+        }
+        if parameters.get("Sleep") == Some("no") {
+            output::warn("with Sleep=no nobody puts it to sleep: it is as people leave it, and costs that");
+        }
         if parameters.get("Network") == Some("own") {
             let other = parameters.with("Network", "shared")?;
             let other = cost::sum(&cost::sheet(&other, USES[0], shared, self.las, &p)?);
@@ -105,6 +111,11 @@ impl Cost {
             None => Ok(Exit::Done),
         }
     }
+}
+
+fn amount(text: &str) -> Result<f64, String> {
+    let amount: Option<f64> = text.parse().ok();
+    amount.filter(|amount| amount.is_finite() && *amount > 0.0).ok_or_else(|| "use an amount of money, as in 12".into())
 }
 
 /// Endpoints that the core account has for LAs alone.

@@ -22,7 +22,7 @@ use crate::{
     cli::Context,
     client::Hub,
     commands::agents::label,
-    exit::Exit,
+    exit::{Exit, Usage},
     order::{About, Ready},
     output,
     platform::{aws, parameters::Parameters, templates::Place},
@@ -103,21 +103,29 @@ enum Network {
 
 impl Onboard {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        let core = Parameters::read(&self.core, Place::Core)?;
+        let core_account = core_account(&Parameters::read(&self.core, Place::Core)?)?;
+        let path = self.parameters.clone().unwrap_or_else(|| format!("{}.params", self.id).into());
+        let is_for_new = self.hub_service.is_some() || self.agent_tag.is_some() || self.network == Network::Shared;
+        if !self.token && is_for_new && path.exists() {
+            let text = "is there already: change it there; --network, --hub-service and --agent-tag are for a new file";
+            return Err(Usage(format!("{} {text}", path.display())).into());
+        }
         let hub = Hub::connect(context).await?;
         let mut json = json!({ "agent_id": self.id.as_str(), "account": self.account.as_str() });
         if self.token {
+            self.let_in()?;
             let token = self.invite(&hub).await?;
-            self.let_in(core)?;
             json["token"] = token.clone().into();
-            if !context.output.is_json() {
-                context.output.text(&Value::Null, &token)?;
-            }
-            output::note(format_args!("join in account {} with: sfdata-agent enrol --token TOKEN", self.account));
+            context.output.text(&json, &token)?;
+            output::note(format_args!(
+                "join in account {} with: sfdata-agent enrol --token TOKEN; then, for the rest, this command without --token",
+                self.account
+            ));
+            return Ok(Exit::Done);
         } else {
             let place = self.register(&hub).await?;
-            let core = self.let_in(core)?;
-            let parameters = self.parameters(&core, &place).await?;
+            let core = self.let_in()?;
+            let parameters = self.parameters(&core, &core_account, path, &place).await?;
             json["parameters"] = parameters.path().display().to_string().into();
             output::note(format_args!(
                 "load its stacks, with credentials of account {}: hubctl platform check {file}, then deploy/load child {file}",
@@ -136,7 +144,8 @@ impl Onboard {
     }
 
     /// Put the account on the list of those who may find the hub.
-    fn let_in(&self, core: Parameters) -> anyhow::Result<Parameters> {
+    fn let_in(&self) -> anyhow::Result<Parameters> {
+        let core = Parameters::read(&self.core, Place::Core)?;
         let changed = with_entry(&core, "AllowedPrincipals", &format!("arn:aws:iam::{}:root", self.account))?;
         if changed.given() != core.given() {
             changed.write()?;
@@ -174,17 +183,22 @@ impl Onboard {
     }
 
     /// The LA's parameters: those that are there, if they agree with what the hub says, or new ones.
-    async fn parameters(&self, core: &Parameters, place: &JoinToken) -> anyhow::Result<Parameters> {
-        let path = self.parameters.clone().unwrap_or_else(|| format!("{}.params", self.id).into());
-        let core_account = core_account(core)?;
+    async fn parameters(
+        &self,
+        core: &Parameters,
+        core_account: &str,
+        path: PathBuf,
+        place: &JoinToken,
+    ) -> anyhow::Result<Parameters> {
         let pin = [place.trust_domain.clone(), hex::encode(&place.ca_pin), hex::encode(&place.root_pin)].join("/");
-        let mut told = vec![("LaName", self.id.to_string()), ("CoreAccount", core_account.clone()), ("TrustPin", pin)];
+        let mut told =
+            vec![("LaName", self.id.to_string()), ("CoreAccount", core_account.to_owned()), ("TrustPin", pin)];
         if path.exists() {
             let there = Parameters::read(&path, Place::Child)?;
             for (name, value) in &told {
                 if there.need(name)? != value {
                     bail!(
-                        "{} has another {name} than the hub says, which is {value}: correct it, or name another file with --parameters",
+                        "{} has another {name} than {value}, which hub and core account say: correct it, or name another file with --parameters",
                         path.display()
                     );
                 }
@@ -196,7 +210,7 @@ impl Onboard {
             Network::Own => {
                 let service = match &self.hub_service {
                     Some(service) => service.clone(),
-                    None => output_of(core, &core_account, "network", "HubService").await?,
+                    None => output_of(core, core_account, "network", "HubService").await?,
                 };
                 told.push(("HubService", service));
             }
@@ -207,7 +221,7 @@ impl Onboard {
                     ("network", "HubAddress", "HubAddress"),
                     ("shared", "SharedSubnetIds", "SharedSubnetIds"),
                 ] {
-                    told.push((name, output_of(core, &core_account, stack, from).await?));
+                    told.push((name, output_of(core, core_account, stack, from).await?));
                 }
             }
         }
