@@ -378,7 +378,7 @@ async fn a_receipt_that_comes_again_before_the_first_is_stored_is_no_stray() {
 }
 
 /// Put the hub back to `backup`, as after the loss of its disk.
-async fn restore(fleet: &mut Fleet, backup: &Path) {
+pub(crate) async fn restore(fleet: &mut Fleet, backup: &Path) {
     let data_dir = fleet.hub_config.data_dir.clone();
     fleet.stop_hub().await;
     fs::rename(data_dir.join("store"), data_dir.join("store.lost")).unwrap();

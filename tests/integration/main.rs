@@ -37,6 +37,7 @@ mod permissions;
 mod proof;
 mod proposals;
 mod probe;
+mod releases;
 mod rotation;
 mod plans;
 mod policy;

@@ -75,6 +75,14 @@ pub struct Member {
     running: Option<(Running, Seen)>,
 }
 
+impl Member {
+    /// Enrol it with a token.
+    pub async fn enrol(&self, token: &str) -> Result<()> {
+        identity::enrol(&self.config.data_dir, token, &self.account.id, Timestamp::now()).await?;
+        Ok(())
+    }
+}
+
 /// What an agent shows to whoever runs it.
 struct Seen {
     link: watch::Receiver<connect::Status>,
@@ -187,6 +195,12 @@ impl Fleet {
     /// Invite and enrol an agent; it does not run yet.
     pub async fn add(&mut self, id: &str, account: &str) -> Result<()> {
         let token = self.invite(id, account).await?;
+        self.prepare(id, account).await?;
+        self.agents.last().context("no agent")?.enrol(&token).await
+    }
+
+    /// An account and a configuration for an agent, which is not enrolled yet.
+    pub async fn prepare(&mut self, id: &str, account: &str) -> Result<()> {
         let account = match &self.standin {
             Some(standin) => standin.seed(self.folder.path(), id, account).await?,
             None => Account {
@@ -199,7 +213,6 @@ impl Fleet {
             },
         };
         let config = agent_config(self.folder.path(), id, &account, self.standin.as_ref())?;
-        identity::enrol(&config.data_dir, &token, &account.id, Timestamp::now()).await?;
         self.agents.push(Member { id: id.parse()?, config, account, running: None });
         Ok(())
     }

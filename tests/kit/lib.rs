@@ -5,6 +5,7 @@
 //! [`process`] runs the real binaries, to be killed, with configurations from [`settings`]; [`iam`] holds policies beside calls;
 //! [`receiver`] is who is told of alerts; [`collector`] is where traces go; [`dagster`] is a real Dagster, and one that answers wrongly;
 //! [`fargate`] runs an agent as a task of ECS; [`crowd`] is a whole region of LAs, [`web`] looks at the web page, [`screen`] at a terminal; [`scrape`] reads metrics as Prometheus does;
+//! [`release`] is what programs of a release said to each other, heard by a [`relay`] and spoken again by [`raw`] peers;
 //! [`sts`] is an STS that answers as it should not, [`kms`] a KMS with an Ed25519 key.
 
 pub mod collector;
@@ -19,6 +20,8 @@ pub mod operator;
 pub mod process;
 pub mod raw;
 pub mod receiver;
+pub mod relay;
+pub mod release;
 pub mod rogue;
 pub mod scrape;
 pub mod screen;

@@ -44,8 +44,47 @@ use crate::fleet::{Fleet, TRUST_DOMAIN};
 pub struct RogueHub {
     key: SigningKey,
     agent: Mutex<mpsc::Receiver<Session>>,
+    place: Place,
+}
+
+/// A listener with a certificate of the hub's own CA.
+pub struct Place {
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+impl Place {
+    /// Listen at `address`, with the CA of the hub in `data_dir`: for whoever has a certificate, or for anybody.
+    pub fn take(data_dir: &Path, address: SocketAddr, certified: bool, routes: Routes) -> Result<Self> {
+        let keys = HubKeys::open_or_create(data_dir, TRUST_DOMAIN, "core", Timestamp::now())?;
+        let key = TlsKey::generate()?;
+        let hour = Duration::from_secs(3600);
+        let chain = keys.authority.issue(&key.request()?, &Subject::Hub("core".into()), hour, Timestamp::now())?;
+        let identity = Identity::new(chain, &key)?;
+        let roots = vec![keys.authority.certificate()];
+        let tls = tls::server(&identity, Some(&roots).filter(|_| certified).map(Vec::as_slice))?;
+        let server = Server {
+            name: "rogue",
+            tls: Arc::new(ArcSwap::new(tls)),
+            clients: match certified {
+                true => Clients::Certified { trust_domain: TRUST_DOMAIN.into(), admit: Arc::new(|_| true) },
+                false => Clients::Anybody,
+            },
+            connections: Connections::default(),
+            limits: Limits { drain: Duration::ZERO, ..Limits::authenticated() },
+            metrics: Metrics::default(),
+        };
+        let stop = CancellationToken::new();
+        let serving = server.serve(server::bind("rogue", address)?, routes, stop.clone());
+        let task = tokio::spawn(async move { serving.await.expect("it serves") });
+        Ok(Self { stop, task })
+    }
+
+    /// Give the address back.
+    pub async fn leave(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
 }
 
 struct Session {
@@ -92,28 +131,10 @@ impl RogueHub {
     }
 
     async fn at(address: SocketAddr, data_dir: &Path) -> Result<Self> {
-        let keys = HubKeys::open_or_create(data_dir, TRUST_DOMAIN, "core", Timestamp::now())?;
-        let dispatch = SigningKey::read(&data_dir.join(DISPATCH_FILE))?;
-        let key = TlsKey::generate()?;
-        let hour = Duration::from_secs(3600);
-        let chain = keys.authority.issue(&key.request()?, &Subject::Hub("core".into()), hour, Timestamp::now())?;
-        let identity = Identity::new(chain, &key)?;
-        let roots = vec![keys.authority.certificate()];
-        let tls = Arc::new(ArcSwap::new(tls::server(&identity, Some(&roots))?));
+        let key = SigningKey::read(&data_dir.join(DISPATCH_FILE))?;
         let (sessions, agent) = mpsc::channel(16);
-        let server = Server {
-            name: "rogue",
-            tls,
-            clients: Clients::Certified { trust_domain: TRUST_DOMAIN.into(), admit: Arc::new(|_| true) },
-            connections: Connections::default(),
-            limits: Limits { drain: Duration::ZERO, ..Limits::authenticated() },
-            metrics: Metrics::default(),
-        };
-        let stop = CancellationToken::new();
-        let listener = server::bind("rogue", address)?;
-        let serving = server.serve(listener, Routes::new(LinkServiceServer::new(Links(sessions))), stop.clone());
-        let task = tokio::spawn(async move { serving.await.expect("the rogue hub serves") });
-        Ok(Self { key: dispatch, agent: Mutex::new(agent), stop, task })
+        let routes = Routes::new(LinkServiceServer::new(Links(sessions)));
+        Ok(Self { key, agent: Mutex::new(agent), place: Place::take(data_dir, address, true, routes)? })
     }
 
     /// Wait for an agent to connect, and welcome it.
@@ -169,8 +190,7 @@ impl RogueHub {
 
     /// Give the address back.
     pub async fn stop(self) {
-        self.stop.cancel();
-        let _ = self.task.await;
+        self.place.leave().await;
     }
 }
 
