@@ -146,7 +146,7 @@ async fn an_la_comes_in_by_one_command_and_leaves_by_another() {
     assert!(steps.iter().all(|step| step["done"] == true), "{steps:?}");
     assert_eq!(
         steps.iter().map(|step| step["what"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["drained", "share", "platform", "locked out", "forgotten", "network"]
+        ["drained", "platform", "share", "locked out", "forgotten", "network"]
     );
     let kinds: Vec<_> =
         done["audit"]["about_it"].as_array().unwrap().iter().map(|entry| entry["kind"].to_string()).collect();

@@ -201,6 +201,7 @@ async fn order(fleet: &Fleet, la: &AgentId, relay: &Relay) {
         Action::S3(S3::ShareShow),
         Action::Aurora(Aurora::Snapshots),
         Action::Agent(Agent::Refresh),
+        Action::Agent(Agent::Discover { cluster: None }),
         restart("daemon"),
     ] {
         let ended = run(action.clone()).await;
