@@ -42,15 +42,20 @@ impl Desk {
 
     async fn run(&self, program: &Path, args: &[&str]) -> (Option<i32>, String, String) {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/sandbox/tools");
-        let mut command = Command::new(program);
-        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).env("SFDATA_HOME", &self.home);
-        match &self.aws {
-            Some((url, credentials)) => command
-                .env("PATH", format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()))
-                .env("AWS_ENDPOINT_URL", url)
-                .env("AWS_SHARED_CREDENTIALS_FILE", credentials),
-            None => command.env("PATH", "/nowhere"),
+        let mut command = match &self.aws {
+            Some((url, credentials)) => {
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", "PATH=$0:$PATH exec \"$@\""]).arg(tools).arg(program);
+                command.env("AWS_ENDPOINT_URL", url).env("AWS_SHARED_CREDENTIALS_FILE", credentials);
+                command
+            }
+            None => {
+                let mut command = Command::new(program);
+                command.env("PATH", "/nowhere");
+                command
+            }
         };
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).env("SFDATA_HOME", &self.home);
         let ran = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (ran.status.code(), text(ran.stdout), text(ran.stderr))

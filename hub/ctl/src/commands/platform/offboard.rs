@@ -301,12 +301,12 @@ impl Show {
         let text =
             fs::read(&self.file).with_context(|| format!("the record {} cannot be read", self.file.display()))?;
         let record = match self.signed_by {
-            Some(key) => opened(&text, &self.file, |_| Some(key.clone()))?,
+            Some(key) => opened(&text, &self.file, |_| Some(key))?,
             None => {
                 let profile = Profile::open(&context.folder)?;
                 let held = profile.trust()?.context("this profile holds no trust bundle yet: hubctl trust show")?;
                 let known = |operator: &str| held.bundle.operators.iter().find(|known| known.name.as_str() == operator);
-                let record = opened(&text, &self.file, |operator| known(operator).map(|known| known.key.clone()))?;
+                let record = opened(&text, &self.file, |operator| known(operator).map(|known| known.key))?;
                 if record["trust_domain"] != profile.settings.trust_domain.as_str() {
                     bail!("{} is of another trust domain: {}", self.file.display(), record["trust_domain"]);
                 }

@@ -237,7 +237,7 @@ impl Onboard {
     async fn settle(self, context: &Context, hub: Hub, json: &mut Value) -> anyhow::Result<Exit> {
         output::note(format_args!("waiting for {}; Ctrl-C and the same command once more do no harm", self.id));
         let ends = Instant::now() + self.about.wait.patience();
-        while !look(&hub, &self.id).await?.is_some_and(|agent| agent.state() == AgentState::Connected) {
+        while look(&hub, &self.id).await?.is_none_or(|agent| agent.state() != AgentState::Connected) {
             if Instant::now() > ends {
                 output::warn(format_args!("{} is not in yet; give the same command once more when it is", self.id));
                 return Ok(Exit::UnderWay);
