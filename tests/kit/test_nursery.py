@@ -1,5 +1,6 @@
 """Tests of the nursery: `python tests/kit/test_nursery.py`, with the sandbox's virtual environment."""
 
+import http.client
 import json
 import os
 import subprocess
@@ -40,8 +41,8 @@ class Standin:
     def lives(self):
         try:
             return self.control("ready")["ready"]
-        except (urllib.error.URLError, ConnectionError):
-            return False
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError):
+            return False  # also where it ends while it answers
 
 
 class Nursery(unittest.TestCase):

@@ -122,17 +122,16 @@ impl Onboard {
                 self.account
             ));
             return Ok(Exit::Done);
-        } else {
-            let place = self.register(&hub).await?;
-            let core = self.let_in()?;
-            let parameters = self.parameters(&core, &core_account, path, &place).await?;
-            json["parameters"] = parameters.path().display().to_string().into();
-            output::note(format_args!(
-                "load its stacks, with credentials of account {}: hubctl platform check {file}, then deploy/load child {file}",
-                self.account,
-                file = parameters.path().display()
-            ));
         }
+        let place = self.register(&hub).await?;
+        let core = self.let_in()?;
+        let parameters = self.parameters(&core, &core_account, path, &place).await?;
+        json["parameters"] = parameters.path().display().to_string().into();
+        output::note(format_args!(
+            "load its stacks, with credentials of account {}: hubctl platform check {file}, then deploy/load child {file}",
+            self.account,
+            file = parameters.path().display()
+        ));
         let exit = match self.about.waits() {
             true => self.settle(context, hub, &mut json).await?,
             false => Exit::Done,
