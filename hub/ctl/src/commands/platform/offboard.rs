@@ -127,7 +127,7 @@ impl Offboard {
         let key = hub.signing_key().await?;
         let part = path.with_extension("part");
         let failed = || format!("the record {} cannot be written", part.display());
-        let mut file = fs::File::create(&part).with_context(failed)?;
+        fs::File::create(&part).with_context(failed)?;
         let operator = hub.profile.settings.operator.clone();
         let reason = self.about.reason.clone();
         let (hub, mut steps) = self.drain(hub, &agent).await?;
@@ -151,7 +151,31 @@ impl Offboard {
             let request = UnregisterAgentRequest { agent_id: id.clone(), reason: reason.clone() };
             hub.ask(format_args!("unregister {id}"), hub.operator().unregister_agent(request)).await?;
         }
+        let told = |steps: &[Step], audited: Value| {
+            json!({
+                "format": FORMAT,
+                "agent": agents::to_json(&before),
+                "trust_domain": hub.profile.settings.trust_domain,
+                "operator": operator.as_str(),
+                "reason": reason,
+                "at": Timestamp::now(),
+                "steps": steps.iter().map(|step| json!({ "what": step.what, "done": step.came.is_ok(), "came": step.said() })).collect::<Vec<_>>(),
+                "left_to_the_la": [
+                    "every bucket, key, database, service and log of its account, as the agent's report above names them",
+                    "the agent's own journal and record, in its account",
+                ],
+                "audit": audited,
+            })
+        };
+        let keep = |record: &Value| -> anyhow::Result<()> {
+            let sealed = Dsse::of(&envelope::seal(PAYLOAD_TYPE, serde_json::to_vec(record)?, &key));
+            let mut file = fs::File::create(&part).with_context(failed)?;
+            serde_json::to_writer_pretty(&mut file, &sealed).with_context(failed)?;
+            file.sync_all().with_context(failed)
+        };
         let shared = others_in(&hub, &id, &before.account).await?;
+        // Whoever is cut off after the next step has a record without its end, and the hub knows no such agent any more.
+        keep(&told(&steps, Value::Null))?;
         let request = RemoveAgentRequest { agent_id: id.clone(), reason: reason.clone() };
         hub.ask(format_args!("remove {id}"), hub.operator().remove_agent(request)).await?;
         steps.push(Step::done("forgotten", "neither its AWS identity nor its certificate lets it in"));
@@ -168,23 +192,9 @@ impl Offboard {
             output::error(format_args!("the hub's record: {error:#}"));
             json!({ "unread": format!("{error:#}") })
         });
-        let record = json!({
-            "format": FORMAT,
-            "agent": agents::to_json(&before),
-            "trust_domain": hub.profile.settings.trust_domain,
-            "operator": operator.as_str(),
-            "reason": reason,
-            "at": Timestamp::now(),
-            "steps": steps.iter().map(|step| json!({ "what": step.what, "done": step.came.is_ok(), "came": step.said() })).collect::<Vec<_>>(),
-            "left_to_the_la": [
-                "every bucket, key, database, service and log of its account, as the agent's report above names them",
-                "the agent's own journal and record, in its account",
-            ],
-            "audit": audited,
-        });
-        let sealed = Dsse::of(&envelope::seal(PAYLOAD_TYPE, serde_json::to_vec(&record)?, &key));
-        serde_json::to_writer_pretty(&mut file, &sealed).with_context(failed)?;
-        file.sync_all().and_then(|()| fs::rename(&part, &path)).with_context(failed)?;
+        let record = told(&steps, audited);
+        keep(&record)?;
+        fs::rename(&part, &path).with_context(failed)?;
 
         let mut table = Table::card();
         steps.iter().for_each(|step| table.push(row![step.what, step.said()]));
